@@ -1,0 +1,52 @@
+"""cli: the prompt. Verbs a person would guess; nothing imports this room.
+
+Each module holds the commands of one area and imports its room only when a command runs,
+so that `cairn --help` stays fast. Tables and `--json` go through `cli.output`; a `CairnError`
+ends the process with its message and remedy on stderr and exit code 1 (2 for wrong usage).
+"""
+
+import os
+import sys
+
+import typer
+
+from cairn import __version__
+from cairn.core.errors import CairnError
+
+app = typer.Typer(
+    name="cairn",
+    help="Build, serve and answer for your own generative models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Show the version and leave.")) -> None:
+    if version:
+        typer.echo(f"cairn {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The `cairn` command: run, and turn every known failure into one clear message."""
+    try:
+        app()
+    except CairnError as error:
+        fail(error.message, error.remedy)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        fail("interrupted", "run the same command again to go on where it stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has left (`cairn artifact ls | head`); that is not a failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fail(message: str, remedy: str = "") -> None:
+    """An error on stderr, the remedy last."""
+    typer.echo(f"error: {message}", err=True)
+    if remedy:
+        typer.echo(f"  {remedy}", err=True)

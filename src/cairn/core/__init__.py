@@ -1,0 +1,47 @@
+"""core: the words every room shares, and nothing that needs another room.
+
+Errors with remedies and codes, SHA-256 digests, strict configuration, progress, and the
+small protocols through which the workshops meet. Importing it costs tens of milliseconds:
+no torch, no web framework, no database.
+"""
+
+from cairn.core.config import Config, Settings, load_config, load_toml, parse_config
+from cairn.core.digests import canonical_json, digest_bytes, digest_file, digest_json, short
+from cairn.core.errors import (
+    CairnError,
+    ConfigError,
+    ConflictError,
+    IntegrityError,
+    InvalidRequestError,
+    MissingExtraError,
+    NotFoundError,
+    StorageError,
+    UnsupportedModelError,
+)
+from cairn.core.progress import Progress, Silent, Task, console_progress
+
+__all__ = [
+    "CairnError",
+    "Config",
+    "ConfigError",
+    "ConflictError",
+    "IntegrityError",
+    "InvalidRequestError",
+    "MissingExtraError",
+    "NotFoundError",
+    "Progress",
+    "Settings",
+    "Silent",
+    "StorageError",
+    "Task",
+    "UnsupportedModelError",
+    "canonical_json",
+    "console_progress",
+    "digest_bytes",
+    "digest_file",
+    "digest_json",
+    "load_config",
+    "load_toml",
+    "parse_config",
+    "short",
+]

@@ -1,0 +1,141 @@
+"""Progress: one way to tell a person how far long work is and when it will end.
+
+Work takes a `Progress` and never prints. On a terminal `console_progress()` draws bars with
+a rate and an ETA on stderr; piped, it writes a plain line at most every ten seconds; the
+default for libraries and tests, `Silent`, does nothing.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichBars
+
+_PLAIN_SECONDS = 10.0
+
+
+class Task(Protocol):
+    """One piece of work on display."""
+
+    def advance(self, amount: float = 1) -> None:
+        """Count `amount` more units as done."""
+
+    def note(self, text: str) -> None:
+        """Show a short remark (a loss, a file name) beside the bar."""
+
+
+class Progress(Protocol):
+    """Where long work reports to."""
+
+    def task(self, label: str, total: float | None = None) -> AbstractContextManager[Task]:
+        """Open a `Task` of `total` units; None when the length is not known."""
+
+    def say(self, text: str) -> None:
+        """One line that stays on screen."""
+
+
+class Silent:
+    """The progress that shows nothing; also its own task."""
+
+    @contextmanager
+    def task(self, label: str, total: float | None = None) -> Iterator[Task]:
+        yield self
+
+    def say(self, text: str) -> None: ...
+
+    def advance(self, amount: float = 1) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def console_progress() -> Progress:
+    """Bars when stderr is a terminal, sparse plain lines when it is not."""
+    return _Bars() if sys.stderr.isatty() else _Lines()
+
+
+class _Bars:
+    """Rich bars; the display is alive only while at least one task is open."""
+
+    def __init__(self) -> None:
+        self._bars = RichBars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._num_open = 0
+
+    @contextmanager
+    def task(self, label: str, total: float | None = None) -> Iterator[Task]:
+        self._num_open += 1
+        if self._num_open == 1:
+            self._bars.start()
+        task_id = self._bars.add_task(label, total=total, note="")
+        try:
+            yield _Bar(self._bars, task_id)
+        finally:
+            self._bars.remove_task(task_id)
+            self._num_open -= 1
+            if self._num_open == 0:
+                self._bars.stop()
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, highlight=False)
+
+
+class _Bar:
+    def __init__(self, bars: RichBars, task_id: TaskID) -> None:
+        self._bars = bars
+        self._task_id = task_id
+
+    def advance(self, amount: float = 1) -> None:
+        self._bars.advance(self._task_id, amount)
+
+    def note(self, text: str) -> None:
+        self._bars.update(self._task_id, note=text)
+
+
+class _Lines:
+    """Plain lines for logs: a start, a line every ten seconds, and nothing else."""
+
+    @contextmanager
+    def task(self, label: str, total: float | None = None) -> Iterator[Task]:
+        yield _Line(label, total)
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+
+class _Line:
+    def __init__(self, label: str, total: float | None) -> None:
+        self._label = label
+        self._total = total
+        self._done = 0.0
+        self._note = ""
+        self._started = self._shown = time.monotonic()
+
+    def advance(self, amount: float = 1) -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._shown >= _PLAIN_SECONDS:
+            self._shown = now
+            print(self._text(now - self._started), file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+    def _text(self, elapsed: float) -> str:
+        if not self._total:
+            return f"{self._label}: {self._done:,.0f} in {elapsed:.0f} s {self._note}".rstrip()
+        eta = elapsed * (self._total - self._done) / max(self._done, 1e-9)
+        share = 100 * self._done / self._total
+        return f"{self._label}: {share:.0f}% in {elapsed:.0f} s, eta {eta:.0f} s {self._note}".rstrip()
