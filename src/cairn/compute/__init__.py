@@ -5,6 +5,23 @@ The device probe and the measured machine profile, FLOP and memory formulas over
 measuring a profile does.
 """
 
+from cairn.compute.device import Device, Gpu, probe_device
+from cairn.compute.memory import TrainingMemory, kv_cache_bytes, training_memory, weight_bytes
+from cairn.compute.planning import TrainingPlan, plan
+from cairn.compute.profile import MachineProfile, machine_profile
 from cairn.compute.shape import ModelShape
 
-__all__ = ["ModelShape"]
+__all__ = [
+    "Device",
+    "Gpu",
+    "MachineProfile",
+    "ModelShape",
+    "TrainingMemory",
+    "TrainingPlan",
+    "kv_cache_bytes",
+    "machine_profile",
+    "plan",
+    "probe_device",
+    "training_memory",
+    "weight_bytes",
+]

@@ -1,0 +1,161 @@
+"""The machine profile: matmul rate, memory bandwidth and disk rate, measured once and kept.
+
+`machine_profile` measures on first use (a few seconds) and reads `machine.json` in the home
+folder afterwards, until the hardware or the torch version changes. Rates are the best of
+several short runs, so that a busy moment does not stay on record; a machine that is always
+busy is slower than its profile, which is why plans prefer to time a real step.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from cairn.compute.device import Device, probe_device
+from cairn.core import Config, MissingExtraError, Settings, StorageError
+
+_WIDTHS = (256, 512, 1024)
+_ROWS = 1024
+_COPY_BYTES = 64 << 20
+_DISK_BYTES = 64 << 20
+_SECONDS_EACH = 0.25
+_EMULATED_FLOPS = 1e9
+"""A product of a few rows slower than this is not done in hardware."""
+
+
+class MachineProfile(Config):
+    """Measured rates of one machine."""
+
+    device: str = Field(description="digest of the device that was measured")
+    torch: str = Field(description="torch version that was measured")
+    num_threads: int = Field(description="threads the measurements used")
+    matmul_gflops: dict[str, dict[int, float]] = Field(
+        description="GFLOP/s by dtype and by the width of the product (1024 rows, width x 4 width)"
+    )
+    memory_gbps: float = Field(description="GB/s of copying, read plus write")
+    disk_mbps: float = Field(description="MB/s written to the home folder and synced")
+    measured_at: float = Field(description="Unix time of the measurement")
+
+    def gflops(self, dtype: str, width: int) -> float:
+        """GFLOP/s of products of about this width: the nearest measured one."""
+        rates = self.matmul_gflops[dtype]
+        return rates[min(rates, key=lambda measured: abs(np.log(measured / max(width, 1))))]
+
+    @property
+    def best_dtype(self) -> str:
+        """bfloat16 where it is faster than float32, else float32 (many CPUs emulate bfloat16)."""
+        pairs = ((self.gflops("bfloat16", width), self.gflops("float32", width)) for width in _WIDTHS)
+        return "bfloat16" if all(half > 1.1 * single for half, single in pairs) else "float32"
+
+
+def machine_profile(settings: Settings, *, device: Device | None = None) -> MachineProfile:
+    """The kept profile of this machine, measured when there is none that fits."""
+    device = device or probe_device()
+    path = settings.home / "machine.json"
+    kept = _load(path)
+    if kept and kept.device == device.digest and kept.torch == _torch_version():
+        return kept
+    profile = measure_profile(device, settings.home)
+    _save(profile, path)
+    return profile
+
+
+def measure_profile(device: Device, folder: Path) -> MachineProfile:
+    """Measure this machine now; `folder` is on the disk that counts."""
+    threads, rates = _matmul_rates()
+    return MachineProfile(
+        device=device.digest,
+        torch=_torch_version(),
+        num_threads=threads,
+        matmul_gflops=rates,
+        memory_gbps=_memory_rate(),
+        disk_mbps=_disk_rate(folder),
+        measured_at=time.time(),
+    )
+
+
+def _matmul_rates() -> tuple[int, dict[str, dict[int, float]]]:
+    try:
+        import torch  # noqa: PLC0415 - optional, and only needed to measure
+    except ImportError:
+        raise MissingExtraError("measuring this machine", "train") from None
+    place = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def rate(dtype: torch.dtype, width: int) -> float:
+        right = torch.ones(width, 4 * width, dtype=dtype, device=place)
+
+        def multiply(rows: torch.Tensor) -> float:
+            (rows @ right).sum().item()
+            return 2.0 * rows.shape[0] * width * 4 * width
+
+        # A few rows first: where the type is emulated, a whole product would take seconds.
+        few = torch.ones(8, width, dtype=dtype, device=place)
+        first = multiply(few) / _best(lambda: multiply(few), 0.0)
+        if first < _EMULATED_FLOPS:
+            return first / 1e9
+        many = torch.ones(_ROWS, width, dtype=dtype, device=place)
+        return multiply(many) / _best(lambda: multiply(many), _SECONDS_EACH) / 1e9
+
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    rates = {name: {width: rate(dtype, width) for width in _WIDTHS} for name, dtype in dtypes.items()}
+    return torch.get_num_threads(), rates
+
+
+def _memory_rate() -> float:
+    source = np.ones(_COPY_BYTES, dtype=np.uint8)
+    target = np.empty_like(source)
+    return 2 * _COPY_BYTES / _best(lambda: np.copyto(target, source), _SECONDS_EACH) / 1e9
+
+
+def _disk_rate(folder: Path) -> float:
+    folder.mkdir(parents=True, exist_ok=True)
+    block = os.urandom(1 << 20)
+    started = time.perf_counter()
+    with NamedTemporaryFile(dir=folder, prefix=".disk-", suffix=".tmp") as file:
+        for _ in range(_DISK_BYTES >> 20):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    return _DISK_BYTES / (time.perf_counter() - started) / 1e6
+
+
+def _best(run: Callable[[], object], seconds: float) -> float:
+    """Shortest of the runs that fit in about `seconds`, after one to warm up."""
+    run()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while True:
+        started = time.perf_counter()
+        run()
+        now = time.perf_counter()
+        best = min(best, now - started)
+        if now >= end:
+            return best
+
+
+def _torch_version() -> str:
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _load(path: Path) -> MachineProfile | None:
+    try:
+        return MachineProfile.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _save(profile: MachineProfile, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(profile.model_dump_json(indent=2))
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}", remedy="free some space") from None
