@@ -1,0 +1,36 @@
+"""registry: everything made here, by digest and by name.
+
+A content-addressed store of artifacts, the catalogue that knows their names, parents, runs and receipts,
+and a hash-chained audit log of what was named, brought in and thrown out. SQLite and one folder by
+default; Postgres by URL.
+"""
+
+from cairn.registry.aliases import Alias, AliasMove
+from cairn.registry.artifact import Artifact, ArtifactWriter
+from cairn.registry.audit import AuditEntry, AuditHead, AuditLog
+from cairn.registry.database import Database
+from cairn.registry.lineage import Lineage
+from cairn.registry.manifest import FileEntry
+from cairn.registry.receipts import Receipt, new_receipt_id
+from cairn.registry.registry import Registry
+from cairn.registry.runs import Run, RunStatus
+from cairn.registry.tables import Base
+
+__all__ = [
+    "Alias",
+    "AliasMove",
+    "Artifact",
+    "ArtifactWriter",
+    "AuditEntry",
+    "AuditHead",
+    "AuditLog",
+    "Base",
+    "Database",
+    "FileEntry",
+    "Lineage",
+    "Receipt",
+    "Registry",
+    "Run",
+    "RunStatus",
+    "new_receipt_id",
+]

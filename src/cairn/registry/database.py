@@ -1,0 +1,175 @@
+"""The database behind the catalogue: SQLite in WAL mode by default, Postgres by URL.
+
+Guarantees: a committed transaction survives a crash (SQLite with synchronous=FULL); two processes that
+open a new database at once migrate it once; a disk or server that refuses raises `StorageError`.
+On SQLite a writing session takes the write lock when it begins, so that reading and then writing
+cannot fail half-way; therefore never open a second writing session (or call a `Registry` method that
+writes) inside one. Not covered: in-memory SQLite, other databases.
+"""
+
+import json
+import sqlite3
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.orm import Session
+
+from cairn.core import ConfigError, IntegrityError, MissingExtraError, StorageError
+from cairn.registry.locks import locked
+
+_BUSY_SECONDS = 30
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 0x0CA1_0001  # key of the Postgres advisory lock held while migrating
+
+
+class Database:
+    """An engine, its sessions and its schema."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _make_engine(url)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # Postgres would otherwise show each statement a newer state.
+        isolation = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reading = self.engine.execution_options(read_only=True, **isolation)
+
+    def session(self, *, read_only: bool = False) -> Session:
+        """A session to use in `with`; commit what you write.
+
+        `read_only=True` reads one snapshot and on SQLite waits for nobody.
+        """
+        return Session(self._reading if read_only else self.engine, expire_on_commit=False)
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision; does nothing, quickly, when it is there already."""
+        if self._is_current():
+            return
+        if not self.is_sqlite:
+            with self.engine.begin() as connection:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+                _upgrade(connection)
+            return
+        assert self.engine.url.database is not None
+        with locked(Path(self.engine.url.database + ".lock")):
+            with self.engine.connect() as connection:
+                # Kept in the file once set; outside a transaction, or SQLite refuses.
+                cast("sqlite3.Connection", connection.connection.driver_connection).execute(
+                    "PRAGMA journal_mode=WAL"
+                )
+            with self.engine.begin() as connection:
+                _upgrade(connection)
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+    def _is_current(self) -> bool:
+        with self._reading.connect() as connection:
+            return _revision(connection) == head_revision()
+
+
+@cache
+def revisions() -> tuple[str, ...]:
+    """Revision ids of the migrations this version of Cairn knows, oldest first."""
+    return tuple(sorted(path.name.split("_")[0] for path in (_MIGRATIONS / "versions").glob("0*.py")))
+
+
+def head_revision() -> str:
+    """The newest revision."""
+    return revisions()[-1]
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if found is not None and found not in revisions():
+        raise StorageError(
+            f"the database is at revision {found}, this Cairn knows up to {head_revision()}",
+            remedy="a newer Cairn has used it: upgrade this one, or point CAIRN_HOME elsewhere",
+        )
+    return cast("str | None", found)
+
+
+def _upgrade(connection: Connection) -> None:
+    if _revision(connection) == head_revision():
+        return  # another process was faster
+    from alembic import command  # noqa: PLC0415 (costs 0.3 s, needed once)
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _make_engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        if not is_sqlite and parsed.get_backend_name() != "postgresql":
+            raise ArgumentError(f"{parsed.get_backend_name()} is not supported")
+        engine = create_engine(
+            parsed,
+            connect_args={"timeout": _BUSY_SECONDS} if is_sqlite else {},
+            pool_pre_ping=not is_sqlite,  # a server may have restarted since the last use
+            json_serializer=_to_json,
+        )
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigError(
+            f"CAIRN_DATABASE_URL cannot be used: {error}",
+            remedy="allowed: sqlite:////absolute/path.db or postgresql://user:password@host/database",
+        ) from None
+    except ModuleNotFoundError:
+        raise MissingExtraError("a Postgres catalogue", "postgres") from None
+    event.listen(engine, "handle_error", _explain)
+    if is_sqlite:
+        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)
+
+
+def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own idea of when to begin is switched off, so that DDL is transactional too.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    is_read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
+
+
+def _explain(context: ExceptionContext) -> None:
+    """Turn what the driver says about disk, locks and server into errors a person can act on."""
+    original = context.original_exception
+    said = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+    if isinstance(original, sqlite3.DatabaseError) and ("malformed" in said or "not a database" in said):
+        raise IntegrityError(
+            f"the catalogue's file is damaged: {said}",
+            remedy="restore cairn.db, or move it away and run: cairn artifact verify --all --repair",
+        ) from original
+    name = type(original).__name__
+    is_operational = isinstance(context.sqlalchemy_exception, DBAPIError) and any(
+        cls.__name__ == "OperationalError" for cls in type(original).__mro__
+    )
+    if is_operational:
+        raise StorageError(f"the database refused: {said}", remedy=_remedy(said, name)) from original
+
+
+def _remedy(said: str, name: str) -> str:
+    if "full" in said or name == "DiskFull":
+        return "free disk space, then try again; what was committed before is safe"
+    if "locked" in said:
+        return "another process holds the database: wait for it or stop it, then try again"
+    if "readonly" in said or "unable to open" in said:
+        return "check that CAIRN_HOME exists and that this user may write there"
+    return "check that the database server runs and that CAIRN_DATABASE_URL is right"

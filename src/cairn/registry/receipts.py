@@ -1,0 +1,88 @@
+"""Receipts: what made an answer. Enough to make the same tokens again from the same artifact."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cairn.core import NotFoundError
+from cairn.registry.tables import ReceiptRow
+
+_BODY = ("prompt_token_ids", "sampling", "outputs", "finish_reasons", "runner", "request")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The record of one reply. `sampling` is a `SamplingParams` as a dict, its seed always concrete."""
+
+    receipt_id: str
+    created_at: float
+    kind: Literal["chat", "completion"]
+    model: str
+    """The name that was asked for."""
+    artifact: str
+    """The digest that answered."""
+    prompt_token_ids: list[int] = field(hash=False)
+    sampling: Mapping[str, Any] = field(hash=False)
+    outputs: list[list[int]] = field(hash=False)
+    """Token ids of each choice."""
+    finish_reasons: list[str] = field(hash=False)
+    runner: Mapping[str, Any] = field(hash=False)
+    """Name, dtype and versions of what computed it."""
+    user_id: str
+    request: Mapping[str, Any] = field(hash=False)
+    """Messages and tools of a chat as JSON; may be empty."""
+
+
+def new_receipt_id() -> str:
+    """A fresh id; ids sort by the time they were made."""
+    return f"rcpt_{int(time.time() * 1000):011x}{uuid.uuid4().hex[:13]}"
+
+
+def save(session: Session, receipt: Receipt) -> None:
+    """Record a receipt."""
+    body = {name: getattr(receipt, name) for name in _BODY}
+    session.add(
+        ReceiptRow(
+            receipt_id=receipt.receipt_id,
+            created_at=receipt.created_at,
+            kind=receipt.kind,
+            model=receipt.model,
+            artifact=receipt.artifact,
+            user_id=receipt.user_id,
+            body=body,
+        )
+    )
+
+
+def find(session: Session, receipt_id: str) -> Receipt:
+    """A receipt, or `NotFoundError`."""
+    row = session.get(ReceiptRow, receipt_id)
+    if row is None:
+        raise NotFoundError(
+            f"there is no receipt {receipt_id}", remedy="replies carry theirs in the header x-cairn-receipt"
+        )
+    return _to_receipt(row)
+
+
+def listing(session: Session, limit: int) -> list[Receipt]:
+    """The newest receipts, newest first."""
+    query = select(ReceiptRow).order_by(ReceiptRow.created_at.desc(), ReceiptRow.receipt_id.desc())
+    return [_to_receipt(row) for row in session.scalars(query.limit(limit))]
+
+
+def _to_receipt(row: ReceiptRow) -> Receipt:
+    kind: Any = row.kind
+    return Receipt(
+        receipt_id=row.receipt_id,
+        created_at=row.created_at,
+        kind=kind,
+        model=row.model,
+        artifact=row.artifact,
+        user_id=row.user_id,
+        **row.body,
+    )
