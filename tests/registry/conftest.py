@@ -1,0 +1,37 @@
+"""The registry's tests run on SQLite and on Postgres; nothing else differs between the two."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cairn.core import Settings
+from cairn.registry import Artifact, Registry
+
+Make = Callable[..., Artifact]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+    return Settings(home=tmp_path / "home", database_url=url)
+
+
+@pytest.fixture
+def sqlite_settings(tmp_path: Path) -> Settings:
+    """For what has nothing to do with the database: one run is enough."""
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def make(registry: Registry) -> Make:
+    """Make a small artifact: `make("text", kind="dataset", parents=[...])`."""
+    return lambda text="hello", **options: make_artifact(registry, text, **options)
+
+
+def make_artifact(
+    registry: Registry, text: str, *, kind: str = "dataset", parents: tuple[str, ...] | list[str] = ()
+) -> Artifact:
+    with registry.create(kind, parents=parents) as writer:
+        (writer.folder / "text.txt").write_text(text)
+    return writer.artifact
