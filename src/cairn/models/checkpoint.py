@@ -1,0 +1,198 @@
+"""Checkpoints in the Hugging Face layout: config.json with safetensors, one file or shards with an index.
+
+`load_decoder` builds the network without memory, checks every name and shape, then fills one parameter at a
+time from the mapped file in the dtype asked for, so that memory peaks at the model itself. Every tensor
+must be used and every parameter filled. `save_decoder` writes what `transformers` opens.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cairn.core import IntegrityError, NotFoundError, StorageError, UnsupportedModelError
+from cairn.models.config import DecoderConfig
+from cairn.models.decoder import Decoder
+from cairn.models.generation import read_json
+from cairn.models.tensor_names import HEAD, Layout, Piece, embedding_names, is_buffer, layouts
+from cairn.models.weight_files import (
+    DTYPE_NAMES,
+    INDEX,
+    SINGLE,
+    StoredTensor,
+    open_weights,
+    write_json,
+    write_weights,
+)
+
+_FLOATS = {"F64", "F32", "BF16", "F16"}
+
+
+def load_config(folder: Path) -> DecoderConfig:
+    """The config of a checkpoint folder."""
+    if not (folder / "config.json").exists():
+        raise NotFoundError(f"{folder} holds no config.json", remedy="give the folder of a checkpoint")
+    return DecoderConfig.from_hf(read_json(folder / "config.json"))
+
+
+def load_decoder(
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    check_finite: bool = False,
+) -> Decoder:
+    """The network of a checkpoint folder; `check_finite` refuses weights that hold NaN or infinity."""
+    folder = Path(folder)
+    config = load_config(folder)
+    with torch.device("meta"):
+        model = Decoder(config)
+    with open_weights(folder) as stored:
+        plan = _plan(model, stored, folder)
+        state = {
+            name: _fill(parameter.shape, plan[name], stored, dtype, device)
+            for name, parameter in model.named_parameters()
+        }
+        _check_tied_head(config, stored, folder)
+    if check_finite:
+        _check_finite(state, folder)
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def _plan(model: Decoder, stored: dict[str, StoredTensor], folder: Path) -> dict[str, Layout]:
+    """Which tensors fill which parameter; `IntegrityError` naming all that does not fit."""
+    plan: dict[str, Layout] = {}
+    missing: list[str] = []
+    misshapen: list[str] = []
+    for name, parameter in model.named_parameters():
+        ways = list(layouts(model.config, name, tuple(parameter.shape)))
+        found = next((way for way in ways if all(piece.name in stored for piece in way)), None)
+        if found is None:
+            missing += [piece.name for piece in ways[0] if piece.name not in stored]
+            continue
+        plan[name] = found
+        misshapen += [text for piece in found if (text := _misfit(piece, parameter, stored[piece.name]))]
+    used = {piece.name for layout in plan.values() for piece in layout}
+    unexpected = [name for name in stored if name not in used and not is_buffer(name)]
+    if model.config.tie_embeddings:
+        unexpected = [name for name in unexpected if name != HEAD]
+    if missing or unexpected or misshapen:
+        raise _misfit_error(folder, missing, unexpected, misshapen)
+    return plan
+
+
+def _misfit(piece: Piece, parameter: Tensor, tensor: StoredTensor) -> str:
+    part = parameter[piece.index] if piece.index else parameter
+    shape = tuple(reversed(part.shape)) if piece.transposed else tuple(part.shape)
+    if tensor.dtype not in _FLOATS:
+        return f"{piece.name} is {tensor.dtype}, allowed: {', '.join(sorted(_FLOATS))}"
+    return "" if shape == tensor.shape else f"{piece.name} is {list(tensor.shape)}, expected {list(shape)}"
+
+
+def _misfit_error(
+    folder: Path, missing: list[str], unexpected: list[str], misshapen: list[str]
+) -> IntegrityError:
+    lists = {"missing": missing, "unexpected": unexpected, "wrong": misshapen}
+    parts = [f"{label}: {_some(names)}" for label, names in lists.items() if names]
+    remedy = "config.json and the weights must come from the same checkpoint; fetch both again"
+    if missing == [HEAD]:
+        remedy = "if the head is the embedding, set tie_word_embeddings to true in config.json"
+    return IntegrityError(
+        f"the weights in {folder} do not fit config.json; " + "; ".join(parts), remedy=remedy
+    )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
+
+
+def _fill(
+    shape: torch.Size,
+    layout: Layout,
+    stored: dict[str, StoredTensor],
+    dtype: torch.dtype,
+    device: str | torch.device,
+) -> Tensor:
+    parameter = torch.empty(shape, dtype=dtype, device=device)
+    for piece in layout:
+        tensor = stored[piece.name].read()
+        part = parameter[piece.index] if piece.index else parameter
+        part.copy_(tensor.t() if piece.transposed else tensor)
+    return parameter
+
+
+def _check_tied_head(config: DecoderConfig, stored: dict[str, StoredTensor], folder: Path) -> None:
+    """A head stored beside a tied embedding must be that embedding."""
+    if not config.tie_embeddings or HEAD not in stored:
+        return
+    name = next(name for name in embedding_names(config) if name in stored)
+    if not torch.equal(stored[HEAD].read(), stored[name].read()):
+        raise IntegrityError(
+            f"config.json in {folder} ties the head to the embedding, but {HEAD} differs from it",
+            remedy="set tie_word_embeddings to false in config.json",
+        )
+
+
+def _check_finite(state: dict[str, Tensor], folder: Path) -> None:
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise IntegrityError(
+            f"weights in {folder} hold NaN or infinity: {_some(broken)}",
+            remedy="the training that made them diverged; take an earlier checkpoint",
+        )
+
+
+def save_decoder(model: Decoder, folder: Path, *, max_shard_bytes: int = 5_000_000_000) -> None:
+    """Write config.json and the weights; above `max_shard_bytes` they are split and indexed."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {folder}: {error}", remedy="choose another folder") from None
+    shards = _shards(_named_tensors(model), max_shard_bytes)
+    for old in [*folder.glob("model*.safetensors"), folder / INDEX]:
+        old.unlink(missing_ok=True)
+    names = [f"model-{index:05}-of-{len(shards):05}.safetensors" for index in range(1, len(shards) + 1)]
+    names = [SINGLE] if len(shards) == 1 else names
+    for name, tensors in zip(names, shards, strict=True):
+        write_weights(folder / name, tensors)
+    if len(shards) > 1:
+        weight_map = {tensor: name for name, part in zip(names, shards, strict=True) for tensor, _ in part}
+        total = sum(_num_bytes(tensor) for part in shards for _, tensor in part)
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    dtype = str(model.embedding.dtype).removeprefix("torch.")
+    write_json(folder / "config.json", {**model.config.to_hf(), "dtype": dtype})
+
+
+def _named_tensors(model: Decoder) -> list[tuple[str, Tensor]]:
+    """The tensors of the file as views into the parameters."""
+    named: list[tuple[str, Tensor]] = []
+    for name, parameter in model.named_parameters():
+        if parameter.dtype not in DTYPE_NAMES:
+            raise UnsupportedModelError(
+                f"{name} is {parameter.dtype}, which is not saved",
+                remedy="convert the model to a float dtype first",
+            )
+        for piece in next(layouts(model.config, name, tuple(parameter.shape))):
+            part = parameter[piece.index] if piece.index else parameter
+            named.append((piece.name, (part.t() if piece.transposed else part).detach()))
+    return named
+
+
+def _shards(tensors: list[tuple[str, Tensor]], max_bytes: int) -> list[list[tuple[str, Tensor]]]:
+    """Filled in order, none above `max_bytes` unless one tensor alone is."""
+    shards: list[list[tuple[str, Tensor]]] = [[]]
+    size = 0
+    for name, tensor in tensors:
+        if shards[-1] and size + _num_bytes(tensor) > max_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append((name, tensor))
+        size += _num_bytes(tensor)
+    return shards
+
+
+def _num_bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
