@@ -1,0 +1,82 @@
+"""What the server asks of a provider beyond chat: plain completion, defaults and load.
+
+In plain completion a prompt, as text or token ids, goes on, and may be echoed with its own log-probabilities.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cairn.core.chat import ChatEvent, ChatRequest, Principal, SamplingParams, TokenLogprob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """A prompt to continue. `sampling.max_tokens` 0 with `echo` only scores the prompt."""
+
+    model: str
+    prompt: str | tuple[int, ...]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    echo: bool = False
+    principal: Principal | None = None
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEcho:
+    """The prompt as it was read, before anything is generated.
+
+    With `sampling.prompt_logprobs`, `tokens` has one entry per prompt token; the first one's `logprob` is
+    NaN, because nothing precedes it.
+    """
+
+    text: str
+    tokens: tuple[TokenLogprob, ...]
+
+
+CompletionEvent = PromptEcho | ChatEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How busy a provider is."""
+
+    running: int = 0
+    waiting: int = 0
+    blocks_used: int = 0
+    blocks_total: int = 0
+
+
+class TextProvider(Protocol):
+    """A `ChatProvider` that also completes plain prompts and says what it is."""
+
+    @property
+    def name(self) -> str:
+        """The name it was loaded under."""
+        ...
+
+    @property
+    def artifact_digest(self) -> str:
+        """The artifact that answers; empty for a remote one."""
+        ...
+
+    @property
+    def sampling_defaults(self) -> Mapping[str, Any]:
+        """Sampling values the model's makers recommend, for what a request leaves open."""
+        ...
+
+    def models(self) -> tuple[str, ...]:
+        """Names this provider answers to."""
+        ...
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        """Events of the reply; closing the iterator aborts the generation."""
+        ...
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[CompletionEvent, None]:
+        """Events of the continuation; closing the iterator aborts the generation."""
+        ...
+
+    def load(self) -> Load:
+        """How busy it is now."""
+        ...

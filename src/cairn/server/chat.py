@@ -1,0 +1,179 @@
+"""`/v1/models` and `/v1/chat/completions`, whole or as a stream."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from cairn.core.chat import (
+    ChatEvent,
+    ChoiceEnd,
+    StreamEnd,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+)
+from cairn.core.errors import NotFoundError
+from cairn.server.auth import Caller
+from cairn.server.openai_types import ChatCompletion, ChatCompletionRequest, ModelInfo, ModelList
+from cairn.server.replies import Head, fingerprint, metered, usage_json
+from cairn.server.requests import new_completion_id, to_chat_request
+from cairn.server.state import ServedModel, state_of
+from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+
+@router.get("/models")
+def list_models(request: Request, _caller: Caller) -> ModelList:
+    """Names that may be asked for."""
+    return ModelList(data=[_model(served) for served in state_of(request).models.served()])
+
+
+@router.get("/models/{name:path}")
+def get_model(request: Request, _caller: Caller, name: str) -> ModelInfo:
+    """One of them."""
+    for served in state_of(request).models.served():
+        if served.name == name:
+            return _model(served)
+    raise NotFoundError(f"no model {name!r}", remedy="list them: GET /v1/models")
+
+
+@router.post("/chat/completions", response_model=ChatCompletion)
+async def chat_completions(request: Request, caller: Caller, body: ChatCompletionRequest) -> Response:
+    """Continue a conversation."""
+    state = state_of(request)
+    async with AsyncExitStack() as resources:
+        provider = await resources.enter_async_context(state.models.use(body.model))
+        chat = to_chat_request(body, caller, provider.sampling_defaults)
+        events = metered(provider.stream(chat), state.metrics, provider.name)
+        if body.parallel_tool_calls is False:
+            events = _first_call_only(events)
+        head = Head(
+            id=new_completion_id("chatcmpl"),
+            object="chat.completion.chunk" if body.stream else "chat.completion",
+            model=body.model,
+            system_fingerprint=fingerprint(provider),
+        )
+        headers = {"x-cairn-receipt": chat.request_id}
+        if body.stream:
+            with_usage = body.stream_options is not None and body.stream_options.include_usage
+            frames = chat_frames(events, head, chat.sampling.n, with_usage=with_usage)
+            return EventStream(frames, resources=resources.pop_all(), config=state.config, headers=headers)
+        try:
+            whole = await answer(
+                collect_chat(events, head), request.receive, seconds=state.config.request_seconds
+            )
+        except ClientLeftError:
+            return Response(status_code=499)
+        return JSONResponse(whole, headers=headers)
+
+
+async def chat_frames(
+    events: AsyncGenerator[ChatEvent, None], head: Head, num_choices: int, *, with_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """Events as chunks. The last chunk with choices waits for the end, so that it can carry the receipt."""
+    common = head.as_json() | ({"usage": None} if with_usage else {})
+    is_first = True
+    held: dict[str, Any] | None = None
+    try:
+        async for event in events:
+            if is_first:
+                is_first = False
+                for index in range(num_choices):
+                    yield frame(common | _delta(index, {"role": "assistant", "content": ""}))
+            if isinstance(event, StreamEnd):
+                receipt = {"cairn": {"receipt": event.receipt_id}}
+                assert held is not None, "a choice ends before the stream does"
+                if with_usage:
+                    yield frame(held)
+                    held = common | {"choices": [], "usage": usage_json(event.usage)}
+                yield frame(held | receipt)
+                yield DONE
+                return
+            if held is not None:
+                yield frame(held)
+                held = None
+            if isinstance(event, ChoiceEnd):
+                held = common | _delta(event.index, {}, reason=event.reason)
+            else:
+                yield frame(common | _event_delta(event))
+    finally:
+        await events.aclose()
+
+
+async def collect_chat(events: AsyncGenerator[ChatEvent, None], head: Head) -> dict[str, Any]:
+    """Events as one answer."""
+    choices: dict[int, dict[str, Any]] = {}
+    ending: StreamEnd | None = None
+    try:
+        async for event in events:
+            if isinstance(event, StreamEnd):
+                ending = event
+                continue
+            choice = choices.setdefault(event.index, {"text": "", "calls": [], "logprobs": [], "reason": ""})
+            if isinstance(event, TextDelta):
+                choice["text"] += event.text
+                choice["logprobs"] += _logprobs(event.logprobs)
+            elif isinstance(event, ToolCallDelta):
+                choice["calls"].append(_call(event))
+            else:
+                choice["reason"] = event.reason
+    finally:
+        await events.aclose()
+    assert ending is not None, "a stream ends with its StreamEnd"
+    return head.as_json() | {
+        "choices": [_choice(index, choices[index]) for index in sorted(choices)],
+        "usage": usage_json(ending.usage),
+        "cairn": {"receipt": ending.receipt_id},
+    }
+
+
+async def _first_call_only(events: AsyncIterator[ChatEvent]) -> AsyncGenerator[ChatEvent, None]:
+    async for event in events:
+        if not (isinstance(event, ToolCallDelta) and event.position > 0):
+            yield event
+
+
+def _choice(index: int, parts: dict[str, Any]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": parts["text"], "refusal": None}
+    if parts["calls"]:
+        message |= {"content": parts["text"] or None, "tool_calls": parts["calls"]}
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": {"content": parts["logprobs"], "refusal": None} if parts["logprobs"] else None,
+        "finish_reason": parts["reason"],
+    }
+
+
+def _event_delta(event: TextDelta | ToolCallDelta) -> dict[str, Any]:
+    if isinstance(event, ToolCallDelta):
+        return _delta(event.index, {"tool_calls": [{"index": event.position, **_call(event)}]})
+    logprobs = {"content": _logprobs(event.logprobs), "refusal": None} if event.logprobs else None
+    return _delta(event.index, {"content": event.text}, logprobs=logprobs)
+
+
+def _delta(
+    index: int, delta: dict[str, Any], *, logprobs: Any = None, reason: str | None = None
+) -> dict[str, Any]:
+    return {"choices": [{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}]}
+
+
+def _call(event: ToolCallDelta) -> dict[str, Any]:
+    function = {"name": event.call.name, "arguments": event.call.arguments}
+    return {"id": event.call.call_id, "type": "function", "function": function}
+
+
+def _logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
+    return [_token(token) | {"top_logprobs": [_token(each) for each in token.top]} for token in tokens]
+
+
+def _token(token: TokenLogprob) -> dict[str, Any]:
+    return {"token": token.token, "logprob": token.logprob, "bytes": list(token.raw_bytes)}
+
+
+def _model(served: ServedModel) -> ModelInfo:
+    return ModelInfo(id=served.name, created=int(served.created_at), digest=served.digest)

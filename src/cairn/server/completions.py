@@ -1,0 +1,238 @@
+"""`/v1/completions`: one or many prompts as text or token ids, with echo and log-probabilities.
+
+`echo` with `logprobs` scores the prompt itself, as evaluation harnesses ask for it: every list of a choice's
+`logprobs` then begins with the prompt's tokens, the first of which has no value.
+"""
+
+import asyncio
+import codecs
+import math
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from cairn.core.chat import ChoiceEnd, Principal, StreamEnd, TextDelta, TokenLogprob, Usage
+from cairn.core.errors import InvalidRequestError
+from cairn.providers.protocol import CompletionEvent, CompletionRequest, PromptEcho, TextProvider
+from cairn.registry import new_receipt_id
+from cairn.server.auth import Caller
+from cairn.server.openai_types import TextCompletion, TextCompletionRequest, refuse
+from cairn.server.replies import Head, fingerprint, metered, usage_json
+from cairn.server.requests import new_completion_id, prompts_of, to_sampling
+from cairn.server.state import state_of
+from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+_DEFAULT_TOKENS = 16  # OpenAI's
+_QUEUED_EVENTS = 64
+
+Numbered = tuple[int, CompletionEvent]
+
+
+@router.post("/completions", response_model=TextCompletion)
+async def text_completions(request: Request, caller: Caller, body: TextCompletionRequest) -> Response:
+    """Continue one or many prompts."""
+    state = state_of(request)
+    _refuse_unserved(body)
+    async with AsyncExitStack() as resources:
+        provider = await resources.enter_async_context(state.models.use(body.model))
+        asked = _requests(body, caller, provider, state.config.max_prompts)
+        events = merged([metered(provider.complete(each), state.metrics, provider.name) for each in asked])
+        head = Head(
+            id=new_completion_id("cmpl"),
+            object="text_completion",
+            model=body.model,
+            system_fingerprint=fingerprint(provider),
+        )
+        headers = {"x-cairn-receipt": ",".join(each.request_id for each in asked)}
+        n = asked[0].sampling.n
+        if body.stream:
+            with_usage = body.stream_options is not None and body.stream_options.include_usage
+            frames = text_frames(events, head, n, with_usage=with_usage)
+            return EventStream(frames, resources=resources.pop_all(), config=state.config, headers=headers)
+        try:
+            whole = await answer(
+                collect_text(events, head, n), request.receive, seconds=state.config.request_seconds
+            )
+        except ClientLeftError:
+            return Response(status_code=499)
+        return JSONResponse(whole, headers=headers)
+
+
+async def merged(streams: Sequence[AsyncGenerator[CompletionEvent, None]]) -> AsyncGenerator[Numbered, None]:
+    """Events of many streams as they come, each with the number of its stream. One failure ends them all."""
+    queue: asyncio.Queue[tuple[int, CompletionEvent | Exception | None]] = asyncio.Queue(_QUEUED_EVENTS)
+
+    async def feed(number: int, stream: AsyncGenerator[CompletionEvent, None]) -> None:
+        try:
+            async for event in stream:
+                await queue.put((number, event))
+            await queue.put((number, None))
+        except Exception as error:  # noqa: BLE001 (raised again below, in the reader's task)
+            await queue.put((number, error))
+        finally:
+            await stream.aclose()
+
+    tasks = [asyncio.create_task(feed(number, stream)) for number, stream in enumerate(streams)]
+    num_open = len(tasks)
+    try:
+        while num_open:
+            number, event = await queue.get()
+            if isinstance(event, Exception):
+                raise event
+            if event is None:
+                num_open -= 1
+            else:
+                yield number, event
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _TextChoice:
+    """A choice being put together; keeps the running text offset of its tokens."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.reason: str | None = None
+        self.lists: dict[str, list[Any]] = _empty_lists()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0
+
+    def add(self, text: str, tokens: Sequence[TokenLogprob]) -> None:
+        self.text += text
+        for token in tokens:
+            has_value = not math.isnan(token.logprob)
+            self.lists["tokens"].append(token.token)
+            self.lists["token_logprobs"].append(token.logprob if has_value else None)
+            self.lists["top_logprobs"].append(_top(token) if has_value else None)
+            self.lists["text_offset"].append(self._offset)
+            self._offset += len(self._decoder.decode(token.raw_bytes))
+
+    def take(self, index: int) -> dict[str, Any]:
+        """The choice as far as it has come since the last call."""
+        logprobs = self.lists if self.lists["tokens"] else None
+        taken = {"index": index, "text": self.text, "logprobs": logprobs, "finish_reason": self.reason}
+        self.text, self.lists = "", _empty_lists()
+        return taken
+
+
+async def collect_text(events: AsyncGenerator[Numbered, None], head: Head, n: int) -> dict[str, Any]:
+    """Events as one answer."""
+    choices: dict[int, _TextChoice] = {}
+    endings: list[StreamEnd] = []
+    try:
+        async for number, event in events:
+            if isinstance(event, StreamEnd):
+                endings.append(event)
+            else:
+                _apply(choices, number, n, event)
+    finally:
+        await events.aclose()
+    return head.as_json() | {
+        "choices": [choices[index].take(index) for index in sorted(choices)],
+        "usage": usage_json(_total(endings)),
+        "cairn": {"receipt": endings[0].receipt_id},
+    }
+
+
+async def text_frames(
+    events: AsyncGenerator[Numbered, None], head: Head, n: int, *, with_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """Events as chunks; the last one carries the receipt."""
+    common = head.as_json() | ({"usage": None} if with_usage else {})
+    choices: dict[int, _TextChoice] = {}
+    endings: list[StreamEnd] = []
+    held: dict[str, Any] | None = None
+    try:
+        async for number, event in events:
+            if isinstance(event, StreamEnd):
+                endings.append(event)
+                continue
+            for index in _apply(choices, number, n, event):
+                if held is not None:
+                    yield frame(held)
+                held = common | {"choices": [choices[index].take(index)]}
+        assert held is not None, "a stream has at least one choice"
+        if with_usage:
+            yield frame(held)
+            held = common | {"choices": [], "usage": usage_json(_total(endings))}
+        yield frame(held | {"cairn": {"receipt": endings[0].receipt_id}})
+        yield DONE
+    finally:
+        await events.aclose()
+
+
+def _apply(choices: dict[int, _TextChoice], number: int, n: int, event: CompletionEvent) -> list[int]:
+    """Put an event into its choices, `i*n+j` for choice `j` of prompt `i`; returns which ones changed."""
+    if isinstance(event, PromptEcho):
+        indices = list(range(number * n, number * n + n))
+        for index in indices:
+            choices.setdefault(index, _TextChoice()).add(event.text, event.tokens)
+        return indices
+    assert isinstance(event, TextDelta | ChoiceEnd), "plain completion makes no calls"
+    index = number * n + event.index
+    choice = choices.setdefault(index, _TextChoice())
+    if isinstance(event, TextDelta):
+        choice.add(event.text, event.logprobs)
+    else:
+        choice.reason = event.reason
+    return [index]
+
+
+def _requests(
+    body: TextCompletionRequest, caller: Principal, provider: TextProvider, most: int
+) -> list[CompletionRequest]:
+    extra: dict[str, Any] = {
+        "max_tokens": _DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens,
+        "logprobs": body.logprobs,
+        "prompt_logprobs": body.logprobs if body.echo else None,
+    }
+    sampling = to_sampling(body, provider.sampling_defaults, **extra)
+    return [
+        CompletionRequest(
+            model=body.model,
+            prompt=prompt,
+            sampling=sampling,
+            echo=body.echo,
+            principal=caller,
+            request_id=new_receipt_id(),
+        )
+        for prompt in prompts_of(body, most)
+    ]
+
+
+def _refuse_unserved(body: TextCompletionRequest) -> None:
+    if body.suffix:
+        raise InvalidRequestError(
+            "suffix is not supported: this model continues text, it does not fill gaps", param="suffix"
+        )
+    if body.best_of not in (None, body.n or 1):
+        raise refuse("best_of", body.best_of, "the value of n")
+    if body.stream_options is not None and not body.stream:
+        raise InvalidRequestError("stream_options needs stream: true", param="stream_options")
+
+
+def _top(token: TokenLogprob) -> dict[str, float]:
+    """Alternatives by their text, the token itself included; of two with equal text the likelier counts."""
+    top: dict[str, float] = {}
+    for each in (*token.top, token):
+        top[each.token] = max(each.logprob, top.get(each.token, -math.inf))
+    return top
+
+
+def _empty_lists() -> dict[str, list[Any]]:
+    return {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+
+
+def _total(endings: Sequence[StreamEnd]) -> Usage:
+    return Usage(
+        prompt_tokens=sum(ending.usage.prompt_tokens for ending in endings),
+        completion_tokens=sum(ending.usage.completion_tokens for ending in endings),
+        cached_tokens=sum(ending.usage.cached_tokens for ending in endings),
+    )

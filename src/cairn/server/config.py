@@ -1,0 +1,53 @@
+"""What can be set about the server. The defaults are for one machine and its owner."""
+
+from pydantic import Field
+
+from cairn.core import Config
+
+
+class ServerConfig(Config):
+    """Limits, addresses and lifetimes of the HTTP server."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; loopback unless said otherwise")
+    port: int = Field(default=8642, ge=0, le=65535, description="port to listen on; 0: any free one")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="host names, besides localhost and IP addresses, that requests may name"
+    )
+    trust_proxy: bool = Field(
+        default=False, description="believe X-Forwarded-* headers of a reverse proxy on this machine"
+    )
+    max_body_bytes: int = Field(
+        default=10_000_000, ge=1, description="largest request body; longer ones are refused with 413"
+    )
+    body_seconds: float = Field(
+        default=60.0, gt=0, description="longest time a client may take to send its body"
+    )
+    request_seconds: float = Field(default=600.0, gt=0, description="longest time one completion may take")
+    write_seconds: float = Field(
+        default=60.0, gt=0, description="longest time a client may leave written bytes unread"
+    )
+    keep_alive_seconds: float = Field(
+        default=15.0, gt=0, description="a comment is sent on a silent event stream this often"
+    )
+    drain_seconds: float = Field(
+        default=30.0, ge=0, description="at shutdown, longest wait for running requests"
+    )
+    max_waiting: int = Field(
+        default=256, ge=0, description="requests that may wait for the engine before 429 is answered"
+    )
+    max_prompts: int = Field(
+        default=256, ge=1, description="most prompts times samples in one completions request"
+    )
+    max_loaded_models: int = Field(
+        default=2, ge=1, description="models kept in memory; the longest idle one leaves first"
+    )
+    kv_cache_bytes: int = Field(
+        default=256_000_000, ge=1_000_000, description="memory for the key-value cache of each model"
+    )
+    session_seconds: float = Field(default=30 * 86400.0, gt=0, description="lifetime of a browser's sign-in")
+    sign_in_link_seconds: float = Field(
+        default=15 * 60.0, gt=0, description="lifetime of a one-time sign-in link"
+    )
+    sign_in_failures: int = Field(
+        default=10, ge=1, description="failed sign-ins an address may make in five minutes"
+    )

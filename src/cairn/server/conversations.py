@@ -1,0 +1,260 @@
+"""Conversations of the page: a tree of messages per conversation, feedback, soft deletion.
+
+Every query names the user; somebody else's conversation answers 404, as one that does not exist.
+"""
+
+import time
+import uuid
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, StringConstraints
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from cairn.core.errors import InvalidRequestError, NotFoundError
+from cairn.server.auth import Caller
+from cairn.server.state import state_of
+from cairn.server.tables import ConversationRow, FeedbackRow, MessageRow
+
+router = APIRouter(prefix="/api", tags=["conversations"])
+
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+_UNTITLED = "New conversation"
+_MAX_LISTED = 500
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewConversation(_Body):
+    """A conversation to begin."""
+
+    title: Title = _UNTITLED
+    model: Annotated[str, StringConstraints(max_length=200)] = ""
+
+
+class TitleChange(_Body):
+    """A new title."""
+
+    title: Title
+
+
+class NewMessage(_Body):
+    """A turn to store; an edit is a new message with the same parent."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    parent_id: str | None = None
+    receipt_id: str | None = None
+
+
+class NewFeedback(_Body):
+    """A judgement of a reply; 0 takes it back."""
+
+    message_id: str
+    receipt_id: str = ""
+    rating: Literal[1, 0, -1]
+    comment: Annotated[str, StringConstraints(max_length=10_000)] = ""
+
+
+class Feedback(BaseModel):
+    """A stored judgement."""
+
+    rating: int
+    comment: str
+
+
+class MessageOut(BaseModel):
+    """A stored turn."""
+
+    id: str
+    role: str
+    content: str
+    parent_id: str | None
+    receipt_id: str | None
+    feedback: Feedback | None
+    created_at: float
+
+
+class ConversationSummary(BaseModel):
+    """A line of the list of conversations."""
+
+    id: str
+    title: str
+    updated_at: float
+    model: str
+
+
+class Conversation(ConversationSummary):
+    """A conversation with all its messages, oldest first."""
+
+    messages: list[MessageOut]
+
+
+@router.get("/conversations")
+def list_conversations(request: Request, caller: Caller) -> list[ConversationSummary]:
+    """The caller's conversations, the latest first."""
+    query = (
+        select(ConversationRow)
+        .where(ConversationRow.user_id == caller.user_id, ConversationRow.deleted_at.is_(None))
+        .order_by(ConversationRow.updated_at.desc())
+        .limit(_MAX_LISTED)
+    )
+    with state_of(request).registry.database.session(read_only=True) as session:
+        return [_summary(row) for row in session.scalars(query)]
+
+
+@router.post("/conversations", status_code=201)
+def create_conversation(request: Request, caller: Caller, body: NewConversation) -> Conversation:
+    """Begin a conversation."""
+    now = time.time()
+    row = ConversationRow(
+        id=_new_id("conv"),
+        user_id=caller.user_id,
+        title=body.title,
+        model=body.model,
+        created_at=now,
+        updated_at=now,
+        deleted_at=None,
+    )
+    with state_of(request).registry.database.session() as session, session.begin():
+        session.add(row)
+        return _conversation(row, [], {})
+
+
+@router.get("/conversations/{conversation_id}")
+def get_conversation(request: Request, caller: Caller, conversation_id: str) -> Conversation:
+    """A conversation with its messages."""
+    with state_of(request).registry.database.session(read_only=True) as session:
+        row = _owned(session, conversation_id, caller.user_id)
+        return _with_messages(session, row)
+
+
+@router.patch("/conversations/{conversation_id}")
+def rename_conversation(
+    request: Request, caller: Caller, conversation_id: str, body: TitleChange
+) -> ConversationSummary:
+    """Give a conversation another title."""
+    with state_of(request).registry.database.session() as session, session.begin():
+        row = _owned(session, conversation_id, caller.user_id)
+        row.title = body.title
+        return _summary(row)
+
+
+@router.delete("/conversations/{conversation_id}", status_code=204)
+def delete_conversation(request: Request, caller: Caller, conversation_id: str) -> Response:
+    """Hide a conversation; `restore` brings it back."""
+    with state_of(request).registry.database.session() as session, session.begin():
+        _owned(session, conversation_id, caller.user_id).deleted_at = time.time()
+    return Response(status_code=204)
+
+
+@router.post("/conversations/{conversation_id}/restore")
+def restore_conversation(request: Request, caller: Caller, conversation_id: str) -> ConversationSummary:
+    """Undo a deletion."""
+    with state_of(request).registry.database.session() as session, session.begin():
+        row = _owned(session, conversation_id, caller.user_id, with_deleted=True)
+        row.deleted_at = None
+        return _summary(row)
+
+
+@router.post("/conversations/{conversation_id}/messages", status_code=201)
+def add_message(request: Request, caller: Caller, conversation_id: str, body: NewMessage) -> MessageOut:
+    """Store a turn under its parent."""
+    state = state_of(request)
+    if body.receipt_id and state.registry.receipt(body.receipt_id).user_id != caller.user_id:
+        raise NotFoundError(f"no receipt {body.receipt_id!r}")
+    row = MessageRow(
+        id=_new_id("msg"),
+        conversation_id=conversation_id,
+        parent_id=body.parent_id,
+        role=body.role,
+        content=body.content,
+        receipt_id=body.receipt_id or None,
+        created_at=time.time(),
+    )
+    with state.registry.database.session() as session, session.begin():
+        conversation = _owned(session, conversation_id, caller.user_id)
+        if body.parent_id is not None:
+            parent = session.get(MessageRow, body.parent_id)
+            if parent is None or parent.conversation_id != conversation_id:
+                raise InvalidRequestError(
+                    f"no message {body.parent_id!r} in this conversation", param="parent_id"
+                )
+        conversation.updated_at = row.created_at
+        session.add(row)
+        return _message(row, None)
+
+
+@router.post("/feedback")
+def give_feedback(request: Request, caller: Caller, body: NewFeedback) -> Feedback:
+    """Store a judgement of one's own conversation's reply, with the receipt that made it."""
+    with state_of(request).registry.database.session() as session, session.begin():
+        message = session.get(MessageRow, body.message_id)
+        if message is None:
+            raise NotFoundError(f"no message {body.message_id!r}")
+        _owned(session, message.conversation_id, caller.user_id)
+        if body.receipt_id and body.receipt_id != message.receipt_id:
+            raise InvalidRequestError(
+                f"message {message.id!r} was not made by receipt {body.receipt_id!r}", param="receipt_id"
+            )
+        query = select(FeedbackRow).where(FeedbackRow.message_id == message.id)
+        row = session.scalars(query).one_or_none()
+        if row is None:
+            row = FeedbackRow(id=_new_id("fb"), user_id=caller.user_id, message_id=message.id)
+            session.add(row)
+        row.receipt_id = message.receipt_id or ""
+        row.rating, row.comment, row.created_at = body.rating, body.comment, time.time()
+        return Feedback(rating=row.rating, comment=row.comment)
+
+
+def _owned(
+    session: Session, conversation_id: str, user_id: str, *, with_deleted: bool = False
+) -> ConversationRow:
+    row = session.get(ConversationRow, conversation_id)
+    if row is None or row.user_id != user_id or (row.deleted_at is not None and not with_deleted):
+        raise NotFoundError(f"no conversation {conversation_id!r}")
+    return row
+
+
+def _with_messages(session: Session, row: ConversationRow) -> Conversation:
+    query = select(MessageRow).where(MessageRow.conversation_id == row.id).order_by(MessageRow.created_at)
+    messages = list(session.scalars(query))
+    judged = (
+        select(FeedbackRow)
+        .join(MessageRow, FeedbackRow.message_id == MessageRow.id)
+        .where(MessageRow.conversation_id == row.id)
+    )
+    return _conversation(row, messages, {found.message_id: found for found in session.scalars(judged)})
+
+
+def _conversation(
+    row: ConversationRow, messages: list[MessageRow], feedback: dict[str, FeedbackRow]
+) -> Conversation:
+    return Conversation(
+        **_summary(row).model_dump(),
+        messages=[_message(message, feedback.get(message.id)) for message in messages],
+    )
+
+
+def _summary(row: ConversationRow) -> ConversationSummary:
+    return ConversationSummary(id=row.id, title=row.title, updated_at=row.updated_at, model=row.model)
+
+
+def _message(row: MessageRow, feedback: FeedbackRow | None) -> MessageOut:
+    return MessageOut(
+        id=row.id,
+        role=row.role,
+        content=row.content,
+        parent_id=row.parent_id,
+        receipt_id=row.receipt_id,
+        feedback=Feedback(rating=feedback.rating, comment=feedback.comment) if feedback else None,
+        created_at=row.created_at,
+    )
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}_{uuid.uuid4().hex}"

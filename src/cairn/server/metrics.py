@@ -1,0 +1,69 @@
+"""Prometheus metrics of the server: requests, tokens, latencies, queue and key-value cache.
+
+Label values come from small fixed sets (route templates, status codes, served model names), so that a
+client cannot grow the server's memory by inventing paths or models.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import Scope
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """One set of metrics for one application."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.http_requests = Counter(
+            "cairn_http_requests", "HTTP requests answered", ("method", "route", "status"), registry=registry
+        )
+        self.http_seconds = Histogram(
+            "cairn_http_request_seconds", "Time to answer", ("route",), buckets=_SECONDS, registry=registry
+        )
+        self.prompt_tokens = Counter("cairn_prompt_tokens", "Tokens read", ("model",), registry=registry)
+        self.cached_tokens = Counter(
+            "cairn_cached_prompt_tokens", "Tokens read from the prefix cache", ("model",), registry=registry
+        )
+        self.completion_tokens = Counter(
+            "cairn_completion_tokens", "Tokens written", ("model",), registry=registry
+        )
+        self.first_token_seconds = Histogram(
+            "cairn_time_to_first_token_seconds",
+            "Time to the first text",
+            ("model",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.between_tokens_seconds = Histogram(
+            "cairn_inter_token_seconds",
+            "Time between pieces of text",
+            ("model",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.completions = Counter(
+            "cairn_completions", "Completions by how they ended", ("model", "outcome"), registry=registry
+        )
+        self.in_flight = Gauge("cairn_requests_in_flight", "Requests being answered", registry=registry)
+        self.running = Gauge("cairn_engine_running", "Sequences in the batch", ("model",), registry=registry)
+        self.waiting = Gauge(
+            "cairn_engine_waiting", "Requests waiting for the engine", ("model",), registry=registry
+        )
+        self.kv_blocks_used = Gauge(
+            "cairn_kv_blocks_used", "Key-value blocks in use", ("model",), registry=registry
+        )
+        self.kv_blocks_total = Gauge(
+            "cairn_kv_blocks_total", "Key-value blocks there are", ("model",), registry=registry
+        )
+
+    def observe_http(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a finished request under its route's template."""
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in ("GET", "POST", "PATCH", "DELETE", "HEAD") else "other"
+        self.http_requests.labels(method, route, str(status)).inc()
+        self.http_seconds.labels(route).observe(seconds)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,287 @@
+"""The shapes of OpenAI's API, as far as they are served. What is unknown is refused, not ignored.
+
+Accepted and without effect, because they concern OpenAI's own service: `metadata`, `prompt_cache_key`,
+`safety_identifier`, `service_tier`, `store`, `user`. Besides OpenAI's fields those of vLLM that
+sampling needs are taken: `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `ignore_eos`,
+`chat_template_kwargs`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cairn.core.errors import InvalidRequestError
+from cairn.server.errors import refuse_unknown
+
+
+class Strict(BaseModel):
+    """A part of a request."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class FunctionSpec(Strict):
+    """A function a model may call; `parameters` is a JSON schema."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolSpec(Strict):
+    """A tool offered to the model."""
+
+    type: Literal["function"]
+    function: FunctionSpec
+
+
+class FunctionCall(Strict):
+    """The function of a call; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallSpec(Strict):
+    """A call the model made."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ImageUrl(Strict):
+    """Where an image is."""
+
+    url: str
+    detail: str | None = None
+
+
+class ContentPartSpec(Strict):
+    """A piece of a message's content."""
+
+    type: Literal["text", "image_url", "refusal"]
+    text: str | None = None
+    refusal: str | None = None
+    image_url: ImageUrl | None = None
+
+
+class MessageSpec(Strict):
+    """A turn of the conversation."""
+
+    model_config = ConfigDict(extra="ignore")  # clients send back what they got, with all its nulls
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ContentPartSpec] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCallSpec] | None = None
+    tool_call_id: str | None = None
+
+
+class StreamOptions(Strict):
+    """What a stream carries besides text."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class ToolChoiceFunction(Strict):
+    """The name of a forced tool."""
+
+    name: str
+
+
+class ToolChoice(Strict):
+    """A forced tool."""
+
+    type: Literal["function"]
+    function: ToolChoiceFunction
+
+
+class ResponseFormat(BaseModel):
+    """The form of the reply; only free text so far."""
+
+    type: str
+
+
+class SamplingFields(Strict):
+    """What chat and plain completion have in common."""
+
+    model: str
+    frequency_penalty: float | None = None
+    ignore_eos: bool = False
+    logit_bias: dict[str, float] | None = None
+    max_tokens: int | None = None
+    metadata: dict[str, Any] | None = None
+    min_p: float | None = None
+    n: int | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    service_tier: str | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    user: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            refuse_unknown(value, cls.model_fields)
+        return value
+
+
+class ChatCompletionRequest(SamplingFields):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[MessageSpec], Field(min_length=1)]
+    chat_template_kwargs: dict[str, Any] | None = None
+    logprobs: bool | None = None
+    max_completion_tokens: int | None = None
+    modalities: list[str] | None = None
+    parallel_tool_calls: bool | None = None
+    prompt_cache_key: str | None = None
+    reasoning_effort: str | None = None
+    response_format: ResponseFormat | None = None
+    safety_identifier: str | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    tools: list[ToolSpec] | None = None
+    top_logprobs: int | None = None
+    verbosity: str | None = None
+
+
+class TextCompletionRequest(SamplingFields):
+    """`POST /v1/completions`."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    best_of: int | None = None
+    echo: bool = False
+    logprobs: int | None = None
+    suffix: str | None = None
+
+
+class TopLogprob(BaseModel):
+    """An alternative at a place, in chat."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class ContentLogprob(TopLogprob):
+    """A generated token, in chat."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(BaseModel):
+    """Log-probabilities of a choice, in chat."""
+
+    content: list[ContentLogprob]
+    refusal: None = None
+
+
+class CompletionUsage(BaseModel):
+    """Tokens in and out."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: dict[str, int]
+
+
+class CairnInfo(BaseModel):
+    """What OpenAI's shape has no place for: the receipt of the reply."""
+
+    receipt: str
+
+
+class AssistantMessage(BaseModel):
+    """The reply of a choice."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+    tool_calls: list[ToolCallSpec] | None = None
+
+
+class ChatChoice(BaseModel):
+    """A choice of a chat completion."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: ChoiceLogprobs | None
+    finish_reason: str
+
+
+class ChatCompletion(BaseModel):
+    """The answer of `POST /v1/chat/completions`."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: CompletionUsage
+    cairn: CairnInfo
+
+
+class TextLogprobs(BaseModel):
+    """Log-probabilities of a plain completion: one entry per token in every list."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class TextChoice(BaseModel):
+    """A choice of a plain completion."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: str | None
+
+
+class TextCompletion(BaseModel):
+    """The answer of `POST /v1/completions`."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[TextChoice]
+    usage: CompletionUsage
+    cairn: CairnInfo
+
+
+class ModelInfo(BaseModel):
+    """A model that may be asked for."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: Literal["cairn"] = "cairn"
+    digest: str
+
+
+class ModelList(BaseModel):
+    """The answer of `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelInfo]
+
+
+def refuse(param: str, got: object, allowed: str) -> InvalidRequestError:
+    """The error for a value that OpenAI allows and this server does not."""
+    return InvalidRequestError(f"{param} is {got!r}, allowed here: {allowed}", param=param)

@@ -1,0 +1,49 @@
+"""For whoever runs the server: is it alive, is it ready, how is it doing; and the API's own description."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import JSONResponse, Response
+
+from cairn import __version__
+from cairn.server.auth import Caller, may_read_metrics
+from cairn.server.state import state_of
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok", "version": __version__}
+
+
+@router.get("/readyz", response_class=JSONResponse)
+async def readyz(request: Request) -> JSONResponse:
+    """A completion would be taken now; 503 while a model loads or the server drains."""
+    state = state_of(request)
+    problem = "shutting down" if state.in_flight.is_draining else state.models.problem()
+    if problem:
+        return JSONResponse({"status": "not ready", "reason": problem}, 503, {"retry-after": "1"})
+    return JSONResponse({"status": "ready"})
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(request: Request, _allowed: Annotated[None, Depends(may_read_metrics)]) -> Response:
+    """Prometheus metrics."""
+    state = state_of(request)
+    state.metrics.in_flight.set(state.in_flight.num)
+    for provider in state.models.loaded():
+        load, name = provider.load(), provider.name
+        state.metrics.running.labels(name).set(load.running)
+        state.metrics.waiting.labels(name).set(load.waiting)
+        state.metrics.kv_blocks_used.labels(name).set(load.blocks_used)
+        state.metrics.kv_blocks_total.labels(name).set(load.blocks_total)
+    return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/api/openapi.json", include_in_schema=False)
+def openapi(request: Request, _caller: Caller) -> dict[str, Any]:
+    """The OpenAPI document."""
+    document: dict[str, Any] = request.app.openapi()
+    return document

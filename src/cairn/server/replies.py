@@ -1,0 +1,74 @@
+"""What both completion endpoints do around a provider's events: counting, timing, common parts."""
+
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from cairn.core.chat import ChoiceEnd, StreamEnd, TextDelta, ToolCallDelta, Usage
+from cairn.core.digests import short
+from cairn.core.errors import UnavailableError
+from cairn.providers.protocol import TextProvider
+from cairn.server.metrics import Metrics
+from cairn.server.openai_types import CompletionUsage
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The parts every chunk of an answer repeats."""
+
+    id: str
+    object: str
+    model: str
+    system_fingerprint: str
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            name: getattr(self, name) for name in ("id", "object", "created", "model", "system_fingerprint")
+        }
+
+
+def fingerprint(provider: TextProvider) -> str:
+    """Names the artifact that answers: equal fingerprint and seed give equal answers."""
+    return f"cairn_{short(provider.artifact_digest)}"
+
+
+def usage_json(usage: Usage) -> dict[str, Any]:
+    """Token counts in OpenAI's shape."""
+    return CompletionUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        prompt_tokens_details={"cached_tokens": usage.cached_tokens},
+    ).model_dump()
+
+
+async def metered(events: AsyncGenerator[E, None], metrics: Metrics, model: str) -> AsyncGenerator[E, None]:
+    """The same events, counted; a choice that was cut off by the server is an error."""
+    outcome = "aborted"
+    last = time.perf_counter()
+    has_text = False
+    try:
+        async for event in events:
+            if isinstance(event, TextDelta | ToolCallDelta):
+                now = time.perf_counter()
+                gauge = metrics.between_tokens_seconds if has_text else metrics.first_token_seconds
+                gauge.labels(model).observe(now - last)
+                last, has_text = now, True
+            elif isinstance(event, StreamEnd):
+                metrics.prompt_tokens.labels(model).inc(event.usage.prompt_tokens)
+                metrics.cached_tokens.labels(model).inc(event.usage.cached_tokens)
+                metrics.completion_tokens.labels(model).inc(event.usage.completion_tokens)
+                outcome = "ok"
+            elif isinstance(event, ChoiceEnd) and event.reason == "abort":
+                raise UnavailableError("the answer was cut off", remedy="ask again", retry_after=5)
+            yield event
+    except Exception:
+        outcome = "failed"
+        raise
+    finally:
+        metrics.completions.labels(model, outcome).inc()
+        await events.aclose()

@@ -1,0 +1,68 @@
+"""What the routes need, in one value that the application carries: nothing here is global."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastapi import Request
+
+from cairn.providers.protocol import TextProvider
+from cairn.registry import Registry
+from cairn.server.config import ServerConfig
+from cairn.server.identity import Identity
+from cairn.server.metrics import Metrics
+from cairn.server.middleware import InFlight
+from cairn.server.rate import FailureLimiter
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A name that requests may ask for."""
+
+    name: str
+    digest: str
+    created_at: float
+
+
+class Models(Protocol):
+    """Where the routes get their providers from."""
+
+    def served(self) -> Sequence[ServedModel]:
+        """Every name that may be asked for, the default one first."""
+        ...
+
+    def use(self, name: str) -> AbstractAsyncContextManager[TextProvider]:
+        """The provider of a name, kept loaded while the context is open; `NotFoundError` if unknown."""
+        ...
+
+    def problem(self) -> str:
+        """Why no answer can be given yet (loading, nothing to load); empty when ready."""
+        ...
+
+    def loaded(self) -> Sequence[TextProvider]:
+        """Providers in memory now, for the metrics."""
+        ...
+
+
+@dataclass(slots=True)
+class ServerState:
+    """The parts a running server is made of."""
+
+    registry: Registry
+    config: ServerConfig
+    models: Models
+    identity: Identity
+    metrics: Metrics = field(default_factory=Metrics)
+    in_flight: InFlight = field(default_factory=InFlight)
+    failures: FailureLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.failures = FailureLimiter(self.config.sign_in_failures)
+
+
+def state_of(request: Request) -> ServerState:
+    """The state of the application that serves a request."""
+    state = request.app.state.cairn
+    assert isinstance(state, ServerState)
+    return state

@@ -1,0 +1,96 @@
+"""Tables of the server: who may sign in, and what was said. Migrations live in the registry's history.
+
+Secrets (keys, links, sessions) are stored as SHA-256 only. They are 256 random bits, so a
+slow password hash would add nothing. Times are Unix seconds.
+"""
+
+from sqlalchemy import ForeignKey, Index, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from cairn.registry import Base
+
+
+class UserRow(Base):
+    """A person or program with its own conversations."""
+
+    __tablename__ = "users"
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    roles: Mapped[list[str]]
+    created_at: Mapped[float]
+
+
+class KeyRow(Base):
+    """An API key; `key_id` is its public part."""
+
+    __tablename__ = "keys"
+
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.user_id"), index=True)
+    secret_hash: Mapped[str]
+    created_at: Mapped[float]
+    revoked_at: Mapped[float | None]
+
+
+class SignInTokenRow(Base):
+    """A one-time sign-in link."""
+
+    __tablename__ = "sign_in_tokens"
+
+    token_hash: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.user_id"))
+    expires_at: Mapped[float]
+
+
+class SessionRow(Base):
+    """A browser that is signed in."""
+
+    __tablename__ = "sessions"
+
+    session_hash: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.user_id"), index=True)
+    created_at: Mapped[float]
+    expires_at: Mapped[float] = mapped_column(index=True)
+
+
+class ConversationRow(Base):
+    """A conversation of one user; `deleted_at` hides it until it is restored."""
+
+    __tablename__ = "conversations"
+    __table_args__ = (Index("ix_conversations_user_updated", "user_id", "updated_at"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str]
+    title: Mapped[str]
+    model: Mapped[str]
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+    deleted_at: Mapped[float | None]
+
+
+class MessageRow(Base):
+    """A turn. Messages form a tree: an edit or a regenerated reply is a sibling under the same parent."""
+
+    __tablename__ = "messages"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id"), index=True)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("messages.id"))
+    role: Mapped[str]
+    content: Mapped[str] = mapped_column(Text)
+    receipt_id: Mapped[str | None]
+    created_at: Mapped[float]
+
+
+class FeedbackRow(Base):
+    """What a user thought of a reply, kept with the receipt that made it."""
+
+    __tablename__ = "feedback"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str]
+    message_id: Mapped[str] = mapped_column(ForeignKey("messages.id"), unique=True)
+    receipt_id: Mapped[str] = mapped_column(index=True)
+    rating: Mapped[int]
+    comment: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float]
