@@ -1,0 +1,53 @@
+"""engine: text inference, token ids in and token ids out.
+
+Requests become sequences; the Scheduler decides who computes in a step, the BlockManager accounts
+for the paged KV cache, a ModelRunner touches the device, the Sampler picks tokens. `Engine` is one
+synchronous step of all that, `AsyncEngine` the thread and the streams around it. Text, templates
+and stop strings stay outside.
+
+Importing the room loads no torch; `TorchRunner` does when it is first named.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cairn.engine.async_engine import AsyncEngine, TokenStream
+from cairn.engine.block_manager import BlockManager
+from cairn.engine.config import EngineConfig
+from cairn.engine.engine import Engine, EngineError, EngineStats
+from cairn.engine.runner import Logits, ModelInput, ModelRunner
+from cairn.engine.sampler import Sampler
+from cairn.engine.scheduler import ScheduledBatch, Scheduler
+from cairn.engine.sequence import PromptLogprob, PromptOutput, Request, Sequence, StepOutput, TokenOutput
+
+if TYPE_CHECKING:
+    from cairn.engine.torch_runner import TorchRunner
+
+__all__ = [
+    "AsyncEngine",
+    "BlockManager",
+    "Engine",
+    "EngineConfig",
+    "EngineError",
+    "EngineStats",
+    "Logits",
+    "ModelInput",
+    "ModelRunner",
+    "PromptLogprob",
+    "PromptOutput",
+    "Request",
+    "Sampler",
+    "ScheduledBatch",
+    "Scheduler",
+    "Sequence",
+    "StepOutput",
+    "TokenOutput",
+    "TokenStream",
+    "TorchRunner",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "TorchRunner":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("cairn.engine.torch_runner").TorchRunner

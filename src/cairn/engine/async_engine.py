@@ -1,0 +1,268 @@
+"""The engine in a thread, its outputs as asyncio streams.
+
+One thread steps the engine and owns it; coroutines of any event loop submit requests and read
+streams. Closing a stream aborts its request. When too many requests wait, a new one is refused with
+`OverloadedError` and the time after which a place is expected.
+
+A failed step fails the streams of the requests that were in it, and the engine goes on; after three
+in a row, or after an error outside a batch, it reports unhealthy, fails what is left and refuses
+more. A stream ends, with an error if need be: it never hangs.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+import weakref
+from collections.abc import Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from cairn.core import CairnError, InvalidRequestError
+from cairn.core.errors import OverloadedError, UnavailableError
+from cairn.engine.engine import Engine, EngineError, EngineStats
+from cairn.engine.sequence import Request, StepOutput, TokenOutput
+
+_log = logging.getLogger(__name__)
+_MAX_FAILURES = 3
+_SMOOTHING = 0.2
+
+
+class TokenStream:
+    """Outputs of one request, in order; an async iterator. `aclose` (or dropping it) aborts the request."""
+
+    def __init__(self, engine: "AsyncEngine", request: Request) -> None:
+        self.request = request
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[StepOutput | CairnError | None] = asyncio.Queue()
+        self._reference = _Reference(self)
+        self._is_closed = True  # until the engine has accepted it
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StepOutput:
+        item = None if self._is_closed else await self._queue.get()
+        if item is None or isinstance(item, CairnError):
+            self._is_closed = True
+            if item is not None:
+                raise item
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        """Stop generating; does nothing once the stream has ended."""
+        self._abort()
+        # A reader that waits in another task must wake up.
+        self._queue.put_nowait(None)
+
+    def __del__(self) -> None:
+        self._abort()
+
+    def _abort(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._engine._abort(self._reference)
+
+    def _post(self, items: list[StepOutput | CairnError | None]) -> None:
+        """Called in the engine's thread."""
+        # A loop that was closed with the stream open has nobody left to read it.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._receive, items)
+
+    def _receive(self, items: list[StepOutput | CairnError | None]) -> None:
+        for item in items:
+            self._queue.put_nowait(item)
+
+
+class _Reference:
+    """The engine's hold on a stream: weak, so that a stream nobody reads is dropped and aborted."""
+
+    def __init__(self, stream: TokenStream) -> None:
+        self.stream = weakref.ref(stream)
+        self.request_id = stream.request.request_id
+        self.num_open = stream.request.sampling.n
+
+
+class AsyncEngine:
+    """An `Engine` that steps by itself. `start` it, `generate` from any coroutine, `drain` and `stop` it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._wake = threading.Condition()
+        self._added: list[Request] = []
+        self._aborted: list[_Reference] = []
+        self._streams: dict[str, _Reference] = {}
+        self._thread: threading.Thread | None = None
+        self._refusal = "the engine is not started"
+        self._is_stopping = False
+        self._idle = threading.Event()
+        self._idle.set()
+        self._num_failures = 0
+        self._last_end = time.monotonic()
+        self._seconds_per_request = 1.0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether requests are taken."""
+        return not self._refusal
+
+    def start(self) -> None:
+        """Start the thread that steps the engine."""
+        assert self._thread is None, "the engine is started already"
+        self._refusal = ""
+        self._thread = threading.Thread(target=self._work, name="cairn-engine", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the step under way; open streams end with an error."""
+        with self._wake:
+            self._refusal = self._refusal or "the engine is stopped"
+            self._is_stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Refuse new requests and wait for the running ones; whether they ended within `timeout` seconds."""
+        self._refusal = self._refusal or "the engine is shutting down"
+        return await asyncio.to_thread(self._idle.wait, timeout)
+
+    def generate(self, request: Request) -> TokenStream:
+        """Submit a request and read its outputs; refused at once when invalid or when the queue is full."""
+        self.engine.validate(request)
+        stream = TokenStream(self, request)
+        with self._wake:
+            self._check_capacity(request)
+            stream._is_closed = False
+            self._streams[request.request_id] = stream._reference
+            self._added.append(request)
+            self._idle.clear()
+            self._wake.notify()
+        return stream
+
+    def stats(self) -> EngineStats:
+        """The engine's numbers, as of its last step."""
+        return self.engine.stats()
+
+    def _check_capacity(self, request: Request) -> None:
+        if self._refusal:
+            raise UnavailableError(self._refusal, remedy="try again later", retry_after=5.0)
+        if request.request_id in self._streams:
+            raise InvalidRequestError(
+                f"request_id {request.request_id!r} is already running",
+                remedy="give every request its own id",
+            )
+        scheduler, config = self.engine.scheduler, self.engine.config
+        num_waiting = len(self._added) + len(scheduler.waiting)
+        num_places = max(0, config.max_num_seqs - len(scheduler.running)) + config.max_waiting
+        if num_waiting >= num_places:
+            seconds = float(max(1, math.ceil(self._seconds_per_request)))
+            raise OverloadedError(
+                f"{num_waiting} requests are waiting, allowed: {config.max_waiting}",
+                remedy=f"try again in {seconds:.0f} s",
+                retry_after=seconds,
+            )
+
+    def _abort(self, reference: _Reference) -> None:
+        with self._wake:
+            self._aborted.append(reference)
+            self._wake.notify()
+
+    def _work(self) -> None:
+        """The thread: take what was asked for, step, hand out; until stopped or broken."""
+        error: CairnError = UnavailableError("the engine is stopped", remedy="start it again")
+        try:
+            while self._take_commands():
+                self._step()
+        except Exception as broken:  # noqa: BLE001  the thread's edge: every stream must hear of it
+            _log.exception("the engine broke")
+            error = EngineError(f"the engine broke: {broken}")
+        with self._wake:
+            self._refusal = self._refusal or error.message
+            streams = [reference.stream() for reference in self._streams.values()]
+            self._streams.clear()
+            self._idle.set()
+        for stream in streams:
+            if stream is not None:
+                stream._post([error])
+
+    def _take_commands(self) -> bool:
+        """Wait for something to do and accept it; False when the thread should end."""
+        with self._wake:
+            while not (self._added or self._aborted or self._is_stopping or self.engine.has_unfinished):
+                self._last_end = time.monotonic()
+                self._wake.wait()
+                self._last_end = time.monotonic()
+            added, self._added = self._added, []
+            aborted, self._aborted = self._aborted, []
+        if self._is_stopping:
+            return False
+        for request in added:
+            self.engine.add_request(request)
+        for reference in aborted:
+            # Its id may have ended and been taken by another request since.
+            if self._streams.get(reference.request_id) is reference:
+                self.engine.abort(reference.request_id)
+                self._forget(reference.request_id)
+        return True
+
+    def _step(self) -> None:
+        try:
+            outputs = self.engine.step()
+        except EngineError as error:
+            _log.exception("a step failed")
+            for request_id in error.request_ids:
+                self._post(request_id, [error])
+                self._forget(request_id)
+            self._num_failures += 1
+            if self._num_failures == _MAX_FAILURES:
+                raise
+            return
+        self._num_failures = 0
+        by_request: dict[str, list[StepOutput]] = {}
+        for output in outputs:
+            by_request.setdefault(output.request_id, []).append(output)
+        for request_id, items in by_request.items():
+            self._hand_out(request_id, items)
+
+    def _hand_out(self, request_id: str, items: Iterable[StepOutput]) -> None:
+        reference = self._streams.get(request_id)
+        if reference is None:
+            return
+        posted: list[StepOutput | CairnError | None] = list(items)
+        reference.num_open -= sum(
+            isinstance(item, TokenOutput) and item.finish_reason is not None for item in posted
+        )
+        if reference.num_open == 0:
+            posted.append(None)
+        self._post(request_id, posted)
+        if reference.num_open == 0:
+            self._forget(request_id)
+            now = time.monotonic()
+            self._seconds_per_request += _SMOOTHING * (now - self._last_end - self._seconds_per_request)
+            self._last_end = now
+
+    def _post(self, request_id: str, items: list[StepOutput | CairnError | None]) -> None:
+        reference = self._streams.get(request_id)
+        stream = reference.stream() if reference is not None else None
+        if stream is not None:
+            stream._post(items)
+
+    def _forget(self, request_id: str) -> None:
+        with self._wake:
+            self._streams.pop(request_id, None)
+            if not self._streams:
+                self._idle.set()

@@ -1,0 +1,40 @@
+"""Configuration of the engine: how much it holds at once, and how it cuts its work into steps."""
+
+from pydantic import Field, model_validator
+
+from cairn.core import Config
+
+
+class EngineConfig(Config):
+    """Limits of one engine. The defaults suit a small model on a CPU."""
+
+    block_size: int = Field(default=16, ge=1, le=1024, description="tokens per block of the KV cache")
+    num_blocks: int | None = Field(
+        default=None, ge=1, description="blocks of the KV pool; empty: from kv_cache_bytes"
+    )
+    kv_cache_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="size of the KV pool; empty: what max_num_seqs full contexts need, "
+        "at most a quarter of the free memory and 1 GiB",
+    )
+    max_num_seqs: int = Field(default=16, ge=1, le=4096, description="sequences computed in one step")
+    token_budget: int = Field(
+        default=256, ge=1, description="tokens computed in one step; prompts are cut into chunks to fit"
+    )
+    max_model_len: int | None = Field(
+        default=None, ge=1, description="longest context, prompt and output; empty: the model's own"
+    )
+    max_waiting: int = Field(
+        default=256, ge=0, description="requests that may wait before new ones are refused"
+    )
+    prefix_cache: bool = Field(default=True, description="reuse the KV blocks of equal prompt beginnings")
+
+    @model_validator(mode="after")
+    def _budget_covers_decodes(self) -> "EngineConfig":
+        if self.token_budget < self.max_num_seqs:
+            raise ValueError(
+                f"token_budget {self.token_budget} is below max_num_seqs {self.max_num_seqs}: every running "
+                "sequence needs one token a step"
+            )
+        return self

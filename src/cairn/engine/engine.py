@@ -1,0 +1,288 @@
+"""The engine: requests in, one synchronous step at a time, tokens out.
+
+A step schedules, computes, samples, and hands out what is new. A request of `n` choices runs its
+first choice to the end of the prompt; then the others join, find the prompt's blocks in the cache and
+share them. Not thread-safe; `AsyncEngine` puts a thread around it.
+"""
+
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import count
+from typing import ClassVar
+
+from cairn.core import CairnError, InvalidRequestError
+from cairn.core.chat import FinishReason
+from cairn.core.errors import ContextLengthError
+from cairn.engine.block_manager import BlockManager
+from cairn.engine.config import EngineConfig
+from cairn.engine.runner import LogitRow, Logits, ModelRunner, prepare
+from cairn.engine.sampler import Sampled, Sampler, token_logprobs
+from cairn.engine.scheduler import ScheduledBatch, Scheduler
+from cairn.engine.sequence import PromptLogprob, PromptOutput, Request, Sequence, StepOutput, TokenOutput
+
+_DEFAULT_POOL_BYTES = 1 << 30
+_SCORED_ROWS = 64
+"""Prompt rows whose logits are on the host at once."""
+
+
+class EngineError(CairnError):
+    """A step failed; `request_ids` were in it and are gone, the engine itself can go on."""
+
+    code: ClassVar[str] = "engine.failed"
+
+    def __init__(self, message: str, *, request_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message, remedy="try again; if it happens again, the log has the traceback")
+        self.request_ids = request_ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """Where the engine stands, and what it has done since it was made."""
+
+    num_waiting: int
+    num_running: int
+    num_blocks: int
+    num_used_blocks: int
+    num_cached_blocks: int
+    num_steps: int
+    num_prompt_tokens: int
+    """Tokens of admitted prompts, those from the cache included."""
+    num_cached_tokens: int
+    num_generated_tokens: int
+    num_preemptions: int
+
+
+class Engine:
+    """Continuous batching over one model."""
+
+    def __init__(self, runner: ModelRunner, config: EngineConfig | None = None) -> None:
+        self.config = config = config or EngineConfig()
+        self.runner = runner
+        num_blocks = _pool_size(runner, config)
+        runner.allocate_kv_cache(num_blocks, config.block_size)
+        self.block_manager = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
+        self.scheduler = Scheduler(
+            self.block_manager, max_num_seqs=config.max_num_seqs, token_budget=config.token_budget
+        )
+        self.sampler = Sampler()
+        self.max_model_len = min(_context(runner, config), num_blocks * config.block_size)
+        self._requests: dict[str, list[Sequence]] = {}
+        self._arrivals = count()
+        self._ended: list[StepOutput] = []
+        self._num_steps = self._num_prompt_tokens = self._num_cached_tokens = 0
+        self._num_generated_tokens = self._num_preemptions = 0
+
+    @property
+    def has_unfinished(self) -> bool:
+        return bool(self._requests or self._ended)
+
+    def validate(self, request: Request) -> None:
+        """Raise what `add_request` would: an empty or too long prompt, a token id that does not exist."""
+        prompt = request.prompt_token_ids
+        if not prompt:
+            raise InvalidRequestError(
+                "the prompt is empty, needed: at least one token",
+                remedy="give a prompt, or the beginning-of-text token alone",
+                param="prompt",
+            )
+        self._check_vocabulary(prompt, "prompt")
+        self._check_vocabulary(request.sampling.logit_bias.keys(), "logit_bias")
+        needs_room = request.sampling.max_tokens != 0
+        if len(prompt) + needs_room > self.max_model_len:
+            self._refuse_length(len(prompt))
+
+    def add_request(self, request: Request) -> None:
+        """Queue a request; its outputs come from `step`."""
+        self.validate(request)
+        if request.request_id in self._requests:
+            raise InvalidRequestError(
+                f"request_id {request.request_id!r} is already running",
+                remedy="give every request its own id",
+            )
+        seed = request.sampling.seed
+        seed = secrets.randbits(63) if seed is None else seed
+        arrival = next(self._arrivals)
+        seqs = [
+            Sequence(request, index=index, seed=seed, arrival=arrival, max_len=self.max_model_len)
+            for index in range(request.sampling.n)
+        ]
+        self._requests[request.request_id] = seqs
+        if seqs[0].max_new_tokens == 0 and request.sampling.prompt_logprobs is None:
+            self._end_without_tokens(request, seqs)
+        else:
+            self.scheduler.add(seqs[0])
+
+    def abort(self, request_id: str) -> bool:
+        """Drop a request and free its blocks; False when there is none of that id, ended ones included."""
+        seqs = self._requests.pop(request_id, None)
+        if seqs is None:
+            return False
+        for seq in seqs:
+            if seq in self.scheduler:
+                self.scheduler.finish(seq)
+        return True
+
+    def step(self) -> list[StepOutput]:
+        """Compute one batch and tell what is new. `EngineError`: the batch failed, its requests are gone."""
+        outputs, self._ended = self._ended, []
+        if not self.scheduler.has_unfinished:
+            return outputs
+        batch = self.scheduler.schedule()
+        try:
+            outputs += self._run(batch)
+        except Exception as error:
+            request_ids = tuple({item.seq.request.request_id: None for item in batch.items})
+            for request_id in request_ids:
+                self.abort(request_id)
+            self._ended = outputs
+            raise EngineError(f"a step failed: {error!r}", request_ids=request_ids) from error
+        return outputs
+
+    def stats(self) -> EngineStats:
+        """Numbers for metrics and pages."""
+        return EngineStats(
+            num_waiting=len(self.scheduler.waiting),
+            num_running=len(self.scheduler.running),
+            num_blocks=len(self.block_manager.blocks),
+            num_used_blocks=self.block_manager.num_used_blocks,
+            num_cached_blocks=self.block_manager.num_cached_blocks,
+            num_steps=self._num_steps,
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_cached_tokens=self._num_cached_tokens,
+            num_generated_tokens=self._num_generated_tokens,
+            num_preemptions=self._num_preemptions,
+        )
+
+    def _run(self, batch: ScheduledBatch) -> list[StepOutput]:
+        model_input = prepare(batch, self.config.block_size)
+        logits = self.runner.run(model_input)
+        rows = model_input.logit_rows
+        self._score_prompts(logits, rows)
+        indices = [i for i, row in enumerate(rows) if row.is_sampled and row.seq.max_new_tokens > 0]
+        sampled = self.sampler.sample(logits, indices, [rows[i].seq for i in indices])
+        # From here on nothing can fail: the batch counts as computed as a whole.
+        self._num_steps += 1
+        self._num_preemptions += batch.num_preempted
+        for item in batch.items:
+            item.seq.num_computed_tokens = item.stop
+            self.block_manager.register(item.seq)
+        outputs = self._finish_prompts(batch)
+        outputs += [self._append(rows[i].seq, token) for i, token in zip(indices, sampled, strict=True)]
+        return outputs
+
+    def _score_prompts(self, logits: Logits, rows: tuple[LogitRow, ...]) -> None:
+        """Log-probabilities of the prompt tokens that follow the computed ones."""
+        scored = [i for i, row in enumerate(rows) if row.position + 1 < row.seq.num_prompt_tokens]
+        for first in range(0, len(scored), _SCORED_ROWS):
+            part = scored[first : first + _SCORED_ROWS]
+            for i, scores in zip(part, logits.select(part), strict=True):
+                seq, position = rows[i].seq, rows[i].position + 1
+                # A preempted prompt is computed again; what is scored already stays.
+                if position == len(seq.prompt_logprobs):
+                    num = seq.request.sampling.prompt_logprobs
+                    assert num is not None
+                    token_id = seq.token_ids[position]
+                    found = PromptLogprob(token_id, *token_logprobs(scores, token_id, num))
+                    seq.prompt_logprobs.append(found)
+
+    def _finish_prompts(self, batch: ScheduledBatch) -> list[StepOutput]:
+        """What the end of a prompt brings: its log-probabilities, the other choices, maybe the end."""
+        outputs: list[StepOutput] = []
+        for item in batch.items:
+            seq = item.seq
+            if item.stop < seq.num_prompt_tokens or seq.is_prompt_finished:
+                continue
+            seq.is_prompt_finished = True
+            self._num_prompt_tokens += seq.num_prompt_tokens
+            self._num_cached_tokens += seq.num_cached_tokens or 0
+            request = seq.request
+            if seq.index > 0:
+                continue
+            if seq.wants_prompt_logprobs:
+                outputs.append(PromptOutput(request.request_id, tuple(seq.prompt_logprobs)))
+            if seq.max_new_tokens == 0:
+                self.scheduler.finish(seq)
+                self._end_without_tokens(request, self._requests[request.request_id])
+                continue
+            for sibling in self._requests[request.request_id][1:]:
+                self.scheduler.add(sibling)
+        return outputs
+
+    def _append(self, seq: Sequence, sampled: Sampled) -> TokenOutput:
+        reason, stop_token_id = seq.append_token(sampled.token_id)
+        self._num_generated_tokens += 1
+        if reason is not None:
+            self._finish(seq)
+        return TokenOutput(
+            request_id=seq.request.request_id,
+            index=seq.index,
+            token_id=sampled.token_id,
+            logprob=sampled.logprob,
+            top_logprobs=sampled.top_logprobs,
+            finish_reason=reason,
+            stop_token_id=stop_token_id,
+            num_cached_tokens=seq.num_cached_tokens or 0,
+        )
+
+    def _finish(self, seq: Sequence) -> None:
+        self.scheduler.finish(seq)
+        seqs = self._requests[seq.request.request_id]
+        if all(choice.is_finished for choice in seqs):
+            del self._requests[seq.request.request_id]
+
+    def _end_without_tokens(self, request: Request, seqs: list[Sequence]) -> None:
+        """End choices that generate nothing; told by the next step, after the prompt's output."""
+        del self._requests[request.request_id]
+        reason: FinishReason = "length"
+        self._ended += [
+            TokenOutput(
+                request_id=request.request_id,
+                index=seq.index,
+                token_id=None,
+                finish_reason=reason,
+                num_cached_tokens=seqs[0].num_cached_tokens or 0,
+            )
+            for seq in seqs
+        ]
+
+    def _check_vocabulary(self, token_ids: Collection[int], param: str) -> None:
+        size = self.runner.vocab_size
+        lowest, highest = min(token_ids, default=0), max(token_ids, default=0)
+        if lowest < 0 or highest >= size:
+            raise InvalidRequestError(
+                f"token id {lowest if lowest < 0 else highest} in {param}, allowed: 0 to {size - 1}",
+                remedy="use the tokenizer of this model",
+                param=param,
+            )
+
+    def _refuse_length(self, num_tokens: int) -> None:
+        pool = len(self.block_manager.blocks) * self.config.block_size
+        context = _context(self.runner, self.config)
+        allowed = self.max_model_len - 1
+        if pool < context:
+            message = f"the KV pool holds {pool}, of which {allowed} may be prompt"
+            remedy = "shorten the prompt, or start the engine with a larger kv_cache_bytes"
+        else:
+            message = f"the context is {context}, of which {allowed} may be prompt"
+            remedy = "shorten the prompt, or use a model of longer context"
+        raise ContextLengthError(
+            f"the prompt has {num_tokens} tokens, {message}", remedy=remedy, param="prompt"
+        )
+
+
+def _context(runner: ModelRunner, config: EngineConfig) -> int:
+    return min(runner.max_position, config.max_model_len or runner.max_position)
+
+
+def _pool_size(runner: ModelRunner, config: EngineConfig) -> int:
+    """Blocks of the KV pool: as configured, or what full contexts need within modest bounds."""
+    if config.num_blocks is not None:
+        return config.num_blocks
+    block_bytes = runner.bytes_per_block(config.block_size)
+    pool_bytes = config.kv_cache_bytes
+    if pool_bytes is None:
+        blocks_per_seq = -(-_context(runner, config) // config.block_size)
+        needed = config.max_num_seqs * blocks_per_seq * block_bytes
+        pool_bytes = min(needed, _DEFAULT_POOL_BYTES, runner.free_bytes() // 4)
+    return max(1, pool_bytes // block_bytes)

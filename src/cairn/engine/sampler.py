@@ -1,0 +1,155 @@
+"""Choosing the next token.
+
+Order, as in vLLM: log-probabilities are those of the raw logits; then logit bias, repetition,
+presence and frequency penalties, temperature, min-p, top-k, top-p (each on what the one before
+left, renormalised), and one draw by inverting the cumulative distribution with the sequence's own
+counter-based uniform number. Tokens that tie with the last one kept by a filter are kept too, so
+the outcome depends on values alone.
+
+A row's token depends on its own logits, tokens and seed only. Rows that are greedy and want
+nothing else cost one argmax. Plain numpy, so that it serves every runner.
+"""
+
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cairn.core.chat import SamplingParams
+from cairn.engine.philox import uniforms
+from cairn.engine.runner import FloatArray, IntArray, Logits
+from cairn.engine.sequence import Sequence
+
+TopLogprobs = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A chosen token, with log-probabilities where they were asked for."""
+
+    token_id: int
+    logprob: float | None = None
+    top_logprobs: TopLogprobs = ()
+
+
+class Sampler:
+    """Picks one token for each of a step's finished rows."""
+
+    def sample(self, logits: Logits, rows: list[int], seqs: Rows[Sequence]) -> list[Sampled]:
+        """Row `rows[i]` of the logits is the distribution of the next token of `seqs[i]`."""
+        if not rows:
+            return []
+        likeliest = logits.argmax()
+        sampled = [Sampled(int(likeliest[row])) for row in rows]
+        special = [i for i, seq in enumerate(seqs) if not _is_plain(seq.request.sampling)]
+        if not special:
+            return sampled
+        scores = logits.select([rows[i] for i in special])
+        chosen = [seqs[i] for i in special]
+        raw = scores.copy() if any(seq.request.sampling.logprobs is not None for seq in chosen) else scores
+        token_ids = choose(scores, chosen)
+        for j, i in enumerate(special):
+            num = chosen[j].request.sampling.logprobs
+            if num is None:
+                sampled[i] = Sampled(int(token_ids[j]))
+            else:
+                sampled[i] = Sampled(int(token_ids[j]), *token_logprobs(raw[j], int(token_ids[j]), num))
+        return sampled
+
+
+def choose(scores: FloatArray, seqs: Rows[Sequence]) -> IntArray:
+    """The next token of each sequence from its row of [rows, vocab]; writes to `scores`."""
+    for row, seq in zip(scores, seqs, strict=True):
+        adjust(row, seq)
+    token_ids: IntArray = scores.argmax(axis=1)
+    drawn = [i for i, seq in enumerate(seqs) if seq.request.sampling.temperature > 0]
+    if drawn:
+        random = [seqs[i] for i in drawn]
+        numbers = uniforms(
+            [seq.seed for seq in random], [seq.num_tokens for seq in random], [seq.index for seq in random]
+        )
+        token_ids[drawn] = draw(scores[drawn], [seq.request.sampling for seq in random], numbers)
+    return token_ids
+
+
+def adjust(row: FloatArray, seq: Sequence) -> None:
+    """Logit bias and penalties, in place on one row [vocab]."""
+    sampling = seq.request.sampling
+    for token_id, bias in sampling.logit_bias.items():
+        row[token_id] += bias
+    if sampling.repetition_penalty != 1.0:
+        seen = np.unique(np.array(seq.token_ids, np.int64))
+        values = row[seen]
+        penalty = np.float32(sampling.repetition_penalty)
+        row[seen] = np.where(values > 0, values / penalty, values * penalty)
+    if (sampling.presence_penalty or sampling.frequency_penalty) and seq.num_new_tokens:
+        generated = np.array(seq.token_ids[seq.num_prompt_tokens :], np.int64)
+        token_ids, counts = np.unique(generated, return_counts=True)
+        penalties = sampling.presence_penalty + sampling.frequency_penalty * counts
+        row[token_ids] -= penalties.astype(np.float32)
+
+
+def draw(scores: FloatArray, params: Rows[SamplingParams], numbers: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Sample each row of [rows, vocab] at its temperature and filters, by its uniform number."""
+    # The largest score is taken off first: a tiny temperature must not overflow.
+    scores = scores - scores.max(axis=1, keepdims=True)
+    scores /= np.array([[p.temperature] for p in params], np.float32)
+    weights = np.exp(scores, out=scores)
+    for row, p in zip(weights, params, strict=True):
+        keep_likely(row, min_p=p.min_p, top_k=p.top_k, top_p=p.top_p)
+    cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
+    total = cumulative[:, -1]
+    targets = np.minimum(numbers * total, np.nextafter(total, 0))
+    # side="right": a target on a boundary belongs to the next token that has any weight.
+    return np.array(
+        [np.searchsorted(row, target, side="right") for row, target in zip(cumulative, targets, strict=True)],
+        np.int64,
+    )
+
+
+def keep_likely(weights: FloatArray, *, min_p: float, top_k: int, top_p: float) -> None:
+    """Zero the weights [vocab] that min-p, top-k and top-p drop; the largest weight is 1."""
+    if min_p > 0:
+        weights[weights < min_p] = 0
+    if 0 < top_k < len(weights):
+        weights[weights < np.partition(weights, -top_k)[-top_k]] = 0
+    if top_p < 1:
+        weights[weights < _nucleus_bound(weights, top_p)] = 0
+
+
+def _nucleus_bound(weights: FloatArray, top_p: float) -> np.float32:
+    """The smallest weight in the smallest set of likeliest tokens that reaches `top_p` of the total."""
+    total = weights.sum(dtype=np.float64)
+    # All weights below this bound together are less than 1 - top_p, so none of them is in the set.
+    candidates = weights[weights >= (1 - top_p) * total / len(weights)]
+    candidates[::-1].sort()
+    reached = np.cumsum(candidates, dtype=np.float64)
+    last = min(int(np.searchsorted(reached, top_p * total)), len(candidates) - 1)
+    bound: np.float32 = candidates[last]
+    return bound
+
+
+def token_logprobs(row: FloatArray, token_id: int, num: int) -> tuple[float, TopLogprobs]:
+    """A token's log-probability under the raw logits [vocab], and the `num` likeliest tokens' own."""
+    shifted = row - row.max()
+    logprobs = shifted - np.log(np.exp(shifted).sum(dtype=np.float64)).astype(np.float32)
+    num = min(num, len(row))
+    if num == 0:
+        return float(logprobs[token_id]), ()
+    bound = np.partition(logprobs, -num)[-num]
+    top = np.flatnonzero(logprobs >= bound)
+    top = top[np.argsort(-logprobs[top], kind="stable")][:num]
+    return float(logprobs[token_id]), tuple((int(i), float(logprobs[i])) for i in top)
+
+
+def _is_plain(p: SamplingParams) -> bool:
+    """Greedy, and nothing that looks at or changes the distribution."""
+    return (
+        p.temperature == 0
+        and p.logprobs is None
+        and not p.logit_bias
+        and p.repetition_penalty == 1
+        and p.presence_penalty == 0
+        and p.frequency_penalty == 0
+    )

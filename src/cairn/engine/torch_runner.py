@@ -1,0 +1,105 @@
+"""The network in PyTorch over a paged KV cache: the reference, and the GPU's path.
+
+Pads every step's tokens to a multiple of `ROW_MULTIPLE`, so that a matrix product sees a row count
+whose kernel gives each row the same bits (see docs/engine.md).
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cairn.engine.paged_attention import PagedAttention
+from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
+from cairn.models import Decoder
+
+ROW_MULTIPLE = 16
+
+
+class TorchLogits:
+    """Logits [rows, vocab] on the model's device."""
+
+    def __init__(self, scores: Tensor) -> None:
+        self._scores = scores
+
+    def argmax(self) -> IntArray:
+        best = self._scores.max(dim=-1)
+        assert bool(best.values.isfinite().all()), "the model's logits are not finite"
+        indices: IntArray = best.indices.cpu().numpy()
+        return indices
+
+    def select(self, rows: list[int]) -> FloatArray:
+        scores: FloatArray = self._scores[rows].float().cpu().numpy()
+        return scores
+
+
+class TorchRunner:
+    """A `ModelRunner` over `cairn.models.Decoder`, in the dtype and on the device of its weights."""
+
+    def __init__(self, model: Decoder) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self._weight = model.output_weight
+        self._attention: PagedAttention | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        return self.model.config.vocab_size
+
+    @property
+    def max_position(self) -> int:
+        return self.model.config.max_position
+
+    @property
+    def device(self) -> torch.device:
+        return self._weight.device
+
+    def bytes_per_block(self, block_size: int) -> int:
+        config = self.model.config
+        width = config.num_kv_heads * config.head_dim
+        return 2 * config.num_layers * block_size * width * self._weight.element_size()
+
+    def free_bytes(self) -> int:
+        if self.device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self.device)[0])
+        return _available_memory()
+
+    def allocate_kv_cache(self, num_blocks: int, block_size: int) -> None:
+        config = self.model.config
+        shape = (config.num_layers, 2, num_blocks, block_size, config.num_kv_heads, config.head_dim)
+        self._attention = PagedAttention(_zeros(shape, self._weight.dtype, self.device))
+
+    @torch.inference_mode()
+    def run(self, model_input: ModelInput) -> Logits:
+        assert self._attention is not None, "allocate_kv_cache comes first"
+        token_ids = self._padded(model_input.token_ids)
+        positions = self._padded(model_input.positions)
+        self._attention.begin(model_input)
+        hidden = self.model(token_ids, positions, self._attention)
+        rows = [row.row for row in model_input.logit_rows]
+        return TorchLogits(self._logits(hidden, rows))
+
+    def _logits(self, hidden: Tensor, rows: list[int]) -> Tensor:
+        num_padded = -len(rows) % ROW_MULTIPLE
+        index = torch.tensor(rows + rows[-1:] * num_padded, device=self.device, dtype=torch.long)
+        return self.model.logits(hidden[index])[: len(rows)]
+
+    def _padded(self, values: IntArray) -> Tensor:
+        padded = np.zeros(len(values) + -len(values) % ROW_MULTIPLE, np.int64)
+        padded[: len(values)] = values
+        return torch.from_numpy(padded).to(self.device)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # Pages of numpy's zeros (calloc) become real only when written to: an idle pool costs nothing.
+    num_bytes = int(np.prod(shape)) * dtype.itemsize
+    return torch.from_numpy(np.zeros(num_bytes, np.uint8)).view(dtype).view(shape)
+
+
+def _available_memory() -> int:
+    """Bytes the kernel would hand out without swapping."""
+    with open("/proc/meminfo") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    raise AssertionError("MemAvailable is in every Linux since 3.14")
