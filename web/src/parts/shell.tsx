@@ -1,0 +1,71 @@
+/** What stands around every room: the rail, the command palette, the notices. */
+import { Link, Outlet } from "@tanstack/react-router";
+import { Activity, Boxes, Command, MessageSquare, Settings } from "lucide-react";
+import { lazy, Suspense, useEffect, useState } from "react";
+import { Mark } from "../look/mark";
+import { Toasts } from "./toasts";
+
+const Palette = lazy(() => import("./palette"));
+
+export const ROOMS = [
+  { to: "/chat", name: "Chat", Icon: MessageSquare },
+  { to: "/models", name: "Models", Icon: Boxes },
+  { to: "/runs", name: "Runs", Icon: Activity },
+  { to: "/settings", name: "Settings", Icon: Settings },
+] as const;
+
+export function Shell() {
+  const [isPaletteOpen, setPaletteOpen] = useState(false);
+
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || event.altKey) return;
+      event.preventDefault();
+      setPaletteOpen((isOpen) => !isOpen);
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+
+  return (
+    <div className="shell">
+      <a className="skip" href="#main">
+        Skip to the content
+      </a>
+      <nav className="rail" aria-label="Rooms">
+        <Link to="/chat" className="rail-mark" aria-label="Cairn, to the chat">
+          <Mark size={30} />
+        </Link>
+        <ul role="list">
+          {ROOMS.map(({ to, name, Icon }) => (
+            <li key={to}>
+              <Link to={to} className="rail-link" activeProps={{ "aria-current": "page" }}>
+                <Icon size={19} strokeWidth={1.75} aria-hidden />
+                <span>{name}</span>
+              </Link>
+            </li>
+          ))}
+        </ul>
+        <button
+          type="button"
+          className="rail-link rail-command"
+          aria-keyshortcuts="Control+K"
+          title="Go to… (Ctrl-K)"
+          onClick={() => setPaletteOpen(true)}
+        >
+          <Command size={19} strokeWidth={1.75} aria-hidden />
+          <span>Go to</span>
+        </button>
+      </nav>
+      <main id="main" tabIndex={-1}>
+        <Outlet />
+      </main>
+      {isPaletteOpen ? (
+        <Suspense fallback={null}>
+          <Palette onClose={() => setPaletteOpen(false)} />
+        </Suspense>
+      ) : null}
+      <Toasts />
+    </div>
+  );
+}

@@ -1,0 +1,119 @@
+/** The chat: conversations on the left, the thread in the middle, settings or a receipt on the right. */
+import { useQuery } from "@tanstack/react-query";
+import { useParams, useSearch } from "@tanstack/react-router";
+import { PanelLeft, Plus, SlidersHorizontal } from "lucide-react";
+import { Dialog } from "radix-ui";
+import { useCallback, useEffect, useState } from "react";
+import { modelsQuery } from "../../api/queries";
+import { Choice } from "../../parts/filter";
+import { useTitle } from "../../parts/title";
+import "./chat.css";
+import { Conversations, NewChatLink } from "./conversations";
+import { ReceiptPanel } from "./receipt-panel";
+import { replies } from "./replies";
+import { countChanged, loadSampling, type Sampling, saveSampling } from "./sampling";
+import { SamplingPanel } from "./sampling-panel";
+import { Thread } from "./thread";
+import { useChat } from "./use-chat";
+
+type Panel = { kind: "sampling" } | { kind: "receipt"; receiptId: string } | null;
+
+export function ChatRoom() {
+  const { conversationId = null } = useParams({ strict: false });
+  const { model: wanted } = useSearch({ from: "/house/chat" });
+  const models = useQuery(modelsQuery);
+  const [sampling, setSampling] = useSampling(conversationId);
+  const [panel, setPanel] = useState<Panel>(null);
+  const [isListOpen, setListOpen] = useState(false);
+
+  const names = models.data?.map(({ id }) => id) ?? [];
+  // A remembered model may be gone; the first one then answers.
+  const chosen =
+    [wanted, sampling.model, names[0]].find((name) => name !== undefined && names.includes(name)) ?? "";
+  const chat = useChat(conversationId, { ...sampling, model: chosen });
+  useTitle(chat.conversation?.title ?? "Chat");
+  useKeepOnLeave();
+
+  const closePanel = useCallback(() => setPanel(null), []);
+  const changed = countChanged(sampling);
+
+  return (
+    <div className="chat" data-panel={panel ? "open" : undefined}>
+      <aside className="chat-list" aria-label="Conversations">
+        <Conversations currentId={conversationId} />
+      </aside>
+      <section className="chat-main" aria-label="Conversation">
+        <header className="chat-head">
+          <Dialog.Root open={isListOpen} onOpenChange={setListOpen}>
+            <Dialog.Trigger className="icon-button narrow-only" aria-label="Conversations">
+              <PanelLeft size={18} aria-hidden />
+            </Dialog.Trigger>
+            <Dialog.Portal>
+              <Dialog.Overlay className="veil" />
+              <Dialog.Content className="drawer" aria-describedby={undefined}>
+                <Dialog.Title className="hidden-visually">Conversations</Dialog.Title>
+                <Conversations currentId={conversationId} onChosen={() => setListOpen(false)} />
+              </Dialog.Content>
+            </Dialog.Portal>
+          </Dialog.Root>
+          <h1 className="chat-title clip">{chat.conversation?.title ?? "New chat"}</h1>
+          {names.length > 0 ? (
+            <Choice
+              label="Model"
+              value={chosen}
+              onChange={(model) => setSampling({ ...sampling, model })}
+              options={names.map((name) => [name, name] as const)}
+            />
+          ) : null}
+          <button
+            type="button"
+            className="icon-button"
+            aria-expanded={panel?.kind === "sampling"}
+            aria-label={changed ? `Sampling, ${changed} changed` : "Sampling"}
+            title="Sampling"
+            onClick={() => setPanel(panel?.kind === "sampling" ? null : { kind: "sampling" })}
+          >
+            <SlidersHorizontal size={17} aria-hidden />
+            {changed ? <span className="badge">{changed}</span> : null}
+          </button>
+          <NewChatLink className="icon-button narrow-only" label="New chat">
+            <Plus size={18} aria-hidden />
+          </NewChatLink>
+        </header>
+        <Thread
+          key={conversationId ?? "new"}
+          chat={chat}
+          conversationId={conversationId}
+          models={models}
+          onReceipt={(receiptId) => setPanel({ kind: "receipt", receiptId })}
+        />
+      </section>
+      {panel?.kind === "sampling" ? (
+        <SamplingPanel sampling={sampling} onChange={setSampling} onClose={closePanel} />
+      ) : null}
+      {panel?.kind === "receipt" ? <ReceiptPanel receiptId={panel.receiptId} onClose={closePanel} /> : null}
+    </div>
+  );
+}
+
+function useSampling(conversationId: string | null) {
+  const [state, setState] = useState({ id: conversationId, sampling: loadSampling(conversationId) });
+  if (state.id !== conversationId) setState({ id: conversationId, sampling: loadSampling(conversationId) });
+  const setSampling = useCallback(
+    (sampling: Sampling) => {
+      saveSampling(conversationId, sampling);
+      setState({ id: conversationId, sampling });
+    },
+    [conversationId],
+  );
+  return [state.sampling, setSampling] as const;
+}
+
+/** A closed tab must not cost the half of a reply that had arrived. */
+function useKeepOnLeave(): void {
+  useEffect(() => {
+    const onLeave = () => replies.leave();
+    addEventListener("pagehide", onLeave);
+    return () => removeEventListener("pagehide", onLeave);
+  }, []);
+}

@@ -1,0 +1,106 @@
+/** How replies are sampled. An empty field leaves the choice to the server. */
+import { useId, useState } from "react";
+import { DEFAULT_SAMPLING, NUMBER_FIELDS, type NumberField, parseField, type Sampling } from "./sampling";
+import { SidePanel } from "./side-panel";
+
+interface SamplingPanelProps {
+  sampling: Sampling;
+  onChange: (sampling: Sampling) => void;
+  onClose: () => void;
+}
+
+export function SamplingPanel({ sampling, onChange, onClose }: SamplingPanelProps) {
+  const systemId = useId();
+  const stopId = useId();
+  // The fields keep their own text; a reset makes them anew.
+  const [round, setRound] = useState(0);
+  return (
+    <SidePanel title="Sampling" onClose={onClose}>
+      <div className="sampling" key={round}>
+        <div>
+          <label className="label" htmlFor={systemId}>
+            System prompt
+          </label>
+          <textarea
+            id={systemId}
+            className="field"
+            rows={4}
+            value={sampling.system}
+            placeholder="None"
+            onChange={(event) => onChange({ ...sampling, system: event.target.value })}
+          />
+        </div>
+        {NUMBER_FIELDS.map((field) => (
+          <NumberInput
+            key={field.name}
+            field={field}
+            value={sampling[field.name]}
+            onChange={(value) => onChange({ ...sampling, [field.name]: value })}
+          />
+        ))}
+        <div>
+          <label className="label" htmlFor={stopId}>
+            Stop strings, one a line
+          </label>
+          <textarea
+            id={stopId}
+            className="field mono"
+            rows={2}
+            defaultValue={sampling.stop.join("\n")}
+            placeholder="None"
+            onChange={(event) =>
+              onChange({ ...sampling, stop: event.target.value.split("\n").filter((line) => line !== "") })
+            }
+          />
+        </div>
+        <button
+          type="button"
+          className="button"
+          onClick={() => {
+            onChange({ ...DEFAULT_SAMPLING, model: sampling.model });
+            setRound(round + 1);
+          }}
+        >
+          Back to the server’s own
+        </button>
+        <p className="small faint">Kept for this conversation; a new one starts with what was used last.</p>
+      </div>
+    </SidePanel>
+  );
+}
+
+interface NumberInputProps {
+  field: NumberField;
+  value: number | null;
+  onChange: (value: number | null) => void;
+}
+
+function NumberInput({ field, value, onChange }: NumberInputProps) {
+  const id = useId();
+  const [text, setText] = useState(value === null ? "" : String(value));
+  const isWrong = parseField(field, text) === undefined;
+  return (
+    <div className="number-input">
+      <label className="label" htmlFor={id}>
+        {field.label}
+      </label>
+      <input
+        id={id}
+        className="field numbers"
+        inputMode="decimal"
+        value={text}
+        placeholder={field.unset}
+        aria-invalid={isWrong}
+        aria-describedby={`${id}-hint`}
+        onChange={(event) => {
+          setText(event.target.value);
+          const parsed = parseField(field, event.target.value);
+          if (parsed !== undefined) onChange(parsed);
+        }}
+      />
+      <p id={`${id}-hint`} className="hint" data-wrong={isWrong || undefined}>
+        {isWrong ? `${field.min} to ${field.max}${field.step >= 1 ? ", whole" : ""}` : field.hint}
+      </p>
+    </div>
+  );
+}

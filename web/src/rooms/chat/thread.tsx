@@ -1,0 +1,103 @@
+/** The turns of a conversation, the reply being written, and the box to write in. */
+import type { UseQueryResult } from "@tanstack/react-query";
+import { ArrowDown } from "lucide-react";
+import { useRef, useState } from "react";
+import type { ModelEntry, Turn } from "../../api/types";
+import { Problem, Skeleton } from "../../parts/problem";
+import { Announcer } from "./announcer";
+import { Composer } from "./composer";
+import { Empty } from "./empty";
+import { LiveTurn } from "./live-turn";
+import { TurnView } from "./turn";
+import type { Chat } from "./use-chat";
+import { useStick } from "./use-stick";
+
+interface ThreadProps {
+  chat: Chat;
+  conversationId: string | null;
+  models: UseQueryResult<ModelEntry[]>;
+  onReceipt: (receiptId: string) => void;
+}
+
+export function Thread({ chat, conversationId, models, onReceipt }: ThreadProps) {
+  const [editing, setEditing] = useState<string | null>(null);
+  const scroller = useRef<HTMLDivElement>(null);
+  const content = useRef<HTMLDivElement>(null);
+  const { isAway, toEnd } = useStick(scroller, content);
+  const { path, reply } = chat;
+  const last = path.at(-1)?.turn;
+  const lastUser = path.findLast((step) => step.turn.role === "user")?.turn;
+  const hasNoModel = models.isSuccess && models.data.length === 0;
+  const isEmpty = path.length === 0 && !chat.isLoading && !chat.loadError;
+
+  const send = async (text: string) => {
+    toEnd();
+    await chat.send(text);
+  };
+
+  return (
+    <>
+      <div className="thread-scroll" ref={scroller}>
+        <div className="thread" ref={content}>
+          {chat.isLoading ? <Skeleton lines={6} label="Loading the conversation" /> : null}
+          {chat.loadError ? <Problem error={chat.loadError} what="The conversation did not load" /> : null}
+          {models.isError ? (
+            <Problem error={models.error} what="No models" onRetry={() => void models.refetch()} />
+          ) : null}
+          {isEmpty ? <Empty hasNoModel={hasNoModel} onChoose={(text) => void send(text)} /> : null}
+          {path.map(({ turn, siblings }) => (
+            <TurnView
+              key={turn.id}
+              turn={turn}
+              siblings={siblings}
+              conversationId={conversationId}
+              isLast={turn === last && !reply}
+              isBusy={chat.isBusy}
+              isEditing={editing === turn.id}
+              onEdit={() => setEditing(turn.id)}
+              onEditDone={(text) => {
+                setEditing(null);
+                if (text !== null) void chat.edit(turn, text).then(toEnd);
+              }}
+              onShow={chat.show}
+              onAnswer={answerOf(turn, chat)}
+              onReceipt={onReceipt}
+            />
+          ))}
+          {reply ? <LiveTurn reply={reply} onRetry={() => chat.answer(reply.parentId)} /> : null}
+          {!reply && last?.role === "user" && !chat.isLoading ? (
+            <p className="unanswered">
+              No reply was kept.
+              <button type="button" className="button" onClick={() => chat.answer(last.id)}>
+                Ask again
+              </button>
+            </p>
+          ) : null}
+        </div>
+      </div>
+      <Announcer reply={reply} />
+      <div className="chat-foot">
+        {isAway ? (
+          <button type="button" className="button to-end" onClick={toEnd}>
+            <ArrowDown size={15} aria-hidden />
+            Latest
+          </button>
+        ) : null}
+        <Composer
+          conversationId={conversationId}
+          isBusy={chat.isBusy}
+          isDisabled={hasNoModel || chat.loadError !== null}
+          onSend={send}
+          onStop={chat.stop}
+          onEditLast={() => setEditing(lastUser?.id ?? null)}
+        />
+      </div>
+    </>
+  );
+}
+
+/** Answering a reply's question again makes a sibling of the reply. */
+function answerOf(turn: Turn, chat: Chat): (() => void) | null {
+  const { parent_id } = turn;
+  return turn.role === "assistant" && parent_id !== null ? () => chat.answer(parent_id) : null;
+}

@@ -1,0 +1,147 @@
+/** A conversation as the room shows it, and everything a reader can do to it. */
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate } from "@tanstack/react-router";
+import { useCallback, useMemo, useState, useSyncExternalStore } from "react";
+import { sendJson } from "../../api/client";
+import { conversationQuery, storeTurn } from "../../api/queries";
+import type { Conversation, Turn } from "../../api/types";
+import { titleFrom } from "../../format";
+import { recall, remember } from "../../storage";
+import { type Reply, replies } from "./replies";
+import { type Sampling, toWire } from "./sampling";
+import { ancestry, type Picks, pathOf, picksTowards, type Step } from "./tree";
+
+const NO_TURNS: readonly Turn[] = [];
+
+export interface Chat {
+  conversation: Conversation | undefined;
+  isLoading: boolean;
+  loadError: unknown;
+  path: Step[];
+  reply: Reply | undefined;
+  isBusy: boolean;
+  send: (text: string) => Promise<void>;
+  answer: (userTurnId: string) => void;
+  edit: (turn: Turn, text: string) => Promise<void>;
+  stop: () => void;
+  show: (turn: Turn) => void;
+}
+
+export function useReply(conversationId: string | null): Reply | undefined {
+  return useSyncExternalStore(replies.subscribe, () =>
+    conversationId === null ? undefined : replies.of(conversationId),
+  );
+}
+
+export function useChat(conversationId: string | null, sampling: Sampling): Chat {
+  const client = useQueryClient();
+  const navigate = useNavigate();
+  const query = useQuery({ ...conversationQuery(conversationId ?? ""), enabled: conversationId !== null });
+  const turns = query.data?.messages ?? NO_TURNS;
+  const reply = useReply(conversationId);
+  const isBusy = reply !== undefined && reply.phase !== "failed";
+  const [picks, setPicks] = usePicks(conversationId);
+
+  const path = useMemo(() => {
+    // While a reply is written, or has failed, the branch that it belongs to is the one on show.
+    if (!reply) return pathOf(turns, picks);
+    const steps = pathOf(turns, picksTowards(turns, picks, reply.parentId));
+    const asked = steps.findIndex((step) => step.turn.id === reply.parentId);
+    const isKept =
+      reply.phase === "failed" &&
+      reply.text === "" &&
+      steps[asked + 1] !== undefined &&
+      hasNewer(turns, reply);
+    return isKept ? steps : steps.slice(0, asked + 1);
+  }, [turns, picks, reply]);
+
+  const ask = useCallback(
+    (id: string, parentId: string) => {
+      const stored = client.getQueryData(conversationQuery(id).queryKey)?.messages ?? [];
+      const messages = ancestry(stored, parentId).map(({ role, content }) => ({ role, content }));
+      const system = sampling.system.trim();
+      if (system) messages.unshift({ role: "system", content: system });
+      setPicks(id, (now) => without(now, parentId));
+      replies.dismiss(id);
+      void replies.start(client, id, parentId, {
+        model: sampling.model,
+        messages,
+        sampling: toWire(sampling),
+      });
+    },
+    [client, sampling, setPicks],
+  );
+
+  const send = async (text: string) => {
+    let id = conversationId;
+    if (id === null) {
+      const body = { title: titleFrom(text), model: sampling.model };
+      const created = await sendJson<Conversation>("POST", "/api/conversations", body);
+      id = created.id;
+      client.setQueryData(conversationQuery(id).queryKey, { ...created, messages: [] });
+    }
+    const parentId = path.at(-1)?.turn.id ?? null;
+    const stored = await storeTurn(client, id, { role: "user", content: text, parent_id: parentId });
+    ask(id, stored.id);
+    if (conversationId === null) {
+      await navigate({ to: "/chat/$conversationId", params: { conversationId: id }, replace: true });
+    }
+  };
+
+  const edit = async (turn: Turn, text: string) => {
+    if (conversationId === null) return;
+    const sibling = { role: "user", content: text, parent_id: turn.parent_id };
+    const stored = await storeTurn(client, conversationId, sibling);
+    setPicks(conversationId, (now) => without(now, turn.parent_id ?? ""));
+    ask(conversationId, stored.id);
+  };
+
+  return {
+    conversation: query.data,
+    isLoading: query.isPending && conversationId !== null,
+    loadError: query.error,
+    path,
+    reply,
+    isBusy,
+    send,
+    edit,
+    answer: (userTurnId) => {
+      if (conversationId !== null) ask(conversationId, userTurnId);
+    },
+    stop: () => {
+      if (conversationId !== null) replies.stop(conversationId);
+    },
+    show: (turn) => {
+      if (conversationId !== null) setPicks(conversationId, (now) => picksTowards(turns, now, turn.id));
+    },
+  };
+}
+
+/** Whether the part of a broken reply that had arrived was stored as a turn. */
+function hasNewer(turns: readonly Turn[], reply: Reply): boolean {
+  return (
+    reply.pieces > 0 && turns.some((turn) => turn.parent_id === reply.parentId && turn.role === "assistant")
+  );
+}
+
+function without(picks: Picks, parent: string): Picks {
+  const { [parent]: _, ...rest } = picks;
+  return rest;
+}
+
+/** The picked branches of a conversation, remembered by the browser. */
+function usePicks(conversationId: string | null) {
+  const [state, setState] = useState<{ id: string | null; picks: Picks }>({ id: null, picks: {} });
+  const picks = useMemo(
+    () => (state.id === conversationId ? state.picks : recall<Picks>(`picks.${conversationId}`, {})),
+    [state, conversationId],
+  );
+  const setPicks = useCallback((id: string, change: (now: Picks) => Picks) => {
+    setState((now) => {
+      const next = change(now.id === id ? now.picks : recall<Picks>(`picks.${id}`, {}));
+      remember(`picks.${id}`, next);
+      return { id, picks: next };
+    });
+  }, []);
+  return [picks, setPicks] as const;
+}

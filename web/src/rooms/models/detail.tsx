@@ -1,0 +1,173 @@
+/** One artifact: its card, what it came from, what is in it. */
+import { useQuery } from "@tanstack/react-query";
+import { Link, useParams } from "@tanstack/react-router";
+import { ArrowLeft, MessageSquare } from "lucide-react";
+import { artifactQuery, lineageQuery, modelsQuery } from "../../api/queries";
+import type { ArtifactDetail, FileEntry } from "../../api/types";
+import { artifactName, formatMoment, formatSize } from "../../format";
+import { Digest } from "../../parts/digest";
+import { Markdown } from "../../parts/markdown";
+import { Problem, Skeleton } from "../../parts/problem";
+import { useTitle } from "../../parts/title";
+import { LineageGraph } from "./lineage-graph";
+import "./models.css";
+
+export function ModelRoom() {
+  const { digest } = useParams({ from: "/house/models/$digest" });
+  const artifact = useQuery(artifactQuery(digest));
+  useTitle(artifact.data ? artifactName(artifact.data) : "Models");
+
+  return (
+    <div className="room">
+      <Link to="/models" className="back">
+        <ArrowLeft size={14} aria-hidden /> Models
+      </Link>
+      {artifact.isPending ? <Skeleton lines={10} label="Loading the artifact" /> : null}
+      {artifact.isError ? (
+        <Problem
+          error={artifact.error}
+          what="The artifact did not load"
+          onRetry={() => void artifact.refetch()}
+        />
+      ) : null}
+      {artifact.data ? <Detail artifact={artifact.data} /> : null}
+    </div>
+  );
+}
+
+function Detail({ artifact }: { artifact: ArtifactDetail }) {
+  const models = useQuery(modelsQuery).data ?? [];
+  const name = artifactName(artifact);
+  const chat = models.find(
+    ({ id }) => artifact.names.includes(id) || artifact.names.includes(`${id}:latest`),
+  );
+  return (
+    <>
+      <div className="room-head">
+        <h1 className={artifact.names.length > 0 ? "" : "mono"}>{name}</h1>
+        {chat ? (
+          <Link to="/chat" search={{ model: chat.id }} className="button">
+            <MessageSquare size={15} aria-hidden /> Chat with it
+          </Link>
+        ) : null}
+      </div>
+      <dl className="facts">
+        <dt>Kind</dt>
+        <dd>{artifact.kind}</dd>
+        <dt>Digest</dt>
+        <dd>
+          <Digest digest={artifact.digest} />
+        </dd>
+        <dt>Names</dt>
+        <dd>
+          {artifact.names.length === 0 ? <span className="faint">none</span> : null}
+          {artifact.names.map((alias) => (
+            <span key={alias} className="tag">
+              {alias}
+            </span>
+          ))}
+        </dd>
+        <dt>Size</dt>
+        <dd className="numbers">
+          {formatSize(artifact.size)} in {artifact.files.length}{" "}
+          {artifact.files.length === 1 ? "file" : "files"}
+        </dd>
+        <dt>Made</dt>
+        <dd>
+          {formatMoment(artifact.created_at)}
+          {artifact.run_id ? (
+            <>
+              {" by run "}
+              <Link to="/runs/$runId" params={{ runId: artifact.run_id }} className="mono">
+                {artifact.run_id}
+              </Link>
+            </>
+          ) : null}
+        </dd>
+      </dl>
+      <LineageSection digest={artifact.digest} />
+      {artifact.card ? (
+        <section className="section" aria-label="Card">
+          <Markdown text={artifact.card} />
+        </section>
+      ) : null}
+      <MetadataSection metadata={artifact.metadata} />
+      <FilesSection files={artifact.files} />
+    </>
+  );
+}
+
+function LineageSection({ digest }: { digest: string }) {
+  const lineage = useQuery(lineageQuery(digest));
+  return (
+    <section className="section" aria-labelledby="lineage">
+      <h2 id="lineage">Lineage</h2>
+      {lineage.isPending ? <Skeleton lines={2} label="Loading the lineage" /> : null}
+      {lineage.isError ? <Problem error={lineage.error} onRetry={() => void lineage.refetch()} /> : null}
+      {lineage.data && lineage.data.nodes.length > 1 ? (
+        <LineageGraph lineage={lineage.data} current={digest} />
+      ) : null}
+      {lineage.data && lineage.data.nodes.length <= 1 ? (
+        <p className="soft">It was made from nothing recorded here, and nothing was made from it.</p>
+      ) : null}
+    </section>
+  );
+}
+
+function MetadataSection({ metadata }: { metadata: Record<string, unknown> }) {
+  const entries = Object.entries(metadata);
+  if (entries.length === 0) return null;
+  return (
+    <section className="section" aria-labelledby="metadata">
+      <h2 id="metadata">Metadata</h2>
+      <dl className="facts">
+        {entries.map(([key, value]) => (
+          <Fact key={key} name={key} value={value} />
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+function Fact({ name, value }: { name: string; value: unknown }) {
+  return (
+    <>
+      <dt>{name}</dt>
+      <dd>{typeof value === "string" ? value : <code className="numbers">{JSON.stringify(value)}</code>}</dd>
+    </>
+  );
+}
+
+function FilesSection({ files }: { files: readonly FileEntry[] }) {
+  return (
+    <section className="section" aria-labelledby="files">
+      <h2 id="files">Files</h2>
+      <div className="table-scroll">
+        <table className="table">
+          <thead>
+            <tr>
+              <th scope="col">Path</th>
+              <th scope="col" className="right">
+                Size
+              </th>
+              <th scope="col" className="wide-only">
+                SHA-256
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {files.map((file) => (
+              <tr key={file.path}>
+                <td className="mono">{file.path}</td>
+                <td className="right numbers soft">{formatSize(file.size)}</td>
+                <td className="wide-only">
+                  <Digest digest={file.sha256} />
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}

@@ -1,0 +1,119 @@
+/** Everything made: data, tokenizers, models, reports. */
+import { useQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { artifactsQuery } from "../../api/queries";
+import type { ArtifactEntry } from "../../api/types";
+import { artifactName, formatMoment, formatSize, formatWhen, matches } from "../../format";
+import { Digest } from "../../parts/digest";
+import { Choice, Filter } from "../../parts/filter";
+import { Problem, Skeleton } from "../../parts/problem";
+import { useTitle } from "../../parts/title";
+import "./models.css";
+
+export function ModelsRoom() {
+  useTitle("Models");
+  const { q = "", kind = "" } = useSearch({ from: "/house/models" });
+  const navigate = useNavigate({ from: "/models" });
+  const artifacts = useQuery(artifactsQuery);
+  const all = artifacts.data ?? [];
+  const kinds = [...new Set(all.map((artifact) => artifact.kind))].sort();
+  const shown = all
+    .filter((artifact) => kind === "" || artifact.kind === kind)
+    .filter((artifact) => matches(q, artifact.kind, artifact.digest, ...artifact.names))
+    .sort((a, b) => b.created_at - a.created_at);
+  const filter = (change: { q?: string; kind?: string }) =>
+    void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
+
+  return (
+    <div className="room">
+      <div className="room-head">
+        <h1>Models</h1>
+        <div className="room-tools">
+          <Filter label="Filter by name, kind or digest" value={q} onChange={(text) => filter({ q: text })} />
+          <Choice
+            label="Kind"
+            value={kind}
+            onChange={(value) => filter({ kind: value })}
+            options={[["", "All kinds"], ...kinds.map((name) => [name, name] as const)]}
+          />
+        </div>
+      </div>
+      {artifacts.isPending ? <Skeleton lines={8} label="Loading the artifacts" /> : null}
+      {artifacts.isError ? (
+        <Problem
+          error={artifacts.error}
+          what="The list did not load"
+          onRetry={() => void artifacts.refetch()}
+        />
+      ) : null}
+      {shown.length > 0 ? <ArtifactTable artifacts={shown} /> : null}
+      {artifacts.isSuccess && shown.length === 0 ? <NothingHere isFiltered={all.length > 0} /> : null}
+    </div>
+  );
+}
+
+function ArtifactTable({ artifacts }: { artifacts: readonly ArtifactEntry[] }) {
+  return (
+    <div className="table-scroll">
+      <table className="table artifacts">
+        <thead>
+          <tr>
+            <th scope="col">Name</th>
+            <th scope="col">Kind</th>
+            <th scope="col" className="wide-only">
+              Digest
+            </th>
+            <th scope="col" className="right">
+              Size
+            </th>
+            <th scope="col" className="right">
+              Made
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {artifacts.map((artifact) => (
+            <tr key={artifact.digest}>
+              <td>
+                <Link
+                  to="/models/$digest"
+                  params={{ digest: artifact.digest }}
+                  className={artifact.names.length > 0 ? "row-link" : "row-link mono"}
+                >
+                  {artifactName(artifact)}
+                </Link>
+                {artifact.names.slice(1).map((name) => (
+                  <span key={name} className="tag">
+                    {name}
+                  </span>
+                ))}
+              </td>
+              <td className="soft">{artifact.kind}</td>
+              <td className="wide-only">
+                <Digest digest={artifact.digest} />
+              </td>
+              <td className="right numbers soft">{formatSize(artifact.size)}</td>
+              <td className="right numbers soft" title={formatMoment(artifact.created_at)}>
+                {formatWhen(artifact.created_at)}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function NothingHere({ isFiltered }: { isFiltered: boolean }) {
+  if (isFiltered) return <p className="blank">Nothing matches the filter.</p>;
+  return (
+    <div className="blank">
+      <p>Nothing has been made here yet.</p>
+      <p>
+        <code>cairn build recipes/tutorial.toml</code> makes a small model from text in a few minutes;{" "}
+        <code>cairn import PATH</code> brings one that you have. What they make is listed here with everything
+        it was made from.
+      </p>
+    </div>
+  );
+}

@@ -1,0 +1,117 @@
+/** Builds and other runs, the newest first. */
+import { useQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { runsQuery } from "../../api/queries";
+import type { RunEntry } from "../../api/types";
+import { formatMoment, formatWhen, matches, shortDigest } from "../../format";
+import { Choice, Filter } from "../../parts/filter";
+import { Problem, Skeleton } from "../../parts/problem";
+import { useTitle } from "../../parts/title";
+import "./runs.css";
+import { Elapsed, runName, Status } from "./status";
+
+const STATES = ["running", "succeeded", "failed", "interrupted"] as const;
+
+export function RunsRoom() {
+  useTitle("Runs");
+  const { q = "", status = "" } = useSearch({ from: "/house/runs" });
+  const navigate = useNavigate({ from: "/runs" });
+  const runs = useQuery(runsQuery);
+  const all = runs.data ?? [];
+  const isFiltered = q !== "" || status !== "";
+  // Stages stand inside their build, unless something is looked for.
+  const shown = all
+    .filter((run) => isFiltered || run.parent_id === null)
+    .filter((run) => status === "" || run.status === status)
+    .filter((run) => matches(q, run.recipe, run.stage, run.run_id));
+  const filter = (change: { q?: string; status?: string }) =>
+    void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
+
+  return (
+    <div className="room">
+      <div className="room-head">
+        <h1>Runs</h1>
+        <div className="room-tools">
+          <Filter label="Filter by recipe or stage" value={q} onChange={(text) => filter({ q: text })} />
+          <Choice
+            label="Status"
+            value={status}
+            onChange={(value) => filter({ status: value })}
+            options={[["", "All"], ...STATES.map((name) => [name, name] as const)]}
+          />
+        </div>
+      </div>
+      {runs.isPending ? <Skeleton lines={8} label="Loading the runs" /> : null}
+      {runs.isError ? (
+        <Problem error={runs.error} what="The list did not load" onRetry={() => void runs.refetch()} />
+      ) : null}
+      {shown.length > 0 ? <RunTable runs={shown} /> : null}
+      {runs.isSuccess && shown.length === 0 ? <NothingHere hasRuns={all.length > 0} /> : null}
+    </div>
+  );
+}
+
+function RunTable({ runs }: { runs: readonly RunEntry[] }) {
+  return (
+    <div className="table-scroll">
+      <table className="table">
+        <thead>
+          <tr>
+            <th scope="col">Run</th>
+            <th scope="col">Status</th>
+            <th scope="col" className="right">
+              Took
+            </th>
+            <th scope="col" className="wide-only">
+              Made
+            </th>
+            <th scope="col" className="right">
+              Started
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {runs.map((run) => (
+            <tr key={run.run_id}>
+              <td>
+                <Link to="/runs/$runId" params={{ runId: run.run_id }} className="row-link">
+                  {runName(run)}
+                </Link>
+                <span className="run-id mono faint">{run.run_id}</span>
+              </td>
+              <td>
+                <Status status={run.status} />
+              </td>
+              <td className="right numbers soft">
+                <Elapsed run={run} />
+              </td>
+              <td className="wide-only">
+                {run.output ? (
+                  <Link to="/models/$digest" params={{ digest: run.output }} className="mono small above">
+                    {shortDigest(run.output)}
+                  </Link>
+                ) : null}
+              </td>
+              <td className="right numbers soft" title={formatMoment(run.started_at)}>
+                {formatWhen(run.started_at)}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function NothingHere({ hasRuns }: { hasRuns: boolean }) {
+  if (hasRuns) return <p className="blank">Nothing matches the filter.</p>;
+  return (
+    <div className="blank">
+      <p>Nothing has been run here yet.</p>
+      <p>
+        <code>cairn build recipes/tutorial.toml</code> goes the whole way from raw text to a model that
+        answers. Its stages and loss curves appear here while it works.
+      </p>
+    </div>
+  );
+}

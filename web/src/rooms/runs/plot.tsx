@@ -1,0 +1,129 @@
+/** The loss curve on a canvas, in the colours of the page. */
+import { useEffect, useRef, useState } from "react";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { formatCount } from "../../format";
+import { useIsDark } from "../../look/theme";
+import type { Columns, XAxis } from "./curve";
+
+interface PlotProps {
+  columns: Columns;
+  xAxis: XAxis;
+  isLog: boolean;
+  label: string;
+}
+
+const HEIGHT = 280;
+
+export function Plot({ columns, xAxis, isLog, label }: PlotProps) {
+  const box = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const data = useRef(columns);
+  const width = useWidth(box);
+  const isDark = useIsDark();
+  data.current = columns;
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the theme decides the colours read from the page
+  useEffect(() => {
+    if (!box.current || width === 0) return;
+    const made = new uPlot(optionsFor(box.current, width, xAxis, isLog), data.current, box.current);
+    plot.current = made;
+    return () => {
+      made.destroy();
+      plot.current = null;
+    };
+  }, [width, xAxis, isLog, isDark]);
+
+  useEffect(() => {
+    plot.current?.setData(columns);
+  }, [columns]);
+
+  return <div ref={box} className="plot" role="img" aria-label={label} style={{ minHeight: HEIGHT }} />;
+}
+
+function useWidth(box: React.RefObject<HTMLElement | null>): number {
+  const [width, setWidth] = useState(0);
+  useEffect(() => {
+    if (!box.current) return;
+    const sizes = new ResizeObserver(([entry]) => setWidth(Math.floor(entry?.contentRect.width ?? 0)));
+    sizes.observe(box.current);
+    return () => sizes.disconnect();
+  }, [box]);
+  return width;
+}
+
+/** A token's colour as the browser paints it now: canvas does not know light-dark(). */
+function colour(near: HTMLElement, token: string): string {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${token})`;
+  near.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}
+
+function optionsFor(near: HTMLElement, width: number, xAxis: XAxis, isLog: boolean): uPlot.Options {
+  const font = "12px system-ui, sans-serif";
+  const axis: uPlot.Axis = {
+    stroke: colour(near, "--ink-faint"),
+    grid: { stroke: colour(near, "--line"), width: 1 },
+    ticks: { show: false },
+    font,
+  };
+  const train = colour(near, "--accent");
+  const validation = colour(near, "--second");
+  return {
+    width,
+    height: HEIGHT,
+    legend: { show: false },
+    cursor: { y: false, drag: { x: true, y: false }, points: { size: 7 } },
+    scales: { x: { time: false }, y: { distr: isLog ? 3 : 1 } },
+    axes: [
+      { ...axis, values: (_, splits) => splits.map((value) => formatCount(value)), space: 60 },
+      {
+        ...axis,
+        size: 48,
+        values: (_, splits) => splits.map((value) => (value === null ? "" : String(+value.toFixed(3)))),
+      },
+    ],
+    series: [
+      { label: xAxis },
+      { label: "train", stroke: train, width: 1.5, points: { show: false }, spanGaps: true },
+      {
+        label: "validation",
+        stroke: validation,
+        width: 1.5,
+        spanGaps: true,
+        points: { show: true, size: 6, fill: validation },
+      },
+    ],
+    plugins: [readout(near)],
+  };
+}
+
+/** Values under the pointer, in the corner of the plot. */
+function readout(near: HTMLElement): uPlot.Plugin {
+  const text = document.createElement("div");
+  text.className = "plot-readout numbers";
+  return {
+    hooks: {
+      init: (self) => {
+        self.over.append(text);
+        near.dataset.ready = "true";
+      },
+      setCursor: (self) => {
+        const { idx } = self.cursor;
+        const [x, train, validation] = self.data;
+        if (idx === null || idx === undefined || x[idx] === undefined) {
+          text.textContent = "";
+          return;
+        }
+        const parts = [`${self.series[0]?.label} ${formatCount(x[idx])}`];
+        const [loss, held] = [train?.[idx], validation?.[idx]];
+        if (loss !== null && loss !== undefined) parts.push(`train ${loss.toFixed(3)}`);
+        if (held !== null && held !== undefined) parts.push(`validation ${held.toFixed(3)}`);
+        text.textContent = parts.join("   ");
+      },
+    },
+  };
+}

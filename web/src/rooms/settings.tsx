@@ -1,0 +1,94 @@
+/** Settings: the look, the session, and what this is. */
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate } from "@tanstack/react-router";
+import { Monitor, Moon, Sun } from "lucide-react";
+import { sessionQuery } from "../api/queries";
+import { setTheme, type Theme, useTheme } from "../look/theme";
+import { useTitle } from "../parts/title";
+import { signOut } from "./sign-out";
+
+const THEMES = [
+  { theme: "system", name: "System", Icon: Monitor },
+  { theme: "light", name: "Light", Icon: Sun },
+  { theme: "dark", name: "Dark", Icon: Moon },
+] as const satisfies readonly { theme: Theme; name: string; Icon: typeof Sun }[];
+
+const KEYS = [
+  ["Ctrl K", "go to a room, conversation or model"],
+  ["Enter", "send"],
+  ["Shift Enter", "new line"],
+  ["Esc", "stop the reply, or close what is open"],
+  ["Up", "in an empty box: edit your last message"],
+] as const;
+
+export function SettingsRoom() {
+  useTitle("Settings");
+  const theme = useTheme();
+  const session = useQuery(sessionQuery).data;
+  const client = useQueryClient();
+  const navigate = useNavigate();
+
+  return (
+    <div className="room">
+      <div className="room-head">
+        <h1>Settings</h1>
+      </div>
+      <section className="section" aria-labelledby="look">
+        <h2 id="look">Look</h2>
+        <fieldset className="segments">
+          <legend className="hidden-visually">Theme</legend>
+          {THEMES.map(({ theme: option, name, Icon }) => (
+            <label key={option}>
+              <input
+                className="hidden-visually"
+                type="radio"
+                name="theme"
+                checked={theme === option}
+                onChange={() => setTheme(option)}
+              />
+              <Icon size={15} aria-hidden />
+              {name}
+            </label>
+          ))}
+        </fieldset>
+      </section>
+      <section className="section" aria-labelledby="session">
+        <h2 id="session">Session</h2>
+        <div className="settings-row">
+          <span>
+            Signed in as <strong>{session?.user_id}</strong>
+          </span>
+          {session?.roles.map((role) => (
+            <span key={role} className="tag">
+              {role}
+            </span>
+          ))}
+          <button type="button" className="button" onClick={() => void signOut(client, navigate)}>
+            Sign out
+          </button>
+        </div>
+      </section>
+      <section className="section" aria-labelledby="keys">
+        <h2 id="keys">Keys</h2>
+        <dl className="facts">
+          {KEYS.map(([key, does]) => (
+            <div key={key} style={{ display: "contents" }}>
+              <dt>
+                <kbd>{key}</kbd>
+              </dt>
+              <dd>{does}</dd>
+            </div>
+          ))}
+        </dl>
+      </section>
+      <section className="section" aria-labelledby="about">
+        <h2 id="about">About</h2>
+        <p className="soft">
+          Cairn is the whole generative-AI stack in one package: from raw text to a model that is trained,
+          served, and answers for itself. Conversations, models and receipts stay in the data folder of this
+          server. The API is described in <a href="/api/openapi.json">its OpenAPI document</a>.
+        </p>
+      </section>
+    </div>
+  );
+}

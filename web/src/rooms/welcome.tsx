@@ -1,0 +1,84 @@
+/** Sign-in: with the one-time link that `cairn up` prints, or with a key. */
+import { useQueryClient } from "@tanstack/react-query";
+import { useRouter, useSearch } from "@tanstack/react-router";
+import { type FormEvent, useState } from "react";
+import { sendJson } from "../api/client";
+import { sessionQuery } from "../api/queries";
+import type { Session } from "../api/types";
+import { Mark } from "../look/mark";
+import { Problem } from "../parts/problem";
+import { useTitle } from "../parts/title";
+
+/** Only an address of this page: `//elsewhere` and `https:` would lead away from it. */
+function safeNext(next: string | undefined): string {
+  return next?.startsWith("/") && !next.startsWith("//") && !next.startsWith("/\\") ? next : "/chat";
+}
+
+export function Welcome() {
+  useTitle("Sign in");
+  const { next, link } = useSearch({ from: "/welcome" });
+  const router = useRouter();
+  const client = useQueryClient();
+  const [key, setKey] = useState("");
+  const [isBusy, setBusy] = useState(false);
+  const [error, setError] = useState<unknown>(null);
+
+  const submit = async (event: FormEvent) => {
+    event.preventDefault();
+    setBusy(true);
+    setError(null);
+    try {
+      const session = await sendJson<Session>("POST", "/api/sign-in", { key: key.trim() });
+      client.setQueryData(sessionQuery.queryKey, session);
+      router.history.push(safeNext(next));
+    } catch (problem) {
+      setError(problem);
+      setBusy(false);
+    }
+  };
+
+  return (
+    <main className="welcome">
+      <div className="welcome-box">
+        <header>
+          <Mark size={44} />
+          <div>
+            <h1>Cairn</h1>
+            <p className="soft">Your own models, on your own machine.</p>
+          </div>
+        </header>
+        {link === "expired" ? (
+          <p className="problem" role="alert">
+            That sign-in link has been used or is too old.
+          </p>
+        ) : null}
+        <form onSubmit={(event) => void submit(event)}>
+          <div>
+            <label className="label" htmlFor="key">
+              Key
+            </label>
+            <input
+              id="key"
+              className="field mono"
+              type="password"
+              autoComplete="current-password"
+              placeholder="Paste your key"
+              spellCheck={false}
+              required
+              value={key}
+              onChange={(event) => setKey(event.target.value)}
+            />
+          </div>
+          <button type="submit" className="button primary" disabled={isBusy || key.trim() === ""}>
+            Sign in
+          </button>
+        </form>
+        {error ? <Problem error={error} /> : null}
+        <p className="small soft">
+          No key at hand? <code>cairn up</code> prints a sign-in link when it starts. The link works once and
+          for a few minutes; open it in this browser and you are in.
+        </p>
+      </div>
+    </main>
+  );
+}

@@ -1,0 +1,144 @@
+/** Addresses of the page. Every room's own code is loaded when it is first visited. */
+import { QueryClient } from "@tanstack/react-query";
+import {
+  createRootRouteWithContext,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  Outlet,
+  redirect,
+} from "@tanstack/react-router";
+import { ApiError, onSignedOut } from "./api/client";
+import { sessionQuery } from "./api/queries";
+import { NotFound, RouteProblem } from "./parts/problem";
+import { Shell } from "./parts/shell";
+
+export const client = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: 5_000,
+      // A refusal stays a refusal; only a server that could not be reached is worth another try.
+      retry: (failures, error) => failures < 1 && (!(error instanceof ApiError) || error.status === 0),
+    },
+  },
+});
+
+/** Filters of a list live in the address, so that a filtered list is a link. */
+function textSearch<Name extends string>(...names: Name[]) {
+  return (search: Record<string, unknown>): { [name in Name]?: string } => {
+    const found: { [name in Name]?: string } = {};
+    for (const name of names) {
+      const value = search[name];
+      if (value !== undefined && value !== "") found[name] = String(value);
+    }
+    return found;
+  };
+}
+
+const rootRoute = createRootRouteWithContext<{ client: QueryClient }>()({
+  component: Outlet,
+  errorComponent: RouteProblem,
+  notFoundComponent: NotFound,
+});
+
+const welcomeRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/welcome",
+  validateSearch: textSearch("next", "link"),
+  component: lazyRouteComponent(() => import("./rooms/welcome"), "Welcome"),
+});
+
+const houseRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  id: "house",
+  component: Shell,
+  beforeLoad: async ({ context, location }) => {
+    try {
+      await context.client.ensureQueryData(sessionQuery);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 401) throw error;
+      // The server sends a spent or expired link here with this mark.
+      const isExpired = new URLSearchParams(location.searchStr).get("sign-in") === "expired";
+      throw redirect({ to: "/welcome", search: isExpired ? { link: "expired" } : { next: location.href } });
+    }
+  },
+});
+
+const indexRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/",
+  beforeLoad: () => {
+    throw redirect({ to: "/chat" });
+  },
+});
+
+const chatRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/chat",
+  validateSearch: textSearch("model"),
+  component: lazyRouteComponent(() => import("./rooms/chat/room"), "ChatRoom"),
+});
+const newChatRoute = createRoute({ getParentRoute: () => chatRoute, path: "/" });
+const conversationRoute = createRoute({ getParentRoute: () => chatRoute, path: "$conversationId" });
+
+const modelsRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/models",
+  validateSearch: textSearch("q", "kind"),
+  component: lazyRouteComponent(() => import("./rooms/models/list"), "ModelsRoom"),
+});
+
+const modelRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/models/$digest",
+  component: lazyRouteComponent(() => import("./rooms/models/detail"), "ModelRoom"),
+});
+
+const runsRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/runs",
+  validateSearch: textSearch("q", "status"),
+  component: lazyRouteComponent(() => import("./rooms/runs/list"), "RunsRoom"),
+});
+
+const runRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/runs/$runId",
+  component: lazyRouteComponent(() => import("./rooms/runs/detail"), "RunRoom"),
+});
+
+const settingsRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/settings",
+  component: lazyRouteComponent(() => import("./rooms/settings"), "SettingsRoom"),
+});
+
+export const router = createRouter({
+  routeTree: rootRoute.addChildren([
+    welcomeRoute,
+    houseRoute.addChildren([
+      indexRoute,
+      chatRoute.addChildren([newChatRoute, conversationRoute]),
+      modelsRoute,
+      modelRoute,
+      runsRoute,
+      runRoute,
+      settingsRoute,
+    ]),
+  ]),
+  context: { client },
+  defaultPreload: "intent",
+  scrollRestoration: true,
+});
+
+onSignedOut(() => {
+  client.removeQueries({ queryKey: sessionQuery.queryKey });
+  const { pathname, href } = router.state.location;
+  if (pathname !== "/welcome") void router.navigate({ to: "/welcome", search: { next: href } });
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}
