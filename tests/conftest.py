@@ -1,4 +1,4 @@
-"""Fixtures every room's tests share: settings and a registry in a temporary home, and a real Postgres server."""
+"""Fixtures every room shares: settings and a registry in a temporary home, and a real Postgres server."""
 
 import os
 import shutil
@@ -80,19 +80,17 @@ def _running_postgres(binaries: Path) -> Iterator[str]:
     user = _postgres_user() if os.geteuid() == 0 else None
     if user is not None:
         shutil.chown(folder, user)
+    data = str(folder / "data")
+    make = f"-D {data} -U postgres -A trust -E UTF8 --no-sync --locale=C"
+    serve = (
+        f"-D {data} -k {folder} -c listen_addresses= -c fsync=off -c autovacuum=off -c shared_buffers=16MB"
+    )
     try:
         subprocess.run(
-            [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-            + ["--no-sync", "--locale=C"],
-            check=True,
-            capture_output=True,
-            user=user,
-            cwd=folder,
+            [binaries / "initdb", *make.split()], check=True, capture_output=True, user=user, cwd=folder
         )
         with subprocess.Popen(
-            [binaries / "postgres", "-D", folder / "data", "-k", folder]
-            + ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
-            + ["-c", "max_connections=50", "-c", "autovacuum=off"],
+            [binaries / "postgres", *serve.split()],
             stderr=subprocess.PIPE,
             text=True,
             user=user,

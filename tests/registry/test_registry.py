@@ -40,9 +40,13 @@ def test_equal_content_is_one_artifact(registry: Registry, make: Make) -> None:
 
 
 def test_an_error_in_the_block_leaves_nothing(registry: Registry) -> None:
-    with pytest.raises(RuntimeError, match="boom"), registry.create("model") as writer:
-        (writer.folder / "a").write_text("a")
-        raise RuntimeError("boom")
+    def fail_half_way() -> None:
+        with registry.create("model") as writer:
+            (writer.folder / "a").write_text("a")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail_half_way()
     assert registry.artifacts() == []
     assert list(registry.store.digests()) == []
     assert list((registry.store.root / "tmp").iterdir()) == []

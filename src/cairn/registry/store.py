@@ -17,7 +17,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cairn.core import IntegrityError, InvalidRequestError, NotFoundError, digest_file, short
@@ -65,9 +65,13 @@ class ArtifactStore:
         for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/" + "[0-9a-f]" * 64)):
             yield _PREFIX + path.name
 
-    def lock(self, *, shared: bool) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self, *, shared: bool) -> Iterator[None]:
         """Held shared while something comes in or is named, alone while something is thrown out."""
-        return locked(self.root / ".lock", shared=shared)
+        with ExitStack() as held:
+            with durable.storage_errors("cannot lock the artifact store"):
+                held.enter_context(locked(self.root / ".lock", shared=shared))
+            yield
 
     @contextmanager
     def stage(self) -> Iterator[Path]:
@@ -75,8 +79,9 @@ class ArtifactStore:
         with durable.storage_errors("cannot stage an artifact"):
             folder = self._staging / uuid.uuid4().hex
             owner = hold(folder.with_suffix(".lock"))
-            folder.mkdir()
         try:
+            with durable.storage_errors("cannot stage an artifact"):
+                folder.mkdir()
             yield folder
         finally:
             durable.remove_tree(folder)
