@@ -11,6 +11,7 @@ import sys
 import typer
 
 from cairn import __version__
+from cairn.cli import artifact, audit
 from cairn.core.errors import CairnError
 
 app = typer.Typer(
@@ -21,6 +22,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(artifact.app, name="artifact")
+app.add_typer(audit.app, name="audit")
 
 
 @app.callback(invoke_without_command=True)
