@@ -1,0 +1,23 @@
+"""lifecycle: recipes and stages. From a recipe to a finished model, resumable, explained and reported.
+
+`build` runs a recipe, `stage_statuses` says what it would do, `plan_recipe` what it would take.
+"""
+
+from cairn.lifecycle.build import BuildResult, StageOutcome, build
+from cairn.lifecycle.predictions import RecipePlan, StagePlan, plan_recipe
+from cairn.lifecycle.recipe import Recipe, load_recipe
+from cairn.lifecycle.status import StageStatus, stage_statuses, stages_again
+
+__all__ = [
+    "BuildResult",
+    "Recipe",
+    "RecipePlan",
+    "StageOutcome",
+    "StagePlan",
+    "StageStatus",
+    "build",
+    "load_recipe",
+    "plan_recipe",
+    "stage_statuses",
+    "stages_again",
+]

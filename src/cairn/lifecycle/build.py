@@ -1,0 +1,223 @@
+"""`build`: run a recipe's stages, skipping what is built and going on where a build stopped.
+
+Guarantees: a stage whose key is built is not run again; a killed build, run again, ends with the
+same artifacts as one that was not killed; two builds of the same recipe at once share the work
+instead of doing it twice. Each stage is a run in the registry, child of the build's run.
+"""
+
+import errno
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cairn.core import CairnError, Progress, Silent, StorageError, short
+from cairn.lifecycle.overall import Overall
+from cairn.lifecycle.recipe import Recipe, load_recipe
+from cairn.lifecycle.slots import Slot, hold_slot, remove_checkpoints
+from cairn.lifecycle.stage import Recorded, Stage, StageContext, record
+from cairn.lifecycle.stages import STAGES
+from cairn.lifecycle.status import run_of_key, stage_statuses, stages_again
+from cairn.registry import Artifact, Registry, Run
+
+GO_ON = "run the same command again: it goes on where it stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageOutcome:
+    """How one stage of a build went."""
+
+    stage: str
+    key: str
+    artifact: Artifact
+    is_cached: bool
+    seconds: float
+    """Wall time of the run that made it, earlier attempts not included; 0 when unknown."""
+    run_id: str
+    """The run that made the artifact, of this build or an earlier one; empty when unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """A finished build."""
+
+    recipe: Recipe
+    recipe_path: Path
+    run_id: str
+    outcomes: tuple[StageOutcome, ...]
+    seconds: float
+    report: Artifact | None = None
+
+    @property
+    def model(self) -> Artifact:
+        """The finished model."""
+        return self.outcomes[-1].artifact
+
+    def outcome(self, stage: str) -> StageOutcome:
+        """How the named stage went."""
+        return next(outcome for outcome in self.outcomes if outcome.stage == stage)
+
+
+def build(
+    recipe_path: Path,
+    registry: Registry,
+    progress: Progress | None = None,
+    *,
+    from_stage: str | None = None,
+    force: Collection[str] = (),
+) -> BuildResult:
+    """Build a recipe. `from_stage` runs that stage and all later ones again, `force` just those named."""
+    from cairn.lifecycle.report import write_report
+
+    recipe = load_recipe(recipe_path)
+    again = stages_again(from_stage, force)
+    started = time.monotonic()
+    run = registry.start_run(recipe=recipe.name, config=recipe.model_dump(mode="json"))
+    with _recorded(registry, run):
+        job = _Build(recipe, recipe_path, registry, progress or Silent(), run.run_id, again)
+        result = BuildResult(
+            recipe=recipe,
+            recipe_path=recipe_path,
+            run_id=run.run_id,
+            outcomes=job.run(),
+            seconds=time.monotonic() - started,
+        )
+        report = write_report(result, registry)
+        registry.finish_run(run.run_id, status="succeeded", output=result.model.digest)
+    return BuildResult(
+        recipe=recipe,
+        recipe_path=recipe_path,
+        run_id=run.run_id,
+        outcomes=result.outcomes,
+        seconds=result.seconds,
+        report=report,
+    )
+
+
+class _Build:
+    """One build in progress."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        recipe_path: Path,
+        registry: Registry,
+        progress: Progress,
+        run_id: str,
+        again: Collection[str],
+    ) -> None:
+        self._recipe = recipe
+        self._path = recipe_path
+        self._registry = registry
+        self._progress = progress
+        self._run_id = run_id
+        self._again = again
+        self._artifacts: dict[str, Artifact] = {}
+
+    def run(self) -> tuple[StageOutcome, ...]:
+        statuses = stage_statuses(self._recipe, self._path, self._registry, again=self._again)
+        todo = [status.stage for status in statuses if status.status == "to do"]
+        with Overall.open(self._recipe, self._registry, self._progress, todo) as overall:
+            return tuple(self._stage(stage, overall) for stage in STAGES)
+
+    def _stage(self, stage: Stage, overall: Overall) -> StageOutcome:
+        inputs = {name: artifact.digest for name, artifact in self._artifacts.items()}
+        recorded = record(stage, self._recipe, self._path, inputs)
+        key = recorded.key(stage.name)
+        outcome = self._cached(stage, key) or self._made(stage, recorded, key, overall)
+        overall.done(stage.name)
+        self._artifacts[stage.name] = outcome.artifact
+        state = "unchanged" if outcome.is_cached else f"{outcome.seconds:.1f} s"
+        self._progress.say(f"{stage.name:<13}{short(outcome.artifact.digest)}  {state}")
+        return outcome
+
+    def _cached(self, stage: Stage, key: str) -> StageOutcome | None:
+        if stage.name in self._again:
+            return None
+        artifact = self._registry.cached_output(key)
+        if artifact is None:
+            return None
+        made_by = run_of_key(self._registry, key)
+        seconds = (made_by.finished_at or 0) - made_by.started_at if made_by else 0.0
+        return StageOutcome(
+            stage=stage.name,
+            key=key,
+            artifact=artifact,
+            is_cached=True,
+            seconds=seconds,
+            run_id=made_by.run_id if made_by else "",
+        )
+
+    def _made(self, stage: Stage, recorded: Recorded, key: str, overall: Overall) -> StageOutcome:
+        def waiting() -> None:
+            self._progress.say(f"{stage.name}: another build is making it; waiting for that")
+
+        with hold_slot(self._registry.settings, key, waiting=waiting) as slot:
+            # Another build may have finished it while this one waited.
+            if outcome := self._cached(stage, key):
+                return outcome
+            with overall.stage(stage.name) as progress:
+                return self._run_stage(stage, recorded, key, slot, progress)
+
+    def _run_stage(
+        self, stage: Stage, recorded: Recorded, key: str, slot: Slot, progress: Progress
+    ) -> StageOutcome:
+        run = self._registry.start_run(
+            recipe=self._recipe.name,
+            stage=stage.name,
+            key=key,
+            config=recorded.values,
+            inputs=sorted(set(recorded.inputs.values())),
+            parent_id=self._run_id,
+        )
+        folder = self._registry.run_folder(run.run_id)
+        with _recorded(self._registry, run):
+            if slot.adopt(folder):
+                self._progress.say(f"{stage.name}: going on where an earlier build stopped")
+            started = time.monotonic()
+            context = StageContext(
+                recipe=self._recipe,
+                recipe_path=self._path,
+                registry=self._registry,
+                folder=folder,
+                run_id=run.run_id,
+                progress=progress,
+                inputs={name: self._artifacts[name] for name in stage.needs},
+            )
+            artifact = stage.run(context)
+            seconds = time.monotonic() - started
+            self._registry.finish_run(run.run_id, status="succeeded", output=artifact.digest)
+        slot.clear()
+        remove_checkpoints(folder)
+        return StageOutcome(
+            stage=stage.name, key=key, artifact=artifact, is_cached=False, seconds=seconds, run_id=run.run_id
+        )
+
+
+@contextmanager
+def _recorded(registry: Registry, run: Run) -> Iterator[None]:
+    """Write down how a run ended when it did not end well; the error goes on its way with its remedy."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _finish(registry, run, "interrupted", "stopped by the user")
+        raise
+    except OSError as error:
+        _finish(registry, run, "failed", str(error))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"{run.stage or run.recipe}: the disk is full", remedy=f"free some space, then {GO_ON}"
+            ) from error
+        raise
+    except Exception as error:
+        _finish(registry, run, "failed", error.message if isinstance(error, CairnError) else repr(error))
+        raise
+
+
+def _finish(registry: Registry, run: Run, status: str, error: str) -> None:
+    # On a full disk this may fail too; the error that brought us here is the one to show.
+    with suppress(CairnError, OSError):
+        registry.finish_run(
+            run.run_id, status="interrupted" if status == "interrupted" else "failed", error=error
+        )

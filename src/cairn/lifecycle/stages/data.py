@@ -1,0 +1,94 @@
+"""data: texts, cleaned, without duplicates, and apart from everything that is held out.
+
+Documents are cut at paragraphs into passages; passages are filtered; what stays of a document is
+joined again in order. Held-out documents are cleaned but never filtered, so that a score is on
+whole texts, and no passage of a training document may share 13 words in a row with them.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, write_rows
+from cairn.lifecycle.filters import Passage, StepCount, clean_text, filter_passages
+from cairn.lifecycle.recipe import Recipe
+from cairn.lifecycle.sources import source_config, store_source
+from cairn.lifecycle.stage import Stage, StageContext
+from cairn.lifecycle.texts import TextDocument, passages, read_source
+from cairn.registry import Artifact
+
+
+def _config(recipe: Recipe, recipe_path: Path) -> dict[str, Any]:
+    values = recipe.data.model_dump(mode="json")
+    return {**values, "sources": [source_config(source, recipe_path) for source in recipe.data.sources]}
+
+
+def _run(context: StageContext) -> Artifact:
+    config = context.recipe.data
+    documents: list[TextDocument] = []
+    raw, origins = [], []
+    with context.progress.task("reading and filtering", len(config.sources) + 1) as task:
+        for source in config.sources:
+            artifact, origin = store_source(source, context)
+            raw.append(artifact.digest)
+            origins.append(origin.values)
+            documents += read_source(source, artifact.folder)
+            task.advance()
+        held_out = [_row(each, clean_text(each.text)) for each in documents if each.is_held_out]
+        train = [each for each in documents if not each.is_held_out]
+        kept, steps = filter_passages(
+            _passages(train, config.passage_characters),
+            [row["text"] for row in held_out],
+            config,
+            context.settings,
+        )
+        rows = list(_joined(kept, train))
+        task.advance()
+    metadata = {
+        "recipe": context.recipe.name,
+        "sources": origins,
+        "counts": _counts(rows, held_out),
+        "steps": [step.values for step in steps],
+        "train_documents": len(rows),
+        "train_bytes": _bytes(rows),
+        "held_out_documents": len(held_out),
+        "held_out_bytes": _bytes(held_out),
+    }
+    with context.registry.create("corpus", parents=raw, metadata=metadata, run_id=context.run_id) as writer:
+        write_rows(rows, writer.folder / CORPUS_TRAIN)
+        write_rows(held_out, writer.folder / CORPUS_HELD_OUT)
+    return writer.artifact
+
+
+def _passages(documents: Sequence[TextDocument], characters: int) -> Iterator[Passage]:
+    for place, document in enumerate(documents):
+        for text in passages(document.text, characters):
+            yield Passage(place, text)
+
+
+def _joined(kept: Sequence[Passage], documents: Sequence[TextDocument]) -> Iterator[dict[str, str]]:
+    for place, group in groupby(kept, key=lambda passage: passage.document):
+        yield _row(documents[place], "\n\n".join(passage.text for passage in group))
+
+
+def _row(document: TextDocument, text: str) -> dict[str, str]:
+    return {"text": text, "source": document.source, "path": document.path}
+
+
+def _counts(train: Sequence[dict[str, str]], held_out: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:
+    names = {row["source"] for row in (*train, *held_out)}
+    return {
+        name: {
+            "train": sum(1 for row in train if row["source"] == name),
+            "held_out": sum(1 for row in held_out if row["source"] == name),
+        }
+        for name in sorted(names)
+    }
+
+
+def _bytes(rows: Sequence[dict[str, str]]) -> int:
+    return sum(len(row["text"].encode()) for row in rows)
+
+
+STAGE = Stage(name="data", version=1, needs=(), config=_config, run=_run)
