@@ -1,0 +1,94 @@
+"""The house rules that a program can hold: sizes, names, described settings, justified dependencies."""
+
+import ast
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cairn
+from cairn.core import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 80
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_files_and_functions_stay_small() -> None:
+    too_long = [
+        str(path.relative_to(ROOT)) for path in SOURCES if len(path.read_text().splitlines()) > MAX_FILE_LINES
+    ]
+    for path in SOURCES:
+        for node in functions(path):
+            assert node.end_lineno is not None
+            if node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES:
+                too_long.append(f"{path.relative_to(ROOT)}:{node.name}")
+    assert not too_long
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [str(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert not silent
+
+
+def test_there_are_no_junk_drawers() -> None:
+    assert not [path for path in SOURCES if path.stem in ("utils", "helpers", "misc", "common")]
+
+
+def configs(cls: type[Config] = Config) -> Iterator[type[Config]]:
+    for child in cls.__subclasses__():
+        if child.__module__.startswith("cairn."):
+            yield child
+        yield from configs(child)
+
+
+def test_every_setting_is_described() -> None:
+    for module in pkgutil.walk_packages(cairn.__path__, "cairn."):
+        if ".migrations." not in module.name and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    bare = [
+        f"{cls.__name__}.{name}"
+        for cls in configs()
+        for name, field in cls.model_fields.items()
+        if not field.description
+    ]
+    assert not bare
+
+
+def test_every_dependency_is_pinned_and_justified() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(r for extra in project["optional-dependencies"].values() for r in extra),
+    ]
+    names = {re.split(r"[<>=\[ ]", requirement)[0].lower() for requirement in wanted} - {"cairn"}
+    pinned = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert names <= pinned
+    justified = (ROOT / "docs" / "dependencies.md").read_text().lower()
+    assert not [name for name in names if name not in justified and not name.startswith("types-")]
+
+
+@pytest.mark.parametrize("heavy", ["torch", "matplotlib", "pyarrow", "fastapi", "sqlalchemy", "transformers"])
+def test_the_prompt_imports_nothing_heavy(heavy: str) -> None:
+    code = f"import sys, cairn.cli; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "room", ["registry", "data", "providers", "server", "compute", "engine", "lifecycle"]
+)
+def test_serving_and_storing_do_not_import_torch(room: str) -> None:
+    code = f"import sys, cairn.{room}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
