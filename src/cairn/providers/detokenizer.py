@@ -18,9 +18,19 @@ class TokenBytes(Protocol):
         """Control tokens by their text."""
         ...
 
+    @property
+    def vocab_size(self) -> int:
+        """Ids from here on stand for nothing."""
+        ...
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes a token stands for."""
         ...
+
+
+def bytes_of(tokenizer: TokenBytes, token_id: int) -> bytes:
+    """The bytes of a token; none for the rows that pad an embedding beyond the vocabulary."""
+    return tokenizer.token_bytes(token_id) if token_id < tokenizer.vocab_size else b""
 
 
 class Detokenizer:
@@ -37,7 +47,7 @@ class Detokenizer:
         """The characters that this token completes; may be none."""
         if token_id in self._silent:
             return ""
-        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
+        return self._decoder.decode(bytes_of(self._tokenizer, token_id))
 
     def finish(self) -> str:
         """What an incomplete character at the end is shown as; may be nothing."""

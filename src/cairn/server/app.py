@@ -1,9 +1,12 @@
 """The ASGI application: routes, error shape and what every request passes on the way in."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Lifespan
 
 from cairn import __version__
 from cairn.server import auth, catalogue, chat, completions, conversations, operations, page
@@ -14,9 +17,10 @@ from cairn.server.state import ServerState
 _PAGE_FOLDER = Path(__file__).parent / "page"
 
 
-def create_api() -> FastAPI:
+def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """The routes alone: enough for the OpenAPI document, not for answering."""
     api = FastAPI(
+        lifespan=lifespan,
         title="Cairn",
         version=__version__,
         openapi_url=None,
@@ -34,7 +38,17 @@ def create_api() -> FastAPI:
 
 def create_app(state: ServerState, *, page_folder: Path = _PAGE_FOLDER) -> ASGIApp:
     """The whole application over a state."""
-    api = create_api()
+
+    @asynccontextmanager
+    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+        # In the background: the page and the health checks answer while the model loads.
+        loading = asyncio.create_task(state.models.warm_up())
+        yield
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+        await state.models.close()
+
+    api = create_api(lifespan)
     api.state.cairn = state
     api.state.page_folder = page_folder
     checked = HostAndOrigin(BodyLimit(api, state.config), state.config)

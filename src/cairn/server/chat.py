@@ -1,7 +1,7 @@
 """`/v1/models` and `/v1/chat/completions`, whole or as a stream."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -131,10 +131,11 @@ async def collect_chat(events: AsyncGenerator[ChatEvent, None], head: Head) -> d
     }
 
 
-async def _first_call_only(events: AsyncIterator[ChatEvent]) -> AsyncGenerator[ChatEvent, None]:
-    async for event in events:
-        if not (isinstance(event, ToolCallDelta) and event.position > 0):
-            yield event
+async def _first_call_only(events: AsyncGenerator[ChatEvent, None]) -> AsyncGenerator[ChatEvent, None]:
+    async with aclosing(events):
+        async for event in events:
+            if not (isinstance(event, ToolCallDelta) and event.position > 0):
+                yield event
 
 
 def _choice(index: int, parts: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What can be set about the server. The defaults are for one machine and its owner."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from cairn.core import Config
@@ -13,6 +15,8 @@ class ServerConfig(Config):
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="host names, besides localhost and IP addresses, that requests may name"
     )
+    tls_certificate: Path | None = Field(default=None, description="PEM file of the certificate, for HTTPS")
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key")
     trust_proxy: bool = Field(
         default=False, description="believe X-Forwarded-* headers of a reverse proxy on this machine"
     )

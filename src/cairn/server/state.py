@@ -40,6 +40,14 @@ class Models(Protocol):
         """Why no answer can be given yet (loading, nothing to load); empty when ready."""
         ...
 
+    async def warm_up(self) -> None:
+        """Get ready, in the background of the server's start."""
+        ...
+
+    async def close(self) -> None:
+        """Let everything go."""
+        ...
+
     def loaded(self) -> Sequence[TextProvider]:
         """Providers in memory now, for the metrics."""
         ...

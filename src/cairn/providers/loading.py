@@ -1,0 +1,120 @@
+"""From an artifact to a provider, guarded: what does not fit together is refused, not served.
+
+The parity guard: every id of the tokenizer has a row in the embedding, the chat template parses and renders,
+and the token with which it ends a reply is among those the engine stops at. End tokens
+are the union of what generation_config.json, the tokenizer and the template say.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from cairn import __version__
+from cairn.core.errors import CairnError, MissingExtraError, UnsupportedModelError
+from cairn.data import Tokenizer, check_fits, end_of_turn_id
+from cairn.engine import AsyncEngine, Engine, EngineConfig, ModelRunner
+from cairn.models import DecoderConfig, GenerationDefaults, read_generation_defaults
+from cairn.models.generation import read_json
+from cairn.providers.local import LocalProvider
+from cairn.registry import Artifact, Registry
+
+_SAMPLING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+_FLOAT32_BYTES = 2_000_000_000
+"""Checkpoints up to this size are computed in float32 on a CPU, where replies do not depend on the batch."""
+
+
+def load_local_provider(
+    registry: Registry, ref: str, *, name: str | None = None, config: EngineConfig | None = None
+) -> LocalProvider:
+    """Load the model that `ref` names onto a started engine; `provider.engine.stop()` ends it."""
+    artifact = registry.get(ref)
+    folder = artifact.folder
+    defaults = read_generation_defaults(folder)
+    tokenizer = Tokenizer.load(folder)
+    vocab_size = DecoderConfig.from_hf(read_json(folder / "config.json")).vocab_size
+    eos_token_ids = check_parity(tokenizer, defaults, vocab_size=vocab_size, name=name or ref)
+    runner, description = _make_runner(artifact)
+    engine = AsyncEngine(Engine(runner, config or EngineConfig()))
+    engine.start()
+    return LocalProvider(
+        engine=engine,
+        tokenizer=tokenizer,
+        name=name or ref,
+        artifact_digest=artifact.digest,
+        eos_token_ids=eos_token_ids,
+        save_receipt=registry.save_receipt,
+        sampling_defaults=_sampling_defaults(defaults),
+        runner=description,
+    )
+
+
+def check_parity(
+    tokenizer: Tokenizer, defaults: GenerationDefaults, *, vocab_size: int, name: str
+) -> tuple[int, ...]:
+    """The end tokens to stop at; `UnsupportedModelError` when tokenizer, template and model do not agree."""
+    check_fits(tokenizer, vocab_size)
+    declared = set(defaults.eos_token_ids)
+    beyond = sorted(token_id for token_id in declared if token_id >= vocab_size)
+    if beyond:
+        raise UnsupportedModelError(
+            f"{name}: generation_config.json stops at token {beyond[0]}, the vocabulary has {vocab_size}",
+            remedy="set eos_token_id there to the model's own end tokens",
+        )
+    own = tokenizer.eos_token_id
+    if declared and own is not None and own not in declared:
+        raise UnsupportedModelError(
+            f"{name}: the tokenizer's end token is {tokenizer.eos_token!r} ({own}), "
+            f"generation_config.json stops at {_shown(tokenizer, declared)}",
+            remedy=f"add {own} to eos_token_id in generation_config.json, or correct tokenizer_config.json",
+        )
+    stops = declared | ({own} if own is not None else set())
+    ends_with = _template_end(tokenizer)
+    if ends_with is not None and ends_with not in stops:
+        raise UnsupportedModelError(
+            f"{name}: its chat template ends a reply with {_shown(tokenizer, {ends_with})}, "
+            f"but the model stops at {_shown(tokenizer, stops) or 'nothing'}: replies would not end",
+            remedy=f"add {ends_with} to eos_token_id in generation_config.json, "
+            "or remove a chat template that the model was not trained with",
+        )
+    return tuple(sorted(stops))
+
+
+def _template_end(tokenizer: Tokenizer) -> int | None:
+    """The token with which the chat template ends a reply; None where it cannot be told."""
+    if tokenizer.chat_template is None:
+        return None
+    try:
+        return end_of_turn_id(tokenizer)
+    except CairnError:
+        return None
+
+
+def _shown(tokenizer: Tokenizer, token_ids: set[int]) -> str:
+    return ", ".join(
+        f"{tokenizer.token_bytes(token_id).decode(errors='replace')!r} ({token_id})"
+        if token_id < tokenizer.vocab_size
+        else str(token_id)
+        for token_id in sorted(token_ids)
+    )
+
+
+def _make_runner(artifact: Artifact) -> tuple[ModelRunner, Mapping[str, Any]]:
+    """The network on the best device there is, and what a receipt says about it."""
+    if find_spec("torch") is None:
+        raise MissingExtraError("serving a model", "train")
+    torch = import_module("torch")
+    load_decoder = import_module("cairn.models").load_decoder
+    torch_runner = import_module("cairn.engine").TorchRunner
+    has_gpu = torch.cuda.is_available()
+    is_small = sum(entry.size for entry in artifact.files) <= _FLOAT32_BYTES
+    dtype = "float32" if is_small and not has_gpu else "bfloat16"
+    device = "cuda" if has_gpu else "cpu"
+    model = load_decoder(artifact.folder, dtype=getattr(torch, dtype), device=device)
+    versions = {"cairn": __version__, "torch": str(torch.__version__)}
+    return torch_runner(model), {"name": "torch", "dtype": dtype, "device": device, "versions": versions}
+
+
+def _sampling_defaults(defaults: GenerationDefaults) -> dict[str, Any]:
+    named = {name: getattr(defaults, name) for name in _SAMPLING_NAMES}
+    return {name: value for name, value in named.items() if value is not None}

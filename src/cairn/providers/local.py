@@ -1,0 +1,305 @@
+"""The local provider: chat template, token ids, engine, text again, and a receipt that replays.
+
+Every request gets a concrete seed and its receipt is stored before the last event, also when the
+reader leaves half-way: what was said can be made again. Text is encoded and receipts are written in threads,
+so that one long prompt does not hold up everybody's streams.
+"""
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from cairn.core.chat import (
+    ChatEvent,
+    ChatRequest,
+    ImagePart,
+    Message,
+    Principal,
+    SamplingParams,
+    StreamEnd,
+    TokenLogprob,
+    Usage,
+)
+from cairn.core.errors import IntegrityError, InvalidRequestError
+from cairn.data import Tokenizer, encode_chat
+from cairn.engine import AsyncEngine, PromptLogprob, PromptOutput, Request, TokenOutput
+from cairn.providers.choice import Choice
+from cairn.providers.detokenizer import Detokenizer, bytes_of
+from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho
+from cairn.providers.receipts import sampling_json
+from cairn.providers.replay import Replay, replay_tokens
+from cairn.providers.tool_calls import ToolCallParser, ToolFormat, format_of
+from cairn.registry import Receipt, new_receipt_id
+
+_SEED_BITS = 31  # so that every JSON reader keeps it exactly
+_INLINE_CHARACTERS = 4000
+"""Shorter texts are encoded without the cost of a thread switch."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reply:
+    """One reply being made: what goes in, what its receipt will say."""
+
+    kind: str
+    model: str
+    prompt: tuple[int, ...]
+    sampling: SamplingParams
+    receipt_id: str
+    principal: Principal | None
+    request: Mapping[str, Any]
+    tool_format: ToolFormat | None = None
+    tool_names: frozenset[str] = frozenset()
+    opening: str = ""
+    """Text put into the model's mouth; its tokens are the end of the prompt."""
+    choices: list[Choice] = field(default_factory=list)
+    num_cached: int = 0
+
+
+class LocalProvider:
+    """The `ChatProvider` of one artifact on one engine. The engine must be started."""
+
+    def __init__(
+        self,
+        *,
+        engine: AsyncEngine,
+        tokenizer: Tokenizer,
+        name: str,
+        artifact_digest: str,
+        eos_token_ids: Sequence[int],
+        save_receipt: Callable[[Receipt], None],
+        sampling_defaults: Mapping[str, Any] | None = None,
+        runner: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.name = name
+        self.artifact_digest = artifact_digest
+        self.eos_token_ids = tuple(eos_token_ids)
+        self.sampling_defaults = dict(sampling_defaults or {})
+        self.runner = dict(runner or {})
+        self._save_receipt = save_receipt
+        template = tokenizer.chat_template
+        self._tool_format = format_of(template.source) if template else None
+
+    def models(self) -> tuple[str, ...]:
+        """The name it was loaded under."""
+        return (self.name,)
+
+    def load(self) -> Load:
+        """How busy the engine is."""
+        stats = self.engine.stats()
+        return Load(
+            running=stats.num_running,
+            waiting=stats.num_waiting,
+            blocks_used=stats.num_used_blocks,
+            blocks_total=stats.num_blocks,
+        )
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        """Events of the reply; closing the iterator aborts the generation and stores what was said."""
+        reply = await self._prepare_chat(request)
+        async with aclosing(self._run(reply)) as events:
+            async for event in events:
+                assert not isinstance(event, PromptEcho), "chats have no echo"
+                yield event
+
+    async def complete(self, request: CompletionRequest) -> AsyncGenerator[CompletionEvent, None]:
+        """Events of the continuation of a plain prompt; the first is its echo when asked for."""
+        prompt = await self._prompt_ids(request.prompt)
+        reply = _Reply(
+            kind="completion",
+            model=request.model,
+            prompt=prompt,
+            sampling=_with_seed(request.sampling),
+            receipt_id=request.request_id or new_receipt_id(),
+            principal=request.principal,
+            request={},
+        )
+        if request.echo and request.sampling.prompt_logprobs is None:
+            yield PromptEcho(self._echo_text(request.prompt), ())
+        async with aclosing(self._run(reply)) as events:
+            async for event in events:
+                if isinstance(event, PromptEcho):
+                    event = PromptEcho(self._echo_text(request.prompt), event.tokens)
+                yield event
+
+    async def replay(self, receipt: Receipt) -> Replay:
+        """Make an answer again from its receipt, and compare."""
+        if self.artifact_digest != receipt.artifact:
+            raise IntegrityError(
+                f"receipt {receipt.receipt_id} was made by {receipt.artifact}, "
+                f"loaded is {self.artifact_digest}",
+                remedy="load the artifact that the receipt names",
+            )
+        return await replay_tokens(self.engine, receipt, self.eos_token_ids)
+
+    async def _prepare_chat(self, request: ChatRequest) -> _Reply:
+        if any(isinstance(part, ImagePart) for message in request.messages for part in message.content):
+            raise InvalidRequestError(
+                f"{request.model} reads text only, a message holds an image", param="messages"
+            )
+        tools = request.tools if request.tool_choice != "none" else ()
+        tool_format = self._tool_format if tools else None
+        if tools and tool_format is None:
+            raise InvalidRequestError(
+                f"{request.model} knows no tool calls: its chat template has no place for tools",
+                remedy="leave tools out, or use a model that was trained to call them",
+                param="tools",
+            )
+        opening = _opening(tool_format, request.tool_choice)
+
+        def encode() -> tuple[int, ...]:
+            ids = encode_chat(self.tokenizer, request.messages, tools, **request.template_options)
+            return (*ids, *(self.tokenizer.encode(opening, allow_special=True) if opening else ()))
+
+        size = sum(len(message.text) for message in request.messages)
+        return _Reply(
+            kind="chat",
+            model=request.model,
+            prompt=await _maybe_in_thread(encode, size),
+            sampling=_with_seed(request.sampling),
+            receipt_id=request.request_id or new_receipt_id(),
+            principal=request.principal,
+            request={
+                "messages": [_message_json(message) for message in request.messages],
+                "tools": [asdict(tool) for tool in request.tools],
+                "tool_choice": request.tool_choice,
+            },
+            tool_format=tool_format,
+            tool_names=frozenset(tool.name for tool in tools),
+            opening=opening,
+        )
+
+    async def _prompt_ids(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
+        if not isinstance(prompt, str):
+            return prompt
+        ids = await _maybe_in_thread(lambda: self.tokenizer.encode(prompt, add_bos=True), len(prompt))
+        if not ids and self.tokenizer.bos_token_id is not None:
+            return (self.tokenizer.bos_token_id,)  # the empty prompt: from the beginning of a text
+        return tuple(ids)
+
+    def _echo_text(self, prompt: str | tuple[int, ...]) -> str:
+        return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
+
+    async def _run(self, reply: _Reply) -> AsyncGenerator[CompletionEvent, None]:
+        """Generate, hand on, and store the receipt whatever happens after the engine took the request."""
+        visible = reply.tool_format.marks if reply.tool_format else frozenset()
+        reply.choices = [self._choice(reply, index, visible) for index in range(reply.sampling.n)]
+        outputs = self.engine.generate(
+            Request(reply.receipt_id, reply.prompt, reply.sampling, self.eos_token_ids)
+        )
+        try:
+            async for output in outputs:
+                if isinstance(output, PromptOutput):
+                    yield PromptEcho("", tuple(self._prompt_token(token) for token in output.logprobs))
+                    continue
+                reply.num_cached = output.num_cached_tokens
+                for event in self._push(reply.choices[output.index], output):
+                    yield event
+                if all(choice.reason for choice in reply.choices):
+                    break
+        finally:
+            # Shielded: the reader may have been cancelled, the receipt is stored all the same.
+            await asyncio.shield(asyncio.create_task(self._close(outputs, reply)))
+        usage = Usage(
+            prompt_tokens=len(reply.prompt),
+            completion_tokens=sum(len(choice.token_ids) for choice in reply.choices),
+            cached_tokens=reply.num_cached,
+        )
+        yield StreamEnd(usage, reply.receipt_id)
+
+    async def _close(self, outputs: Any, reply: _Reply) -> None:
+        await outputs.aclose()
+        await asyncio.to_thread(self._save_receipt, self._receipt(reply))
+
+    def _choice(self, reply: _Reply, index: int, visible: frozenset[str]) -> Choice:
+        parser = ToolCallParser(reply.tool_format, reply.tool_names) if reply.tool_format else None
+        detokenizer = Detokenizer(self.tokenizer, visible=visible)
+        choice = Choice(index, detokenizer, reply.sampling.stop, parser)
+        if reply.opening:
+            choice.force(reply.opening)
+        return choice
+
+    def _push(self, choice: Choice, output: TokenOutput) -> list[ChatEvent]:
+        if choice.reason is not None:
+            return []  # ended by a stop string; its siblings still run
+        if output.token_id is None:
+            return choice.end(output.finish_reason or "abort")
+        logprob = None
+        if output.logprob is not None:
+            logprob = self._token(output.token_id, output.logprob, output.top_logprobs)
+        return choice.push(
+            output.token_id,
+            logprob=logprob,
+            reason=output.finish_reason,
+            stop_token_id=output.stop_token_id,
+        )
+
+    def _prompt_token(self, found: PromptLogprob) -> TokenLogprob:
+        return self._token(
+            found.token_id, math.nan if found.logprob is None else found.logprob, found.top_logprobs
+        )
+
+    def _token(self, token_id: int, logprob: float, top: Sequence[tuple[int, float]] = ()) -> TokenLogprob:
+        raw = bytes_of(self.tokenizer, token_id)
+        alternatives = tuple(self._token(other, value) for other, value in top)
+        return TokenLogprob(token_id, token_text(raw), raw, logprob, alternatives)
+
+    def _receipt(self, reply: _Reply) -> Receipt:
+        kind: Any = reply.kind
+        return Receipt(
+            receipt_id=reply.receipt_id,
+            created_at=time.time(),
+            kind=kind,
+            model=reply.model,
+            artifact=self.artifact_digest,
+            prompt_token_ids=list(reply.prompt),
+            sampling=sampling_json(reply.sampling),
+            outputs=[choice.token_ids for choice in reply.choices],
+            finish_reasons=[choice.reason or "abort" for choice in reply.choices],
+            runner=self.runner,
+            user_id=reply.principal.user_id if reply.principal else "",
+            request=reply.request,
+        )
+
+
+def token_text(raw: bytes) -> str:
+    """A token's bytes as text; bytes that are no characters are spelled out, as OpenAI does."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def _with_seed(sampling: SamplingParams) -> SamplingParams:
+    if sampling.seed is not None:
+        return sampling
+    return replace(sampling, seed=secrets.randbits(_SEED_BITS))
+
+
+def _opening(tool_format: ToolFormat | None, choice: str) -> str:
+    """What a forced call begins with: up to the name, or past it."""
+    if tool_format is None or choice in ("auto", "none"):
+        return ""
+    before, after = tool_format.opening
+    return before if choice == "required" else f"{before}{choice}{after}"
+
+
+def _message_json(message: Message) -> dict[str, Any]:
+    found: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.tool_calls:
+        found["tool_calls"] = [asdict(call) for call in message.tool_calls]
+    if message.tool_call_id:
+        found["tool_call_id"] = message.tool_call_id
+    return found
+
+
+async def _maybe_in_thread(work: Callable[[], Sequence[int]], size: int) -> tuple[int, ...]:
+    if size <= _INLINE_CHARACTERS:
+        return tuple(work())
+    return tuple(await asyncio.to_thread(work))
