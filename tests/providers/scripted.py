@@ -34,7 +34,8 @@ class ScriptedLogits:
         self._scores[np.arange(len(favoured)), favoured] = 50.0
 
     def argmax(self) -> IntArray:
-        return np.argmax(self._scores, axis=1)
+        best: IntArray = np.argmax(self._scores, axis=1)
+        return best
 
     def select(self, rows: list[int]) -> FloatArray:
         return self._scores[rows].copy()

@@ -158,9 +158,8 @@ async def test_forced_calls(make: Make, choice: str, reply: str) -> None:
     (delta,) = [event for event in events if isinstance(event, ToolCallDelta)]
     assert delta.call.name == "weather"
     prompt = scripted.tokenizer.decode(scripted.receipts[0].prompt_token_ids)
-    assert prompt.endswith(
-        '<tool_call>{"name": "' + ('weather", "arguments": ' if choice == "weather" else "")
-    )
+    opening = '<tool_call>{"name": "'
+    assert prompt.endswith(opening + 'weather", "arguments": ' if choice == "weather" else opening)
 
 
 async def test_what_the_model_cannot_take_is_refused(make: Make) -> None:

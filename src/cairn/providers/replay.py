@@ -4,6 +4,7 @@ The sampling, seed and prompt token ids come from the receipt, the weights from 
 that was cut off (its reader left) is compared as far as it went.
 """
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ async def replay_tokens(engine: AsyncEngine, receipt: Receipt, eos_token_ids: tu
     wanted = [len(tokens) for tokens in receipt.outputs]
     outputs: list[list[int]] = [[] for _ in wanted]
     request = Request(
-        f"replay-{receipt.receipt_id}",
+        f"replay-{uuid.uuid4().hex}",
         tuple(receipt.prompt_token_ids),
         sampling_from_json(receipt.sampling),
         eos_token_ids,

@@ -1,4 +1,4 @@
-"""The models a server answers with: loaded when first asked for, kept by digest; the longest idle leaves first.
+"""The models a server answers with: loaded when first asked for, kept by digest, the longest idle leaves.
 
 A name is looked up at every request, so a build that moves an alias is served from the next request on,
 without a restart; requests under way keep the artifact they began with.
