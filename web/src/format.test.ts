@@ -25,7 +25,8 @@ test("sizes keep two or three digits and never read 1000", () => {
 test("counts", () => {
   expect(formatCount(950)).toBe("950");
   expect(formatCount(12_345)).toBe("12.3k");
-  expect(formatCount(999_999)).toBe("1.0M");
+  expect(formatCount(999_999)).toBe("1M");
+  expect(formatCount(50_000)).toBe("50k");
 });
 
 test("durations", () => {

@@ -23,7 +23,7 @@ export function formatCount(count: number): string {
     value /= 1000;
     unit += 1;
   }
-  return `${value >= 99.95 ? Math.round(value) : value.toFixed(1)}${units[unit]}`;
+  return `${value >= 99.95 ? Math.round(value) : +value.toFixed(1)}${units[unit]}`;
 }
 
 export function formatDuration(seconds: number): string {

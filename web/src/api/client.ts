@@ -30,7 +30,12 @@ export function errorFrom(status: number, body: unknown, retryAfter: string | nu
   const wait = retryAfter === null ? "" : `Try again in ${retryAfter} s.`;
   const message =
     asText(error?.message) ?? validationText(record?.detail) ?? `The server answered ${status}.`;
-  return new ApiError(status, message, asText(error?.remedy) ?? wait, asText(error?.code) ?? "");
+  return new ApiError(
+    status,
+    message.charAt(0).toUpperCase() + message.slice(1),
+    asText(error?.remedy) ?? wait,
+    asText(error?.code) ?? "",
+  );
 }
 
 /** FastAPI's `detail`: a sentence, or a list of field problems. */
@@ -68,7 +73,8 @@ export async function send(path: string, init: RequestInit = {}): Promise<Respon
   }
   if (response.ok) return response;
   const body: unknown = await response.json().catch(() => null);
-  if (response.status === 401 && !path.startsWith("/api/sign-in")) announceSignedOut();
+  // Who asks for the session deals with its absence; a wrong key at the sign-in page is no lost session.
+  if (response.status === 401 && path !== "/api/session" && path !== "/api/sign-in") announceSignedOut();
   throw errorFrom(response.status, body, response.headers.get("retry-after"));
 }
 

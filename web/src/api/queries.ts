@@ -8,6 +8,7 @@ import type {
   ConversationEntry,
   Lineage,
   ModelEntry,
+  NewTurn,
   Receipt,
   RunDetail,
   RunEntry,
@@ -82,7 +83,7 @@ export const runQuery = (id: string) =>
 export async function storeTurn(
   client: QueryClient,
   conversationId: string,
-  turn: { role: string; content: string; parent_id: string | null; receipt_id?: string | null },
+  turn: NewTurn,
   init: RequestInit = {},
 ): Promise<Turn> {
   const path = `/api/conversations/${encodeURIComponent(conversationId)}/messages`;

@@ -1,94 +1,27 @@
-/** The wire between page and server. */
+/** The wire between page and server, by short names. All but the metrics line comes from the OpenAPI document. */
+import type { components } from "./schema";
 
-export interface Session {
-  user_id: string;
-  roles: string[];
-}
+type Schemas = components["schemas"];
 
-export interface ModelEntry {
-  id: string;
-  created?: number;
-  owned_by?: string;
-}
+export type Session = Schemas["SessionInfo"];
+export type ModelEntry = Schemas["ModelInfo"];
+export type ConversationEntry = Schemas["ConversationSummary"];
+export type Conversation = Schemas["Conversation"];
+export type Turn = Schemas["MessageOut"];
+export type NewTurn = Schemas["NewMessage"];
+export type Feedback = Schemas["Feedback"];
+export type NewFeedback = Schemas["NewFeedback"];
+export type ArtifactEntry = Schemas["ArtifactSummary"];
+export type ArtifactDetail = Schemas["ArtifactDetail"];
+export type FileEntry = Schemas["ArtifactFile"];
+export type Lineage = Schemas["LineageGraph"];
+export type LineageNode = Schemas["LineageNode"];
+export type RunEntry = Schemas["RunSummary"];
+export type RunDetail = Schemas["RunDetail"];
+export type Receipt = Schemas["ReceiptOut"];
+export type CompletionOrderBody = Schemas["ChatCompletionRequest"];
 
-export interface ConversationEntry {
-  id: string;
-  title: string;
-  model: string;
-  updated_at: number;
-}
-
-export interface Feedback {
-  rating: number;
-  comment?: string;
-}
-
-export interface Turn {
-  id: string;
-  role: string;
-  content: string;
-  parent_id: string | null;
-  receipt_id: string | null;
-  feedback: Feedback | null;
-  created_at: number;
-}
-
-export interface Conversation extends ConversationEntry {
-  messages: Turn[];
-}
-
-export interface ArtifactEntry {
-  digest: string;
-  kind: string;
-  names: string[];
-  created_at: number;
-  size: number;
-  metadata: Record<string, unknown>;
-}
-
-export interface FileEntry {
-  path: string;
-  size: number;
-  sha256: string;
-}
-
-export interface ArtifactDetail extends ArtifactEntry {
-  files: FileEntry[];
-  parents: string[];
-  card: string;
-  run_id: string | null;
-}
-
-export interface LineageNode {
-  digest: string;
-  kind: string;
-  names: string[];
-  created_at: number;
-}
-
-export interface Lineage {
-  nodes: LineageNode[];
-  edges: [string, string][];
-}
-
-export interface RunEntry {
-  run_id: string;
-  recipe: string;
-  stage: string;
-  status: string;
-  started_at: number;
-  finished_at: number | null;
-  output: string | null;
-  error: string;
-  parent_id: string | null;
-}
-
-export interface RunDetail extends RunEntry {
-  config: Record<string, unknown>;
-  inputs: string[];
-  children: RunEntry[];
-}
-
+/** A line of a run's `metrics.jsonl`: a file format, which the API passes on as it is. */
 export interface MetricsLine {
   step: number;
   time: number;
@@ -102,21 +35,6 @@ export interface MetricsLine {
   bits_per_byte?: number | null;
 }
 
-export interface MetricsPage {
+export interface MetricsPage extends Omit<Schemas["MetricLines"], "lines"> {
   lines: MetricsLine[];
-  next: number;
-}
-
-export interface Receipt {
-  receipt_id: string;
-  created_at: number;
-  kind: string;
-  model: string;
-  artifact: string;
-  prompt_token_ids: number[];
-  sampling: Record<string, unknown>;
-  outputs: number[][];
-  finish_reasons: string[];
-  runner: Record<string, unknown>;
-  request: Record<string, unknown>;
 }

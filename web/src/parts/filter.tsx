@@ -15,7 +15,7 @@ export function Filter({ label, value, onChange }: FilterProps) {
         type="search"
         className="field"
         aria-label={label}
-        placeholder={label}
+        placeholder="Filter"
         value={value}
         onChange={(event) => onChange(event.target.value)}
       />

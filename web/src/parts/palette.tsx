@@ -170,7 +170,7 @@ function PaletteOption({ option, id, isActive, showsGroup, onChoose }: PaletteOp
       >
         {option.icon}
         <span className="clip">{option.text}</span>
-        <span className="hint">{option.hint || (showsGroup ? "" : option.group)}</span>
+        <span className="hint">{option.hint}</span>
       </div>
     </>
   );

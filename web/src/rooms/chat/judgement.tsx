@@ -5,7 +5,7 @@ import { Popover } from "radix-ui";
 import { useState } from "react";
 import { sendJson } from "../../api/client";
 import { conversationQuery } from "../../api/queries";
-import type { Feedback, Turn } from "../../api/types";
+import type { Feedback, NewFeedback, Turn } from "../../api/types";
 import { notify } from "../../parts/toasts";
 
 const THUMBS = [
@@ -115,7 +115,7 @@ function useJudge(turn: Turn, conversationId: string | null) {
         : old,
     );
   return useMutation({
-    mutationFn: ({ rating, comment }: { rating: number; comment: string }) =>
+    mutationFn: ({ rating, comment }: Pick<Required<NewFeedback>, "rating" | "comment">) =>
       sendJson<Feedback>("POST", "/api/feedback", {
         message_id: turn.id,
         receipt_id: turn.receipt_id ?? "",

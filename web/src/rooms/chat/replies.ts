@@ -7,7 +7,7 @@ import type { QueryClient } from "@tanstack/react-query";
 import { ApiError } from "../../api/client";
 import { type CompletionOrder, streamReply, type Usage } from "../../api/completions";
 import { storeTurn } from "../../api/queries";
-import type { Turn } from "../../api/types";
+import type { NewTurn, Turn } from "../../api/types";
 
 export interface Reply {
   conversationId: string;
@@ -172,7 +172,7 @@ export class Replies {
 }
 
 async function storeReply(client: QueryClient, reply: Reply, isLeaving: boolean): Promise<Turn> {
-  const turn = { role: "assistant", content: reply.text, parent_id: reply.parentId };
+  const turn: NewTurn = { role: "assistant", content: reply.text, parent_id: reply.parentId };
   const init: RequestInit = isLeaving ? { keepalive: true } : {};
   try {
     return await storeTurn(client, reply.conversationId, { ...turn, receipt_id: reply.receiptId }, init);

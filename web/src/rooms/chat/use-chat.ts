@@ -4,7 +4,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { useCallback, useMemo, useState, useSyncExternalStore } from "react";
 import { sendJson } from "../../api/client";
 import { conversationQuery, storeTurn } from "../../api/queries";
-import type { Conversation, Turn } from "../../api/types";
+import type { Conversation, NewTurn, Turn } from "../../api/types";
 import { titleFrom } from "../../format";
 import { recall, remember } from "../../storage";
 import { type Reply, replies } from "./replies";
@@ -90,7 +90,7 @@ export function useChat(conversationId: string | null, sampling: Sampling): Chat
 
   const edit = async (turn: Turn, text: string) => {
     if (conversationId === null) return;
-    const sibling = { role: "user", content: text, parent_id: turn.parent_id };
+    const sibling: NewTurn = { role: "user", content: text, parent_id: turn.parent_id };
     const stored = await storeTurn(client, conversationId, sibling);
     setPicks(conversationId, (now) => without(now, turn.parent_id ?? ""));
     ask(conversationId, stored.id);

@@ -74,7 +74,9 @@ interface NodeLinkProps {
 }
 
 function NodeLink({ node, isCurrent, x, y }: NodeLinkProps) {
-  const name = artifactName(node);
+  // What has no name goes by its kind: a digest says nothing at a glance.
+  const [name, below] =
+    node.names.length > 0 ? [artifactName(node), node.kind] : [node.kind, shortDigest(node.digest)];
   return (
     <foreignObject x={x} y={y} width={NODE.width} height={NODE.height} className="lineage-place">
       <Link
@@ -82,10 +84,10 @@ function NodeLink({ node, isCurrent, x, y }: NodeLinkProps) {
         params={{ digest: node.digest }}
         className="lineage-node"
         aria-current={isCurrent ? "page" : undefined}
-        title={`${name} (${node.kind}, ${shortDigest(node.digest)})`}
+        title={`${artifactName(node)} (${node.kind}, ${shortDigest(node.digest)})`}
       >
         <span className="clip">{name}</span>
-        <span className="clip">{node.kind}</span>
+        <span className="clip">{below}</span>
       </Link>
     </foreignObject>
   );

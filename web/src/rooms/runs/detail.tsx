@@ -2,14 +2,15 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { ArrowLeft } from "lucide-react";
-import { runQuery } from "../../api/queries";
-import type { RunDetail, RunEntry } from "../../api/types";
+import { lineageQuery, runQuery, runsQuery } from "../../api/queries";
+import type { RunDetail } from "../../api/types";
 import { formatMoment, shortDigest } from "../../format";
 import { Problem, Skeleton } from "../../parts/problem";
 import { useTitle } from "../../parts/title";
 import { LossCurve } from "./loss-curve";
 import "./runs.css";
-import { Elapsed, runName, Status } from "./status";
+import { anchorOf, type StageRow, stagesOf } from "./stages";
+import { Elapsed, runName, Status, Unchanged } from "./status";
 
 export function RunRoom() {
   const { runId } = useParams({ from: "/house/runs/$runId" });
@@ -36,7 +37,7 @@ export function RunRoom() {
 }
 
 function Detail({ run }: { run: RunDetail }) {
-  const stages = run.children.toSorted((a, b) => a.started_at - b.started_at);
+  const stages = useStages(run);
   return (
     <>
       <div className="room-head">
@@ -66,7 +67,7 @@ function Detail({ run }: { run: RunDetail }) {
       </dl>
       <div className="curves">
         <LossCurve key={run.run_id} runId={run.run_id} title="Loss" isLive={run.status === "running"} />
-        {stages.map((stage) => (
+        {stages.map(({ run: stage }) => (
           <LossCurve
             key={stage.run_id}
             runId={stage.run_id}
@@ -101,6 +102,16 @@ function Detail({ run }: { run: RunDetail }) {
   );
 }
 
+/** The stages of a build, those of earlier builds that it reused included; none for a run that is no build. */
+function useStages(run: RunDetail): StageRow[] {
+  const isBuild = run.stage === "";
+  const anchor = isBuild ? anchorOf(run) : null;
+  const runs = useQuery({ ...runsQuery, enabled: isBuild }).data ?? [];
+  const lineage = useQuery({ ...lineageQuery(anchor ?? ""), enabled: anchor !== null }).data;
+  const known = new Set(lineage?.nodes.map(({ digest }) => digest));
+  return isBuild ? stagesOf(run, runs, known) : [];
+}
+
 function ArtifactLink({ digest }: { digest: string }) {
   return (
     <Link to="/models/$digest" params={{ digest }} className="mono">
@@ -109,7 +120,7 @@ function ArtifactLink({ digest }: { digest: string }) {
   );
 }
 
-function Stages({ stages }: { stages: readonly RunEntry[] }) {
+function Stages({ stages }: { stages: readonly StageRow[] }) {
   return (
     <section className="section" aria-labelledby="stages">
       <h2 id="stages">Stages</h2>
@@ -126,16 +137,14 @@ function Stages({ stages }: { stages: readonly RunEntry[] }) {
             </tr>
           </thead>
           <tbody>
-            {stages.map((stage) => (
+            {stages.map(({ run: stage, isUnchanged }) => (
               <tr key={stage.run_id}>
                 <td>
                   <Link to="/runs/$runId" params={{ runId: stage.run_id }} className="row-link">
                     {runName(stage)}
                   </Link>
                 </td>
-                <td>
-                  <Status status={stage.status} />
-                </td>
+                <td>{isUnchanged ? <Unchanged /> : <Status status={stage.status} />}</td>
                 <td className="right numbers soft">
                   <Elapsed run={stage} />
                 </td>

@@ -59,7 +59,7 @@ function RunTable({ runs }: { runs: readonly RunEntry[] }) {
           <tr>
             <th scope="col">Run</th>
             <th scope="col">Status</th>
-            <th scope="col" className="right">
+            <th scope="col" className="right wide-only">
               Took
             </th>
             <th scope="col" className="wide-only">
@@ -82,7 +82,7 @@ function RunTable({ runs }: { runs: readonly RunEntry[] }) {
               <td>
                 <Status status={run.status} />
               </td>
-              <td className="right numbers soft">
+              <td className="right numbers soft wide-only">
                 <Elapsed run={run} />
               </td>
               <td className="wide-only">

@@ -1,4 +1,4 @@
-import { Ban, Check, CircleDashed, Play, X } from "lucide-react";
+import { Ban, Check, CircleDashed, Equal, Play, X } from "lucide-react";
 import { useEffect, useState } from "react";
 import type { RunEntry } from "../../api/types";
 import { formatDuration } from "../../format";
@@ -12,6 +12,16 @@ export function Status({ status }: { status: string }) {
     <span className="status" data-status={status}>
       <Icon size={14} aria-hidden />
       {status}
+    </span>
+  );
+}
+
+/** A stage that an earlier build had made already. */
+export function Unchanged() {
+  return (
+    <span className="status" title="An earlier build made it; nothing it depends on has changed">
+      <Equal size={14} aria-hidden />
+      unchanged
     </span>
   );
 }
