@@ -39,13 +39,17 @@ class PackedAttention:
         assert len(bounds) >= 2, "boundaries need a start and an end"
         assert bounds[0] == 0, "the first document starts at 0"
         assert all(start < end for start, end in pairwise(bounds)), "empty document"
-        self._bounds = list(pairwise(bounds))
+        self._num_tokens = bounds[-1]
+        self._lengths = [end - start for start, end in pairwise(bounds)]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
-        assert q.shape[0] == self._bounds[-1][1], f"{q.shape[0]} tokens, boundaries for {self._bounds[-1][1]}"
-        if len(self._bounds) == 1:
+        assert q.shape[0] == self._num_tokens, f"{q.shape[0]} tokens, boundaries for {self._num_tokens}"
+        if len(self._lengths) == 1:
             return attend(q, k, v, spec)
-        return torch.cat([attend(q[a:b], k[a:b], v[a:b], spec) for a, b in self._bounds])
+        # `split`, not slices: its backward is one concatenation, not a zero-filled sum per document.
+        lengths = self._lengths
+        documents = zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
+        return torch.cat([attend(*document, spec=spec) for document in documents])
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:

@@ -17,7 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from cairn.models.attention import Attention
 from cairn.models.config import DecoderConfig
-from cairn.models.layers import Angles, Experts, Linear, Mlp, Norm, SelfAttention
+from cairn.models.layers import Angles, Experts, Mlp, SelfAttention
+from cairn.models.linear import Linear, linear
+from cairn.models.norm import Norm
 from cairn.models.rope import cos_sin
 from cairn.models.specs import LayerSpec
 
@@ -115,7 +117,8 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., hidden] -> float32 scores [..., vocab], soft-capped where the model does so."""
-        scores = F.linear(hidden, self.output_weight).float()
+        rows = linear(hidden.reshape(-1, hidden.shape[-1]), self.output_weight)
+        scores = rows.float().view(*hidden.shape[:-1], -1)
         cap = self.config.logit_softcap
         return scores if cap is None else torch.tanh(scores / cap) * cap
 

@@ -1,7 +1,7 @@
-"""The parts of a decoder layer: norms, projections, MLP and mixture of experts.
+"""The parts of a decoder layer: attention's projections, the MLP and the mixture of experts.
 
 Projections that read the same input are one matrix: queries, keys and values; gate and up. The
-checkpoint code joins and splits them. Norms accumulate in float32 whatever the dtype.
+checkpoint code joins and splits them.
 """
 
 from collections.abc import Callable
@@ -13,42 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cairn.models.config import DecoderConfig
-from cairn.models.rope import rotate
+from cairn.models.linear import Linear, linear
+from cairn.models.norm import Norm
+from cairn.models.rope import rotate, split_rotated
 from cairn.models.specs import ExpertsSpec, LayerSpec
 
 Angles = tuple[Tensor, Tensor]
 """Cosines and sines of a step's positions."""
-
-
-class Norm(nn.Module):
-    """RMS norm (Zhang and Sennrich 2019) or layer norm over the last dimension."""
-
-    def __init__(self, config: DecoderConfig, size: int, *, kind: str) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(size))
-        self.bias = nn.Parameter(torch.empty(size)) if kind == "layer" else None
-        self.eps = config.norm_eps
-        self.offset = config.norm_offset
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = self.weight.shape
-        if self.bias is not None:
-            return F.layer_norm(x, size, self.weight, self.bias, self.eps)
-        if self.offset:
-            return F.rms_norm(x.float(), size, self.offset + self.weight.float(), self.eps).to(x.dtype)
-        return F.rms_norm(x, size, self.weight, self.eps)
-
-
-class Linear(nn.Module):
-    """x W^T + b, its weights left to `Decoder.init_weights` or a checkpoint."""
-
-    def __init__(self, size_in: int, size_out: int, *, bias: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(size_out, size_in))
-        self.bias = nn.Parameter(torch.empty(size_out)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
 
 
 class SelfAttention(nn.Module):
@@ -70,24 +41,20 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor, angles: Angles | None) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden] -> q [T, H, D], k and v [T, K, D], normed and rotated."""
-        num_heads, num_kv_heads = self._num_heads, self._num_kv_heads
-        qkv = self.qkv(x).unflatten(-1, (num_heads + 2 * num_kv_heads, self._head_dim))
-        num_turned = num_heads + num_kv_heads
+        heads = (self._num_heads, self._num_kv_heads, self._num_kv_heads)
+        qkv = self.qkv(x).unflatten(-1, (sum(heads), self._head_dim))
         if self.q_norm is None or self.k_norm is None:
-            turned, v = qkv.split((num_turned, num_kv_heads), dim=1)
-            if angles is not None:
-                turned = rotate(turned, *angles)
-            q, k = turned.split((num_heads, num_kv_heads), dim=1)
-            return q, k, v
-        q, k, v = qkv.split((num_heads, num_kv_heads, num_kv_heads), dim=1)
+            if angles is None:
+                q, k, v = qkv.split(heads, dim=1)
+                return q, k, v
+            return split_rotated(qkv, self._num_heads, self._num_kv_heads, *angles)
+        q, k, v = qkv.split(heads, dim=1)
         if self._norms_heads:
             q, k = self.q_norm(q), self.k_norm(k)
         else:
             q = self.q_norm(q.flatten(1)).view_as(q)
             k = self.k_norm(k.flatten(1)).view_as(k)
-        if angles is not None:
-            q, k = rotate(q, *angles), rotate(k, *angles)
-        return q, k, v
+        return (q, k, v) if angles is None else (rotate(q, *angles), rotate(k, *angles), v)
 
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -122,11 +89,11 @@ class _SwiGLU(torch.autograd.Function):
         (grad,) = grad_outputs
         (inner,) = ctx.saved_tensors
         gate, up = inner.chunk(2, dim=-1)
-        out = torch.empty_like(inner)
-        grad_gate, grad_up = out.chunk(2, dim=-1)
+        grad_inner = torch.empty_like(inner)
+        grad_gate, grad_up = grad_inner.chunk(2, dim=-1)
         torch.mul(grad, F.silu(gate), out=grad_up)
-        grad_gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
-        return out
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        return grad_inner
 
 
 class Mlp(nn.Module):
@@ -183,5 +150,5 @@ class Experts(nn.Module):
         return (by_token * weights.unsqueeze(-1)).sum(1)
 
     def _expert(self, index: int, tokens: Tensor) -> Tensor:
-        inner = activate(F.linear(tokens, self.inner[index]), self._activation, gated=self._gated)
-        return F.linear(inner, self.output[index])
+        inner = activate(linear(tokens, self.inner[index]), self._activation, gated=self._gated)
+        return linear(inner, self.output[index])

@@ -6,6 +6,7 @@ of a head are rotated against each other, as in the Hugging Face layout. Formula
 yarn: Peng et al. 2023, sections 3.2 to 3.4; llama3: Llama 3.1's reference code.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch import Tensor
 from cairn.models.specs import RopeSpec
 
 
+@functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def inverse_frequencies(spec: RopeSpec) -> Tensor:
-    """Radians per position, float32 [rotary_dim / 2]."""
+    """Radians per position, float32 [rotary_dim / 2] on the CPU; shared, not to be changed."""
     exponents = torch.arange(0, spec.rotary_dim, 2, dtype=torch.float32, device="cpu") / spec.rotary_dim
     frequencies = 1.0 / (spec.theta**exponents)
     if spec.scaling == "linear":
@@ -77,7 +80,7 @@ def cos_sin(spec: RopeSpec, positions: Tensor) -> tuple[Tensor, Tensor]:
     angles = positions[:, None, None].float() * frequencies
     factor = attention_factor(spec)
     cos, sin = angles.cos(), angles.sin()
-    return (cos, sin) if factor == 1.0 else (cos * factor, sin * factor)
+    return (cos, sin) if factor == 1.0 else (cos.mul_(factor), sin.mul_(factor))
 
 
 def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -85,15 +88,22 @@ def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return _Rotate.apply(heads, cos, sin)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _turn(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def split_rotated(
+    qkv: Tensor, num_heads: int, num_kv_heads: int, cos: Tensor, sin: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Joined heads [T, H + 2K, D] -> q [T, H, D] and k [T, K, D] turned, v [T, K, D]; all freshly written."""
+    parts: tuple[Tensor, Tensor, Tensor] = _SplitRotated.apply(qkv, num_heads, num_kv_heads, cos, sin)  # type: ignore[no-untyped-call]
+    return parts
+
+
+def _turn_into(out: Tensor, heads: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Write heads [T, N, D], turned, to `out` of the same shape."""
     half = cos.shape[-1]
-    out = torch.empty_like(heads, memory_format=torch.contiguous_format)
     first, second = heads[..., :half], heads[..., half : 2 * half]
     out[..., :half] = torch.addcmul(first * cos, second, sin, value=-1)
     out[..., half : 2 * half] = torch.addcmul(second * cos, first, sin)
     if heads.shape[-1] > 2 * half:
         out[..., 2 * half :] = heads[..., 2 * half :]
-    return out
 
 
 class _Rotate(torch.autograd.Function):
@@ -102,9 +112,40 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turn(heads, cos, sin)
+        out = torch.empty_like(heads, memory_format=torch.contiguous_format)
+        _turn_into(out, heads, cos, sin)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return _turn(grad_outputs[0], cos, -sin), None, None
+        out = torch.empty_like(grad_outputs[0], memory_format=torch.contiguous_format)
+        _turn_into(out, grad_outputs[0], cos, -sin)
+        return out, None, None
+
+
+class _SplitRotated(torch.autograd.Function):
+    """Split and rotation in one sweep each way; the joined projection need not be kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: Tensor, num_heads: int, num_kv_heads: int, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(cos, sin)
+        turned, v = qkv.split((num_heads + num_kv_heads, num_kv_heads), dim=1)
+        q, k = turned.new_empty(turned[:, :num_heads].shape), v.new_empty(v.shape)
+        _turn_into(q, turned[:, :num_heads], cos, sin)
+        _turn_into(k, turned[:, num_heads:], cos, sin)
+        return q, k, v.clone(memory_format=torch.contiguous_format)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
+        grad_q, grad_k, grad_v = grad_outputs
+        cos, sin = ctx.saved_tensors
+        num_tokens, num_heads, head_dim = grad_q.shape
+        num_kv_heads = grad_k.shape[1]
+        out = grad_q.new_empty(num_tokens, num_heads + 2 * num_kv_heads, head_dim)
+        _turn_into(out[:, :num_heads], grad_q, cos, -sin)
+        _turn_into(out[:, num_heads : num_heads + num_kv_heads], grad_k, cos, -sin)
+        out[:, num_heads + num_kv_heads :] = grad_v
+        return out, None, None, None, None
