@@ -15,12 +15,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from cairn.core.errors import ConfigError, NotFoundError, StorageError, UnsupportedModelError
 from cairn.data.chat_template import DEFAULT_TEMPLATE, ChatTemplate
+from cairn.data.split_pattern import SPLIT_PATTERN
 from cairn.data.token_bytes import token_byte_table
+from cairn.data.word_encoder import WordEncoder
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TURN = "<|im_end|>"
@@ -28,11 +32,6 @@ CONTROL_TOKENS = (END_OF_TEXT, "<|im_start|>", END_OF_TURN)
 # Visible to whoever reads a reply, as in Qwen's tokenizers: they are content, not control.
 TOOL_TOKENS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
-# Qwen2's pattern (GPT-4's, with single digits) that also knows the typographic apostrophe.
-SPLIT_PATTERN = (
-    r"(?i:['’](?:s|t|re|ve|m|ll|d))|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
@@ -155,6 +154,13 @@ class Tokenizer:
         encodings = self._encoder(allow_special).encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def encode_array(self, text: str) -> NDArray[np.uint32]:
+        """`encode` of a long ordinary text as an array; faster where words repeat (see `word_encoder`)."""
+        ids = None
+        if self._can_split and not self._added_pattern.search(text):
+            ids = self._word_encoder.encode(text)
+        return np.array(self.encode(text), np.uint32) if ids is None else ids
+
     def encode_with_offsets(
         self, text: str, *, allow_special: bool = False
     ) -> tuple[list[int], list[tuple[int, int]]]:
@@ -183,6 +189,29 @@ class Tokenizer:
     def is_concatenative(self) -> bool:
         """Whether text may be encoded in pieces: no space is put before a text (as Llama 2's does)."""
         return b"".join(map(self.token_bytes, self.encode("a"))) == b"a"
+
+    @cached_property
+    def _can_split(self) -> bool:
+        """Whether text is split by our own pattern and nothing else, so that `WordEncoder` may be used."""
+        spec = json.loads(self._backend.to_str())
+        steps = (spec.get("pre_tokenizer") or {}).get("pretokenizers") or [{}]
+        is_ours = (
+            steps[0].get("pattern") == {"Regex": SPLIT_PATTERN} and steps[0].get("behavior") == "Isolated"
+        )
+        is_plain = spec.get("normalizer") is None and not (spec.get("model") or {}).get("dropout")
+        return is_ours and is_plain and len(steps) == 2 and steps[1].get("type") == "ByteLevel"
+
+    @cached_property
+    def _word_encoder(self) -> WordEncoder:
+        return WordEncoder(self._backend)
+
+    @cached_property
+    def _added_pattern(self) -> re.Pattern[str]:
+        """Added tokens that are read as such in ordinary text: those that are not special."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return re.compile(
+            "|".join(re.escape(token.content) for token in added if not token.special) or "(?!)"
+        )
 
     @property
     def byte_lengths(self) -> list[int]:
