@@ -6,7 +6,6 @@ import signal
 import subprocess
 import tempfile
 import threading
-import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,15 +41,14 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """The URL of a fresh, empty Postgres database, dropped after the test."""
+def postgres_url(postgres_server: str) -> str:
+    """The URL of an empty Postgres database: whatever an earlier test left in it is dropped."""
     import psycopg
 
-    name = f"t_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        yield postgres_server.replace("/postgres?", f"/{name}?")
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return postgres_server
 
 
 def _postgres_binaries() -> Path | None:

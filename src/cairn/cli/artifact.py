@@ -1,6 +1,7 @@
 """`cairn artifact`: look at what was made, name it, check it, carry it, throw it out."""
 
 import getpass
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,9 @@ app = typer.Typer(
     no_args_is_help=True, help="Everything made here: list, show, verify, name, export, remove."
 )
 
-REF = typer.Argument(help="A name (assistant, assistant:production) or 8 or more digits of a digest.")
+REF = typer.Argument(
+    metavar="REF", help="A name (assistant, assistant:production) or 8 or more digits of a digest."
+)
 
 
 @app.command("ls")
@@ -54,7 +57,7 @@ def list_artifacts(
 
 @app.command()
 def show(ref: str = REF, as_json: bool = JSON_OPTION) -> None:
-    """Show an artifact: files, parents, metadata, and the run that made it."""
+    """Show files, parents and metadata of one."""
     with open_registry() as registry:
         artifact, names = registry.get(ref), names_by_digest(registry)
     if as_json:
@@ -63,12 +66,12 @@ def show(ref: str = REF, as_json: bool = JSON_OPTION) -> None:
         "digest": artifact.digest,
         "kind": artifact.kind,
         "names": ", ".join(names.get(artifact.digest, ())) or "-",
-        "size": f"{human_bytes(artifact.size)} in {len(artifact.files)} files",
+        "size": f"{human_bytes(artifact.size)} in {len(artifact.files)} file(s)",
         "created": human_time(artifact.created_at),
         "run": artifact.run_id or "-",
         "parents": ", ".join(short(parent) for parent in artifact.parents) or "-",
         "folder": str(artifact.folder),
-    } | {f"metadata.{key}": value for key, value in sorted(artifact.metadata.items())}
+    } | {f"metadata.{key}": _plain(value) for key, value in sorted(artifact.metadata.items())}
     width = max(map(len, lines))
     for key, value in lines.items():
         typer.echo(f"{key:<{width}}  {value}")
@@ -82,12 +85,17 @@ def show(ref: str = REF, as_json: bool = JSON_OPTION) -> None:
 
 @app.command()
 def verify(
-    refs: list[str] = typer.Argument(None, metavar="[REF]...", help="Names or digests."),
+    refs: list[str] = typer.Argument(None, metavar="REF", help="Names or digests."),
     everything: bool = typer.Option(False, "--all", help="Every artifact, and folders the catalogue lost."),
-    repair: bool = typer.Option(False, help="With --all: take sound lost folders back into the catalogue."),
+    repair: bool = typer.Option(
+        False, "--repair", help="With --all: take sound lost folders back into the catalogue."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Hash every file and compare with the manifest; ends with 1 when anything is wrong."""
+    """Hash every file against its manifest.
+
+    Ends with 1 when anything is wrong.
+    """
     if bool(refs) == everything:
         raise typer.BadParameter("name artifacts, or give --all", param_hint="REF")
     with open_registry() as registry:
@@ -106,7 +114,7 @@ def verify(
 
 @app.command()
 def lineage(ref: str = REF, as_json: bool = JSON_OPTION) -> None:
-    """Show what an artifact was made from and what was made from it, as a tree."""
+    """Show what it was made from, and used in."""
     with open_registry() as registry:
         found, names = registry.lineage(ref), names_by_digest(registry)
     if as_json:
@@ -122,9 +130,9 @@ def lineage(ref: str = REF, as_json: bool = JSON_OPTION) -> None:
 @app.command()
 def alias(
     name: str = typer.Argument(
-        "", metavar="[NAME[:ALIAS]]", help="The name; the alias is `latest` if not given."
+        "", metavar="NAME[:ALIAS]", help="The name; the alias is `latest` if not given."
     ),
-    ref: str = typer.Argument("", help="The artifact it shall point to."),
+    ref: str = typer.Argument("", metavar="REF", help="The artifact it shall point to."),
     expect: str = typer.Option(
         "", metavar="REF", help="Move only if it points here now; `none`: only if new."
     ),
@@ -132,7 +140,10 @@ def alias(
     remove: bool = typer.Option(False, "--remove", help="Remove the alias; its history stays."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """List names, or move one: cairn artifact alias assistant:production 1f3a9c02."""
+    """List names, or point one to an artifact.
+
+    For example: cairn artifact alias assistant:production 1f3a9c02
+    """
     base, _, variant = name.partition(":")
     if ((ref or history or remove) and not name) or sum((bool(ref), history, remove)) > 1:
         raise typer.BadParameter("give a NAME, and one of REF, --history and --remove")
@@ -161,7 +172,10 @@ def gc(
     grace_hours: float = typer.Option(1.0, min=0, help="Spare what was made or used in the last hours."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Remove what no name, no running run and nothing recent needs."""
+    """Remove what nothing needs any more.
+
+    Kept are named artifacts, inputs of running runs, recent ones, and all ancestors of these.
+    """
     with open_registry() as registry:
         gone = registry.gc(dry_run, grace_seconds=grace_hours * 3600, actor=local_actor())
     if as_json:
@@ -185,11 +199,11 @@ def gc(
 @app.command()
 def export(
     ref: str = REF,
-    path: Path = typer.Argument(help="The .tar file to write, or a folder for it."),
+    path: Path = typer.Argument(metavar="PATH", help="The .tar file to write, or a folder for it."),
     parents: bool = typer.Option(False, "--parents", help="With every ancestor that is here."),
     force: bool = typer.Option(False, "--force", help="Replace the file if it is there."),
 ) -> None:
-    """Write an artifact to a .tar archive, to import elsewhere."""
+    """Write an artifact to a .tar archive."""
     with open_registry() as registry:
         if path.is_dir():
             path = path / f"{short(registry.get(ref).digest)}.tar"
@@ -201,10 +215,10 @@ def export(
 
 @app.command("import")
 def import_archive(
-    path: Path = typer.Argument(help="A .tar archive that `cairn artifact export` wrote."),
+    path: Path = typer.Argument(metavar="PATH", help="A .tar archive that `cairn artifact export` wrote."),
     name: str = typer.Option("", metavar="NAME[:ALIAS]", help="Name it at once."),
 ) -> None:
-    """Bring the artifacts of an archive in, after checking every byte."""
+    """Bring in an archive, every byte checked."""
     base, _, variant = name.partition(":")
     with open_registry() as registry:
         artifact = registry.import_archive(path, actor=local_actor())
@@ -215,10 +229,13 @@ def import_archive(
 
 @app.command("rm")
 def remove(
-    refs: list[str] = typer.Argument(help="Names or digests."),
+    refs: list[str] = typer.Argument(metavar="REF", help="Names or digests."),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
 ) -> None:
-    """Remove artifacts that no name, no child and no running run needs."""
+    """Remove artifacts that nothing needs.
+
+    Refused while a name, a child or a running run needs one.
+    """
     with open_registry() as registry:
         for ref in refs:
             artifact = registry.find(ref)
@@ -272,6 +289,10 @@ def _details(artifact: "Artifact", names: Mapping[str, Sequence[str]]) -> dict[s
         "folder": str(artifact.folder),
         "files": files,
     }
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _check(registry: "Registry", ref: str) -> dict[str, Any]:

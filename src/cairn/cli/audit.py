@@ -1,11 +1,14 @@
 """`cairn audit`: read the hash-chained audit log and check that nobody changed it."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import typer
 
 from cairn.cli.artifact import open_registry
 from cairn.cli.output import JSON_OPTION, human_time, print_json, print_table
+from cairn.core.digests import short
 
 app = typer.Typer(
     no_args_is_help=True, help="Who named, imported or removed what; and proof that the log is whole."
@@ -42,13 +45,26 @@ def list_entries(
             "when": human_time(entry.at),
             "action": entry.action,
             "by": entry.actor,
-            "subject": entry.subject,
-            "details": json.dumps(dict(entry.details), ensure_ascii=False),
+            "subject": _brief(entry.subject),
+            "details": _one_line(entry.details),
         }
         for entry in entries
     ]
     columns = ["entry", "when", "action", "by", "subject", "details"]
     return print_table(rows, columns, empty="The audit log is empty.")
+
+
+def _one_line(details: Mapping[str, Any]) -> str:
+    """`previous 1f3a9c02d4e5, digest 77aa…`: digests cut short, `-` for null, lists by their length."""
+    return ", ".join(f"{key} {_brief(value)}" for key, value in details.items())
+
+
+def _brief(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return short(value) if value.startswith("sha256:") else value
+    return f"({len(value)})" if isinstance(value, list) else json.dumps(value, ensure_ascii=False)
 
 
 @app.command()
@@ -58,7 +74,10 @@ def verify(
     ),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Walk the whole chain; ends with 1 and names the first broken entry when it does not hold."""
+    """Walk the whole chain.
+
+    Ends with 1 and names the first broken entry when it does not hold.
+    """
     from cairn.registry import AuditHead
 
     with open_registry() as registry:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from types import EllipsisType
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.orm import Session
 
 from cairn.core import ConflictError, InvalidRequestError, NotFoundError, short
@@ -66,9 +65,10 @@ def move(
 ) -> Alias | None:
     """Point an alias to `digest` (None: remove it) and write history and audit in the same transaction.
 
+    The session must be a `writing` one.
     `expected` is the digest it must point to now, or None when it must be new; `ConflictError` otherwise.
     """
-    row = session.get(AliasRow, (name, alias), with_for_update=True)
+    row = session.get(AliasRow, (name, alias))
     previous = row.digest if row else None
     if expected is not ... and previous != expected:
         raise _overtaken(name, alias, previous, expected)
@@ -82,7 +82,7 @@ def move(
     elif row is not None:
         row.digest, row.updated_at = digest, now
     else:
-        _insert(session, AliasRow(name=name, alias=alias, digest=digest, updated_at=now))
+        session.add(AliasRow(name=name, alias=alias, digest=digest, updated_at=now))
     session.add(
         AliasMoveRow(name=name, alias=alias, previous=previous, digest=digest, actor=actor, moved_at=now)
     )
@@ -122,17 +122,6 @@ def history(session: Session, name: str, alias: str) -> list[AliasMove]:
         )
         for row in session.scalars(query)
     ]
-
-
-def _insert(session: Session, row: AliasRow) -> None:
-    session.add(row)
-    try:
-        session.flush()
-    except ConstraintError as error:
-        # Postgres has no row to lock before the first move: two first movers meet here.
-        raise ConflictError(
-            f"another process made {row.name}:{row.alias} at the same moment", remedy="try again"
-        ) from error
 
 
 def _overtaken(name: str, alias: str, found: str | None, expected: str | None) -> ConflictError:

@@ -12,11 +12,11 @@ Postgres advisory lock), so concurrent writers make one chain.
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cairn.core import IntegrityError, InvalidRequestError, canonical_json
@@ -25,7 +25,7 @@ from cairn.registry.manifest import plain_json
 from cairn.registry.tables import AuditHeadRow, AuditRow
 
 _GENESIS = "0" * 64
-_LOCK = 0x0CA1_0002  # key of the Postgres advisory lock held while appending
+_PAGE = 1000
 _REMEDY = "the log was changed outside Cairn: keep a copy of the database and compare it with a backup"
 
 
@@ -74,10 +74,8 @@ class AuditLog:
         self, action: str, actor: str, subject: str, details: Mapping[str, Any] | None = None
     ) -> AuditEntry:
         """Add an entry."""
-        with self._database.session() as session:
-            entry = self.append_in(session, action, actor, subject, details)
-            session.commit()
-        return entry
+        with self._database.writing() as session:
+            return self.append_in(session, action, actor, subject, details)
 
     def append_in(
         self,
@@ -88,8 +86,7 @@ class AuditLog:
         details: Mapping[str, Any] | None = None,
     ) -> AuditEntry:
         """Add an entry in a writing session, so that it is kept exactly when the rest of it is."""
-        if not self._database.is_sqlite:
-            session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        self._database.serialise(session)
         head = session.get(AuditHeadRow, 1, populate_existing=True)
         if head is None:
             head = AuditHeadRow(head_id=1, count=0, hash=_GENESIS)
@@ -130,9 +127,7 @@ class AuditLog:
             head = _head(session)
             count = session.scalar(select(func.count()).select_from(AuditRow)) or 0
             previous, seq = _GENESIS, 0
-            for row in session.scalars(
-                select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=1000)
-            ):
+            for row in _in_order(session):
                 seq += 1
                 if row.seq != seq or row.hash != _hash(previous, row):
                     raise IntegrityError(f"audit entry {seq} is {_damage(row.seq, seq)}", remedy=_REMEDY)
@@ -153,6 +148,16 @@ class AuditLog:
                 remedy=_REMEDY,
             )
         return seq
+
+
+def _in_order(session: Session) -> Iterator[AuditRow]:
+    """Every entry by number, a page at a time, so that memory does not grow with the log."""
+    query = select(AuditRow).order_by(AuditRow.seq).limit(_PAGE)
+    rows = session.scalars(query).all()
+    while rows:
+        yield from rows
+        session.expunge_all()
+        rows = session.scalars(query.where(AuditRow.seq > rows[-1].seq)).all()
 
 
 def _check_head(expected: AuditHead | None, seq: int, found: str) -> None:

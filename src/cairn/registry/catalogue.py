@@ -1,4 +1,7 @@
-"""Queries on artifacts and the names that point to them. Functions take a session; callers commit."""
+"""Queries on artifacts and the names that point to them.
+
+Functions take a session, those that change something a `Database.writing` one; callers commit.
+"""
 
 import difflib
 import re
@@ -33,7 +36,7 @@ def record(session: Session, manifest: Manifest, run_id: str | None) -> Artifact
     """Put an artifact that has landed into the catalogue; one that is there already is only touched."""
     now = time.time()
     digest = manifest.digest
-    row = session.get(ArtifactRow, digest, with_for_update=True)
+    row = session.get(ArtifactRow, digest)
     if row is not None:
         row.touched_at = now
         return row

@@ -9,6 +9,8 @@ writes) inside one. Not covered: in-memory SQLite, other databases.
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +25,7 @@ from cairn.registry.locks import locked
 
 _BUSY_SECONDS = 30
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATION_LOCK = 0x0CA1_0001  # key of the Postgres advisory lock held while migrating
+_MIGRATION_LOCK, _WRITE_LOCK = 0x0CA1_0001, 0x0CA1_0002  # keys of Postgres advisory locks
 
 
 class Database:
@@ -42,6 +44,19 @@ class Database:
         `read_only=True` reads one snapshot and on SQLite waits for nobody.
         """
         return Session(self._reading if read_only else self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that writes alone, as on SQLite any does, and commits when the block ends well."""
+        with self.session() as session:
+            self.serialise(session)
+            yield session
+            session.commit()
+
+    def serialise(self, session: Session) -> None:
+        """Wait until no other `writing` session is open, and keep others waiting until this one ends."""
+        if not self.is_sqlite:
+            session.execute(text(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"))
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision; does nothing, quickly, when it is there already."""

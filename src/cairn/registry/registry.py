@@ -125,15 +125,20 @@ class Registry:
             copy_folder(folder, writer.folder, link=link)
         return writer.artifact
 
+    def find(self, ref: str) -> Artifact:
+        """What the catalogue says a digest, hex prefix (8 or more), `name` or `name:alias` means."""
+        with self.database.session(read_only=True) as session:
+            return catalogue.to_artifact(catalogue.resolve(session, ref), self.store)
+
     def get(self, ref: str) -> Artifact:
-        """The artifact that a digest, hex prefix (8 or more), `name` or `name:alias` means, checked."""
-        artifact = self._resolve(ref)
+        """Like `find`, and checked on disk: the one to open files of."""
+        artifact = self.find(ref)
         self.store.read(artifact.digest)
         return artifact
 
     def verify(self, ref: str) -> None:
         """Hash every file of an artifact; `IntegrityError` says what is wrong."""
-        self.store.verify(self._resolve(ref).digest)
+        self.store.verify(self.find(ref).digest)
 
     def artifacts(self, kind: str | None = None) -> list[Artifact]:
         """Every artifact (of a kind), newest first, from the catalogue alone."""
@@ -154,7 +159,7 @@ class Registry:
     def remove(self, ref: str, *, actor: str = "local") -> Artifact:
         """Remove one artifact; `ConflictError` while a name, a child or a running run needs it."""
         with self.store.lock(shared=False):
-            with self.database.session() as session:
+            with self.database.writing() as session:
                 row = catalogue.resolve(session, ref)
                 if reasons := lineage.reasons_to_keep(session, row.digest):
                     raise ConflictError(
@@ -163,7 +168,6 @@ class Registry:
                 artifact = catalogue.to_artifact(row, self.store)
                 catalogue.forget(session, [row.digest])
                 self.audit.append_in(session, "artifact.remove", actor, row.digest, {"kind": row.kind})
-                session.commit()
             self.store.discard([artifact.digest])
         return artifact
 
@@ -172,7 +176,7 @@ class Registry:
     ) -> list[Artifact]:
         """Remove what no name, no running run and nothing younger than the grace period needs; returns it."""
         with self.store.lock(shared=False):
-            with self.database.session() as session:
+            with self.database.writing() as session:
                 rows = lineage.garbage(session, grace_seconds)
                 found = [catalogue.to_artifact(row, self.store) for row in rows]
                 if dry_run or not found:
@@ -180,7 +184,6 @@ class Registry:
                 digests = [artifact.digest for artifact in found]
                 catalogue.forget(session, digests)
                 self.audit.append_in(session, "artifact.gc", actor, "", {"digests": digests})
-                session.commit()
             self.store.discard(digests)
         return found
 
@@ -194,7 +197,7 @@ class Registry:
 
     def export(self, ref: str, path: Path, *, parents: bool = False) -> Artifact:
         """Write an artifact (and with `parents` all its ancestors that are here) to a `.tar` archive."""
-        artifact = self._resolve(ref)
+        artifact = self.find(ref)
         chosen = self.ancestors(artifact.digest) if parents else []
         with self.store.lock(shared=True):
             for each in (*chosen, artifact):
@@ -231,20 +234,18 @@ class Registry:
         `expected` (a digest, or None for "new") makes it a compare-and-set that raises `ConflictError`.
         """
         aliases.check_name(name, alias)
-        with self.store.lock(shared=True), self.database.session() as session:
+        with self.store.lock(shared=True), self.database.writing() as session:
             row = catalogue.resolve(session, digest)
             moved = aliases.move(
                 session, self.audit, name=name, alias=alias, digest=row.digest, actor=actor, expected=expected
             )
-            session.commit()
         assert moved is not None
         return moved
 
     def remove_alias(self, name: str, alias: str = catalogue.LATEST, *, actor: str = "local") -> None:
         """Remove `name:alias`; its history stays."""
-        with self.database.session() as session:
+        with self.database.writing() as session:
             aliases.move(session, self.audit, name=name, alias=alias, digest=None, actor=actor)
-            session.commit()
 
     def aliases(self, name: str | None = None) -> list[Alias]:
         """Every alias (of a name), sorted."""
@@ -272,7 +273,7 @@ class Registry:
         run_id = runs.new_run_id()
         held = hold(self.run_folder(run_id) / runs.LOCK_NAME)
         try:
-            with self.store.lock(shared=True), self.database.session() as session:
+            with self.store.lock(shared=True), self.database.writing() as session:
                 catalogue.require(session, inputs, "input")
                 run = runs.start(
                     session,
@@ -284,7 +285,6 @@ class Registry:
                     inputs=inputs,
                     parent_id=parent_id,
                 )
-                session.commit()
         except BaseException:
             held.release()
             raise
@@ -295,9 +295,8 @@ class Registry:
         self, run_id: str, *, status: RunStatus, output: str | None = None, error: str = ""
     ) -> Run:
         """Record how a run ended: succeeded (with its `output` digest), failed or interrupted."""
-        with self.database.session() as session:
+        with self.database.writing() as session:
             run = runs.finish(session, run_id, status=status, output=output, error=error)
-            session.commit()
         if held := self._held_runs.pop(run_id, None):
             held.release()
         return run
@@ -322,11 +321,10 @@ class Registry:
 
     def cached_output(self, key: str) -> Artifact | None:
         """The output of the newest successful run with this stage key, if the artifact is here and sound."""
-        with self.database.session() as session:
+        with self.database.writing() as session:
             digest = runs.last_output(session, key)
             if digest is None or not catalogue.touch(session, digest):
                 return None
-            session.commit()
         try:
             return self.get(digest)
         except NotFoundError:
@@ -348,18 +346,13 @@ class Registry:
         with self.database.session(read_only=True) as session:
             return receipts.listing(session, limit)
 
-    def _resolve(self, ref: str) -> Artifact:
-        with self.database.session(read_only=True) as session:
-            return catalogue.to_artifact(catalogue.resolve(session, ref), self.store)
-
     def _record(self, manifests: Sequence[Manifest], run_id: str | None, *, importer: str = "") -> Artifact:
         """Catalogue artifacts that have landed; returns the last. The caller holds the store's lock."""
-        with self.database.session() as session:
+        with self.database.writing() as session:
             for manifest in manifests:
                 row = catalogue.record(session, manifest, run_id)
                 if importer:
                     self.audit.append_in(session, "artifact.import", importer, row.digest, {"kind": row.kind})
-            session.commit()
             return catalogue.to_artifact(row, self.store)
 
     def _settle_runs(self) -> None:
@@ -367,8 +360,7 @@ class Registry:
             lost = runs.abandoned(session, self.settings.runs_folder)
         if not lost:
             return
-        with self.database.session() as session:
+        with self.database.writing() as session:
             runs.interrupt(session, lost)
-            session.commit()
         for held in lost.values():
             held.release()

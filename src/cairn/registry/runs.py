@@ -94,7 +94,7 @@ def finish(session: Session, run_id: str, *, status: str, output: str | None, er
         raise InvalidRequestError(
             f"status is {status!r}, allowed: succeeded, failed, interrupted", param="status"
         )
-    row = find(session, run_id, for_update=True)
+    row = find(session, run_id)
     if row.status != "running":
         raise ConflictError(f"run {run_id} has ended already ({row.status})", remedy="start a new run")
     row.status, row.output, row.finished_at = status, output, time.time()
@@ -102,9 +102,9 @@ def finish(session: Session, run_id: str, *, status: str, output: str | None, er
     return to_run(row)
 
 
-def find(session: Session, run_id: str, *, for_update: bool = False) -> RunRow:
+def find(session: Session, run_id: str) -> RunRow:
     """The row of a run, or `NotFoundError`."""
-    row = session.get(RunRow, run_id, with_for_update=for_update)
+    row = session.get(RunRow, run_id)
     if row is None:
         raise NotFoundError(f"there is no run {run_id}", remedy="list them: cairn runs ls")
     return row
@@ -146,7 +146,7 @@ def abandoned(session: Session, runs_folder: Path) -> dict[str, Hold]:
 def interrupt(session: Session, run_ids: Iterable[str]) -> None:
     """Record abandoned runs as interrupted."""
     for run_id in run_ids:
-        row = find(session, run_id, for_update=True)
+        row = find(session, run_id)
         if row.status == "running":
             row.status, row.finished_at, row.error = "interrupted", time.time(), _LOST
 
