@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from cairn.core.chat import Principal
 from cairn.core.errors import AuthenticationError, CairnError
+from cairn.server.body import RequestBody
 from cairn.server.errors import cairn_error_response
 from cairn.server.state import ServerState, state_of
 
@@ -17,10 +18,8 @@ COOKIE = "cairn_session"
 router = APIRouter(tags=["session"])
 
 
-class KeyBody(BaseModel):
+class KeyBody(RequestBody):
     """An API key, to be exchanged for a session."""
-
-    model_config = ConfigDict(extra="forbid")
 
     key: str
 

@@ -8,13 +8,15 @@ import uuid
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, StringConstraints
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from cairn.core.errors import InvalidRequestError, NotFoundError
+from cairn.registry import Registry
 from cairn.server.auth import Caller
+from cairn.server.body import RequestBody
 from cairn.server.state import state_of
 from cairn.server.tables import ConversationRow, FeedbackRow, MessageRow
 
@@ -25,24 +27,20 @@ _UNTITLED = "New conversation"
 _MAX_LISTED = 500
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class NewConversation(_Body):
+class NewConversation(RequestBody):
     """A conversation to begin."""
 
     title: Title = _UNTITLED
     model: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
-class TitleChange(_Body):
+class TitleChange(RequestBody):
     """A new title."""
 
     title: Title
 
 
-class NewMessage(_Body):
+class NewMessage(RequestBody):
     """A turn to store; an edit is a new message with the same parent."""
 
     role: Literal["system", "user", "assistant"]
@@ -51,7 +49,7 @@ class NewMessage(_Body):
     receipt_id: str | None = None
 
 
-class NewFeedback(_Body):
+class NewFeedback(RequestBody):
     """A judgement of a reply; 0 takes it back."""
 
     message_id: str
@@ -165,8 +163,8 @@ def restore_conversation(request: Request, caller: Caller, conversation_id: str)
 def add_message(request: Request, caller: Caller, conversation_id: str, body: NewMessage) -> MessageOut:
     """Store a turn under its parent."""
     state = state_of(request)
-    if body.receipt_id and state.registry.receipt(body.receipt_id).user_id != caller.user_id:
-        raise NotFoundError(f"no receipt {body.receipt_id!r}")
+    if body.receipt_id:
+        _check_receipt(state.registry, body.receipt_id, caller.user_id)
     row = MessageRow(
         id=_new_id("msg"),
         conversation_id=conversation_id,
@@ -209,6 +207,16 @@ def give_feedback(request: Request, caller: Caller, body: NewFeedback) -> Feedba
         row.receipt_id = message.receipt_id or ""
         row.rating, row.comment, row.created_at = body.rating, body.comment, time.time()
         return Feedback(rating=row.rating, comment=row.comment)
+
+
+def _check_receipt(registry: Registry, receipt_id: str, user_id: str) -> None:
+    """One's own receipt, or one that is not stored yet: that of a reply stopped a moment ago may still be."""
+    try:
+        owner = registry.receipt(receipt_id).user_id
+    except NotFoundError:
+        return
+    if owner != user_id:
+        raise NotFoundError(f"no receipt {receipt_id!r}")
 
 
 def _owned(

@@ -4,7 +4,6 @@ The remedy is part of the message, so that a client's traceback shows it. What i
 error is logged with its traceback and answered with 500 and nothing of its inside.
 """
 
-import difflib
 import logging
 import math
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from cairn.core.errors import CairnError, InvalidRequestError, UnavailableError
+from cairn.core.errors import CairnError, UnavailableError
 
 logger = logging.getLogger("cairn.server")
 
@@ -43,13 +42,6 @@ class ErrorBody(BaseModel):
     """OpenAI's error shape."""
 
     error: ErrorDetail
-
-
-class BodyTooLargeError(InvalidRequestError):
-    """A body above the limit."""
-
-    code = "request.too_large"
-    http_status = 413
 
 
 class TimeLimitError(CairnError):
@@ -150,16 +142,3 @@ def _path(loc: Iterable[str | int]) -> str | None:
         parts = parts[1:]
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     return text.removeprefix(".") or None
-
-
-def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
-    """A field that no API defines is an error that names it and the near miss."""
-    known = list(known)
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise InvalidRequestError(
-                f"unknown field {name!r}",
-                remedy=f"did you mean {near[0]!r}?" if near else "leave it out",
-                param=name,
-            )

@@ -8,16 +8,10 @@ sampling needs are taken: `top_k`, `min_p`, `repetition_penalty`, `stop_token_id
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from cairn.core.errors import InvalidRequestError
-from cairn.server.errors import refuse_unknown
-
-
-class Strict(BaseModel):
-    """A part of a request."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+from cairn.server.body import RequestBody, Strict
 
 
 class FunctionSpec(Strict):
@@ -105,7 +99,7 @@ class ResponseFormat(BaseModel):
     type: str
 
 
-class SamplingFields(Strict):
+class SamplingFields(RequestBody):
     """What chat and plain completion have in common."""
 
     model: str
@@ -129,13 +123,6 @@ class SamplingFields(Strict):
     top_k: int | None = None
     top_p: float | None = None
     user: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_unknown(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            refuse_unknown(value, cls.model_fields)
-        return value
 
 
 class ChatCompletionRequest(SamplingFields):

@@ -73,7 +73,6 @@ class EventStream(Response):
     ) -> None:
         self.status_code = 200
         self.background = None
-        self.body = b""
         self.init_headers({**headers, "cache-control": "no-store", "x-accel-buffering": "no"})
         self._frames = frames
         self._resources = resources

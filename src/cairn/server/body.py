@@ -1,0 +1,46 @@
+"""The base of every request body: strict about fields, and about text that is no text."""
+
+import difflib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from cairn.core.errors import InvalidRequestError
+
+
+class Strict(BaseModel):
+    """A part of a request; unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class RequestBody(Strict):
+    """A whole body. An unknown field is named with its near miss; half a surrogate pair is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in value:
+                if name not in cls.model_fields:
+                    raise _unknown(name, list(cls.model_fields))
+            _check_text(value)
+        return value
+
+
+def _unknown(name: str, known: list[str]) -> InvalidRequestError:
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else "leave it out"
+    return InvalidRequestError(f"unknown field {name!r}", remedy=remedy, param=name)
+
+
+def _check_text(value: dict[str, Any]) -> None:
+    """JSON can spell `"\\ud800"`, which no encoding, tokenizer or database takes."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequestError(
+            "the body holds half a surrogate pair, which is not Unicode text",
+            remedy="escape characters beyond U+FFFF as a pair, or send them as UTF-8",
+        ) from None
