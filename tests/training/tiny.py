@@ -9,9 +9,9 @@ from cairn.models import Decoder, DecoderConfig
 from cairn.training import TrainConfig
 
 WORDS = (
-    "a stone laid on another stone marks the way for whoever walks behind in rain or snow or at night "
-    "when the path is lost look for the next heap and go from one to the other until you are home"
-).split()
+    *("a", "stone", "laid", "on", "another", "marks", "the", "way", "for", "whoever", "walks", "behind"),
+    *("when", "path", "is", "lost", "look", "next", "heap", "and", "go", "until", "you", "are", "home"),
+)
 
 
 def text(num_words: int, seed: int = 0) -> bytes:

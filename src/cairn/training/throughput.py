@@ -12,7 +12,7 @@ from cairn.compute import ModelShape
 from cairn.compute.flops import model_flops
 
 _PROBE_SIZE = 1024
-_PROBE_RUNS = 8
+_PROBE_RUNS = 4
 
 
 def batch_flops(shape: ModelShape, cu_seqlens: Sequence[int]) -> float:
