@@ -125,13 +125,13 @@ def _tinystories(folder: Path, name: str, held_out_share: float) -> Split:
     text = (folder / "tinystories_sample.txt").read_text(encoding="utf-8")
     # The sample is a byte range: its first and last story are cut off.
     stories = [story.strip() for story in text.split("<|endoftext|>")[1:-1] if story.strip()]
-    subjects = _subjects(stories)
     asked = [
-        Conversation(f"Tell me a story about {subject}.", story, name)
-        for story, subject in zip(stories, subjects, strict=True)
-        if subject
+        Conversation(f"Tell me a story about {subject}." if subject else "", story, name)
+        for story, subject in zip(stories, _subjects(stories), strict=True)
     ]
-    return _cut(asked, held_out_share)
+    # Split before what has no subject is left out: the same stories are held out as texts.
+    split = _cut(asked, held_out_share)
+    return Split([each for each in split.train if each.user], [each for each in split.held_out if each.user])
 
 
 def _subjects(stories: Sequence[str]) -> list[str]:

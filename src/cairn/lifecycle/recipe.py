@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from cairn.core import Config, load_config
+from cairn.data.pipeline import PipelineConfig
 from cairn.training import TrainConfig
 
 
@@ -48,16 +49,15 @@ class DataStage(Config):
     """Texts, cleaned, without duplicates and without anything that is held out."""
 
     sources: list[TextSource] = Field(min_length=1, description="where the texts come from")
-    language: str = Field(default="en", description="keep only this language; empty: all")
-    min_words: int = Field(default=20, ge=0, description="drop passages with fewer words")
     passage_characters: int = Field(
         default=4000,
         ge=200,
         description="long documents are cut at paragraphs into passages of about this size for filtering; "
         "what stays is joined again in order",
     )
-    near_duplicates: float = Field(
-        default=0.7, ge=0, le=1, description="MinHash similarity from which a passage is a duplicate; 0: keep"
+    filters: PipelineConfig = Field(
+        default=PipelineConfig(languages=("en",)),
+        description="cleaning, quality rules, duplicates, held-out runs",
     )
     decontaminate: list[str] = Field(
         default=[], description="data sets whose texts must not occur, besides what is held out"

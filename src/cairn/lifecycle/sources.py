@@ -80,3 +80,11 @@ def store_source(source: Source, context: StageContext) -> tuple[Artifact, Origi
         for path in source_files(source, context.recipe_path):
             (writer.folder / path.name).write_bytes(path.read_bytes())
     return writer.artifact, said
+
+
+def evaluation_folders(context: StageContext) -> dict[str, Path]:
+    """Folders of the evaluation sets whose texts must not occur in training; brought here first."""
+    from cairn.data.datasets import get_dataset
+
+    names = context.recipe.data.decontaminate
+    return {name: get_dataset(name, context.settings, progress=context.progress).folder for name in names}

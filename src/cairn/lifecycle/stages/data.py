@@ -5,17 +5,16 @@ joined again in order. Held-out documents are cleaned but never filtered, so tha
 whole texts, and no passage of a training document may share 13 words in a row with them.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, write_rows
-from cairn.lifecycle.filters import Passage, StepCount, clean_text, filter_passages
+from cairn.lifecycle.filters import cleaned, evaluation_index, filtered
 from cairn.lifecycle.recipe import Recipe
-from cairn.lifecycle.sources import source_config, store_source
+from cairn.lifecycle.sources import evaluation_folders, source_config, store_source
 from cairn.lifecycle.stage import Stage, StageContext
-from cairn.lifecycle.texts import TextDocument, passages, read_source
+from cairn.lifecycle.texts import TextDocument, read_source
 from cairn.registry import Artifact
 
 
@@ -28,28 +27,23 @@ def _run(context: StageContext) -> Artifact:
     config = context.recipe.data
     documents: list[TextDocument] = []
     raw, origins = [], []
-    with context.progress.task("reading and filtering", len(config.sources) + 1) as task:
+    with context.progress.task("reading", len(config.sources)) as task:
         for source in config.sources:
             artifact, origin = store_source(source, context)
             raw.append(artifact.digest)
             origins.append(origin.values)
             documents += read_source(source, artifact.folder)
             task.advance()
-        held_out = [_row(each, clean_text(each.text)) for each in documents if each.is_held_out]
-        train = [each for each in documents if not each.is_held_out]
-        kept, steps = filter_passages(
-            _passages(train, config.passage_characters),
-            [row["text"] for row in held_out],
-            config,
-            context.settings,
-        )
-        rows = list(_joined(kept, train))
-        task.advance()
+    held_out = [_row(each, cleaned(each.text, config)) for each in documents if each.is_held_out]
+    evaluation = evaluation_index((row["text"] for row in held_out), evaluation_folders(context), config)
+    train = [each for each in documents if not each.is_held_out]
+    kept, steps = filtered(train, config, evaluation, context.progress)
+    rows = [_row(document, text) for document, text in kept]
     metadata = {
         "recipe": context.recipe.name,
         "sources": origins,
         "counts": _counts(rows, held_out),
-        "steps": [step.values for step in steps],
+        "steps": steps,
         "train_documents": len(rows),
         "train_bytes": _bytes(rows),
         "held_out_documents": len(held_out),
@@ -59,17 +53,6 @@ def _run(context: StageContext) -> Artifact:
         write_rows(rows, writer.folder / CORPUS_TRAIN)
         write_rows(held_out, writer.folder / CORPUS_HELD_OUT)
     return writer.artifact
-
-
-def _passages(documents: Sequence[TextDocument], characters: int) -> Iterator[Passage]:
-    for place, document in enumerate(documents):
-        for text in passages(document.text, characters):
-            yield Passage(place, text)
-
-
-def _joined(kept: Sequence[Passage], documents: Sequence[TextDocument]) -> Iterator[dict[str, str]]:
-    for place, group in groupby(kept, key=lambda passage: passage.document):
-        yield _row(documents[place], "\n\n".join(passage.text for passage in group))
 
 
 def _row(document: TextDocument, text: str) -> dict[str, str]:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from cairn.lifecycle.conversations import Conversation, Split, read_file, read_split
-from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, write_rows
+from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, read_texts, write_rows
+from cairn.lifecycle.filters import apart, evaluation_index
 from cairn.lifecycle.recipe import InstructionSource, Recipe
-from cairn.lifecycle.sources import source_config, store_source
+from cairn.lifecycle.sources import evaluation_folders, source_config, store_source
 from cairn.lifecycle.stage import Stage, StageContext
 from cairn.registry import Artifact
 
@@ -30,16 +31,23 @@ def _run(context: StageContext) -> Artifact:
             origins.append(origin.values)
             counts[source.name] = {"train": len(split.train), "held_out": len(split.held_out)}
             task.advance()
-    train, held_out = _apart(train, held_out)
+    train = _unasked(train, held_out)
+    texts = read_texts(context.inputs["data"].folder / CORPUS_HELD_OUT)
+    evaluation = evaluation_index(texts, evaluation_folders(context), context.recipe.data)
+    train, dropped = apart(train, evaluation)
     metadata = {
         "recipe": context.recipe.name,
         "sources": origins,
         "counts": counts,
+        "near_held_out": dropped,
         "train_conversations": len(train),
         "held_out_conversations": len(held_out),
     }
     with context.registry.create(
-        "instructions", parents=raw, metadata=metadata, run_id=context.run_id
+        "instructions",
+        parents=[*raw, context.inputs["data"].digest],
+        metadata=metadata,
+        run_id=context.run_id,
     ) as writer:
         write_rows(map(_row, train), writer.folder / CORPUS_TRAIN)
         write_rows(map(_row, held_out), writer.folder / CORPUS_HELD_OUT)
@@ -68,16 +76,14 @@ def _limited(split: Split, source: InstructionSource) -> Split:
     return Split(train, held_out)
 
 
-def _apart(
-    train: list[Conversation], held_out: list[Conversation]
-) -> tuple[list[Conversation], list[Conversation]]:
+def _unasked(train: list[Conversation], held_out: list[Conversation]) -> list[Conversation]:
     """Nothing that is held out is asked in training, whichever set it came from."""
     asked = {conversation.user.casefold() for conversation in held_out}
-    return [each for each in train if each.user.casefold() not in asked], held_out
+    return [each for each in train if each.user.casefold() not in asked]
 
 
 def _row(conversation: Conversation) -> dict[str, str]:
     return {"user": conversation.user, "assistant": conversation.assistant, "source": conversation.source}
 
 
-STAGE = Stage(name="instructions", version=1, needs=(), config=_config, run=_run)
+STAGE = Stage(name="instructions", version=1, needs=("data",), config=_config, run=_run)
