@@ -57,9 +57,15 @@ def write_archive(path: Path, artifacts: Sequence[Artifact]) -> None:
 @contextmanager
 def read_archive(path: Path, store: ArtifactStore) -> Iterator[list[tuple[Path, Manifest]]]:
     """Unpack and check an archive; yields sealed folders and their manifests, the wanted one last."""
+    if not path.exists():
+        raise NotFoundError(f"no such file: {path}", remedy="check the path")
     with ExitStack() as stages:
         try:
-            with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            with (
+                durable.storage_errors(f"cannot read {path}"),
+                path.open("rb") as file,
+                tarfile.open(fileobj=file, mode="r:") as tar,
+            ):
                 members = iter(tar)
                 staged = []
                 for digest in _read_index(tar, members):
@@ -69,8 +75,6 @@ def read_archive(path: Path, store: ArtifactStore) -> Iterator[list[tuple[Path, 
                     staged.append((folder, manifest))
                 if (extra := next(members, None)) is not None:
                     raise _refused(f"{extra.name!r} comes after the end")
-        except FileNotFoundError:
-            raise NotFoundError(f"no such file: {path}", remedy="check the path") from None
         except tarfile.TarError as error:
             raise _refused(f"not a whole tar file ({error})") from error
         yield staged

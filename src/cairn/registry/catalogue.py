@@ -55,12 +55,9 @@ def record(session: Session, manifest: Manifest, run_id: str | None) -> Artifact
     return row
 
 
-def touch(session: Session, digest: str) -> bool:
-    """Note that an artifact is in use, so that collection spares it for the grace period; False: not here."""
-    row = session.get(ArtifactRow, digest)
-    if row is not None:
-        row.touched_at = time.time()
-    return row is not None
+def touch(session: Session, digest: str) -> None:
+    """Note that an artifact is in use, so that collection spares it for the grace period."""
+    session.get_one(ArtifactRow, digest).touched_at = time.time()
 
 
 def forget(session: Session, digests: Iterable[str]) -> None:

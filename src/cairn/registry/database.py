@@ -55,7 +55,9 @@ class Database:
 
     def serialise(self, session: Session) -> None:
         """Wait until no other `writing` session is open, and keep others waiting until this one ends."""
-        if not self.is_sqlite:
+        if self.is_sqlite:
+            session.connection()  # begins, and with that takes the write lock
+        else:
             session.execute(text(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"))
 
     def migrate(self) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from cairn.core import ConflictError, InvalidRequestError, NotFoundError
 from cairn.registry.locks import Hold, take_over
-from cairn.registry.tables import RunRow
+from cairn.registry.tables import ArtifactRow, RunRow
 
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
 LOCK_NAME = "owner.lock"
@@ -119,10 +119,11 @@ def listing(session: Session, limit: int, parent_id: str | None) -> list[Run]:
 
 
 def last_output(session: Session, key: str) -> str | None:
-    """The output of the newest run with this key that succeeded."""
+    """The output of the newest run with this key that succeeded and whose output is still catalogued."""
     query = (
         select(RunRow.output)
-        .where(RunRow.key == key, RunRow.status == "succeeded", RunRow.output.is_not(None))
+        .join(ArtifactRow, ArtifactRow.digest == RunRow.output)
+        .where(RunRow.key == key, RunRow.status == "succeeded")
         .order_by(RunRow.finished_at.desc())
         .limit(1)
     )

@@ -1,0 +1,191 @@
+"""The database: migrations, locks, snapshots, and what it says when it cannot."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import insert, select, text
+
+from cairn.core import ConfigError, IntegrityError, MissingExtraError, Settings, StorageError
+from cairn.registry import Base, Database, Registry, migrations
+from cairn.registry.database import head_revision, revisions
+from cairn.registry.tables import AuditHeadRow
+
+
+@pytest.fixture
+def database(registry: Registry) -> Database:
+    return registry.database
+
+
+def test_the_migrated_schema_is_the_declared_one(database: Database) -> None:
+    import cairn.server.tables  # noqa: F401 (declares the server's tables on the same Base)
+
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_revisions_are_one_numbered_line() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__ or "").parent))
+    script = ScriptDirectory.from_config(config)
+    assert script.get_heads() == [head_revision()]
+    assert [each.revision for each in script.walk_revisions()][::-1] == list(revisions())
+    assert list(revisions()) == [f"{i:04}" for i in range(1, len(revisions()) + 1)]
+
+
+def test_a_current_database_is_left_alone(settings: Settings, registry: Registry) -> None:
+    statements: list[str] = []
+    again = Database(settings.sqlalchemy_url)
+    from sqlalchemy import event
+
+    event.listen(again.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    again.migrate()
+    again.close()
+    assert not [s for s in statements if "CREATE" in s or "pg_advisory" in s or "IMMEDIATE" in s]
+
+
+def open_one(settings: Settings, barrier: "multiprocessing.synchronize.Barrier") -> None:
+    barrier.wait()
+    with Registry.open(settings) as registry:
+        registry.audit.append("opened", "me", "x")
+
+
+def test_processes_that_open_a_new_home_at_once(settings: Settings) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+    processes = [context.Process(target=open_one, args=(settings, barrier)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    with Registry.open(settings) as registry:
+        assert registry.audit.verify() == 4
+
+
+def test_a_newer_database_is_refused(settings: Settings, registry: Registry) -> None:
+    with registry.database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StorageError, match="revision 9999") as caught:
+        Registry.open(settings)
+    assert "newer Cairn" in caught.value.remedy
+
+
+def test_a_failed_migration_leaves_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("power cut")
+
+    settings.home.mkdir(parents=True)
+    database = Database(settings.sqlalchemy_url)
+    with monkeypatch.context() as patch:
+        patch.setattr("alembic.operations.Operations.create_index", fail)
+        with pytest.raises(RuntimeError, match="power cut"):
+            database.migrate()
+    database.migrate()
+    with database.session(read_only=True) as session:
+        assert session.scalar(text("SELECT version_num FROM alembic_version")) == head_revision()
+    database.close()
+
+
+def test_a_reader_sees_one_snapshot(database: Database) -> None:
+    with database.session(read_only=True) as reader:
+        assert reader.get(AuditHeadRow, 1) is None
+        with database.writing() as writer:
+            writer.execute(insert(AuditHeadRow).values(head_id=1, count=0, hash=""))
+        assert reader.scalars(select(AuditHeadRow)).all() == []
+    with database.session(read_only=True) as reader:
+        assert reader.get(AuditHeadRow, 1) is not None
+
+
+def test_an_error_rolls_back(database: Database) -> None:
+    def fail() -> None:
+        with database.writing() as session:
+            session.add(AuditHeadRow(head_id=1, count=0, hash=""))
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail()
+    with database.session(read_only=True) as session:
+        assert session.get(AuditHeadRow, 1) is None
+
+
+def test_sqlite_is_set_up_for_safety(sqlite_settings: Settings) -> None:
+    with Registry.open(sqlite_settings) as registry, registry.database.engine.connect() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
+        }
+    assert pragmas == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeout": 30_000}
+
+
+def test_a_locked_database_is_told(sqlite_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cairn.registry.database._BUSY_SECONDS", 0)
+    with Registry.open(sqlite_settings) as registry, registry.database.writing():
+        with pytest.raises(StorageError, match="locked") as caught:
+            registry.audit.append("x", "y", "z")
+        assert "another process" in caught.value.remedy
+
+
+def test_a_damaged_file_is_told(sqlite_settings: Settings) -> None:
+    sqlite_settings.home.mkdir()
+    (sqlite_settings.home / "cairn.db").write_text("this is no database" * 100)
+    with pytest.raises(IntegrityError, match="not a database") as caught:
+        Registry.open(sqlite_settings)
+    assert "verify --all --repair" in caught.value.remedy
+
+
+def test_a_catalogue_can_be_made_again_from_the_folders(sqlite_settings: Settings) -> None:
+    with Registry.open(sqlite_settings) as registry:
+        with registry.create("dataset") as parent:
+            (parent.folder / "a").write_text("a")
+        with registry.create("model", parents=[parent.artifact.digest]) as child:
+            pass
+    for path in sqlite_settings.home.glob("cairn.db*"):
+        path.unlink()
+    with Registry.open(sqlite_settings) as registry:
+        assert registry.artifacts() == []
+        for digest in registry.unregistered():
+            registry.adopt(digest)
+        assert {artifact.digest for artifact in registry.artifacts()} == {
+            parent.artifact.digest,
+            child.artifact.digest,
+        }
+        assert registry.lineage(child.artifact.digest).missing == ()
+
+
+@pytest.mark.parametrize("url", ["mysql://localhost/x", "nonsense", "oracle://x"])
+def test_urls_that_cannot_be_used(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="CAIRN_DATABASE_URL") as caught:
+        Registry.open(Settings(home=tmp_path, database_url=url))
+    assert "postgresql://" in caught.value.remedy
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    url = f"postgresql://nobody@/nothing?host={tmp_path}"
+    with pytest.raises(StorageError, match="refused") as caught:
+        Registry.open(Settings(home=tmp_path, database_url=url))
+    assert "server runs" in caught.value.remedy
+
+
+def test_postgres_without_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtraError, match="Postgres") as caught:
+        Registry.open(Settings(home=tmp_path, database_url="postgresql://localhost/x"))
+    assert "cairn[postgres]" in caught.value.remedy
+
+
+def test_a_read_only_file_is_told(sqlite_settings: Settings) -> None:
+    with Registry.open(sqlite_settings) as registry:
+        with registry.database.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA query_only=ON")
+            connection.rollback()
+        with pytest.raises(StorageError, match="readonly") as caught:
+            registry.audit.append("x", "y", "z")
+        assert "may write there" in caught.value.remedy
