@@ -4,6 +4,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types import CompletionChoice
 
 from cairn.registry import Registry
 from cairn.server.models import ModelPool
@@ -117,14 +118,15 @@ def test_scores_do_not_depend_on_the_batch_or_the_request_shape(tiny: Running) -
     client = tiny.client()
     ask: dict[str, Any] = {"model": "tiny", "temperature": 0, "logprobs": 2, "echo": True}
 
-    def scores(prompt: Any, max_tokens: int) -> list[float | None]:
-        choice = client.completions.create(**ask, prompt=prompt, max_tokens=max_tokens).choices[0]
+    def scores(prompt: Any, max_tokens: int) -> list[float]:
+        answer: Any = client.completions.create(**ask, prompt=prompt, max_tokens=max_tokens)
+        choice: CompletionChoice = answer.choices[0]
         assert choice.logprobs is not None
         assert choice.logprobs.token_logprobs is not None
         return choice.logprobs.token_logprobs[: len(ids)]
 
     alone = scores([ids], 0)
-    assert alone[0] is None
+    assert [value is None for value in alone][:2] == [True, False]
     assert scores([ids, ids[:3], ids[::-1]], 1) == alone
     assert scores("the stones mark the way", 1) == alone
     assert scores(["the stones mark the way"], 0) == alone

@@ -9,12 +9,11 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Lifespan
 
 from cairn import __version__
-from cairn.server import auth, catalogue, chat, completions, conversations, operations, page
+from cairn.server import auth, catalogue, chat, completions, conversations, operations
 from cairn.server.errors import ErrorBody, install_error_handlers
 from cairn.server.middleware import BodyLimit, Edge, HostAndOrigin, SecurityHeaders
+from cairn.server.page import PAGE_FOLDER, Page
 from cairn.server.state import ServerState
-
-_PAGE_FOLDER = Path(__file__).parent / "page"
 
 
 def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
@@ -31,12 +30,12 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     install_error_handlers(api)
-    for room in (chat, completions, auth, conversations, catalogue, operations, page):
+    for room in (chat, completions, auth, conversations, catalogue, operations):
         api.include_router(room.router)
     return api
 
 
-def create_app(state: ServerState, *, page_folder: Path = _PAGE_FOLDER) -> ASGIApp:
+def create_app(state: ServerState, *, page_folder: Path = PAGE_FOLDER) -> ASGIApp:
     """The whole application over a state."""
 
     @asynccontextmanager
@@ -50,6 +49,6 @@ def create_app(state: ServerState, *, page_folder: Path = _PAGE_FOLDER) -> ASGIA
 
     api = create_api(lifespan)
     api.state.cairn = state
-    api.state.page_folder = page_folder
+    api.router.default = Page(page_folder)
     checked = HostAndOrigin(BodyLimit(api, state.config), state.config)
     return Edge(SecurityHeaders(checked), state.metrics, state.in_flight)

@@ -25,6 +25,7 @@ from cairn.server.metrics import Metrics
 logger = logging.getLogger("cairn.server")
 
 _LINGER_SECONDS = 2.0
+_LINGER_BYTES = 4_000_000
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _ALWAYS_OPEN = {"/healthz", "/readyz", "/metrics"}
 
@@ -247,8 +248,10 @@ async def _refuse(response: Response, receive: Receive, send: Send) -> None:
 
     async def discard() -> None:
         message: Message = {"more_body": True}
-        while message.get("more_body") and message.get("type") != "http.disconnect":
+        num_bytes = 0
+        while message.get("more_body") and num_bytes < _LINGER_BYTES:
             message = await receive()
+            num_bytes += len(message.get("body", b""))
 
     try:
         await asyncio.wait_for(discard(), _LINGER_SECONDS)

@@ -1,14 +1,13 @@
 """The built page: hashed assets for ever, `index.html` always fresh, every other path leads to it."""
 
+import asyncio
 from pathlib import Path
 
-from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.types import Receive, Scope, Send
 
-router = APIRouter(include_in_schema=False)
-
-_FOLDER = Path(__file__).parent / "page"
+PAGE_FOLDER = Path(__file__).parent / "page"
 _API_PREFIXES = ("api", "v1", "healthz", "readyz", "metrics")
 
 _NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Cairn</title>
@@ -17,24 +16,34 @@ _NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Cair
 <p>The API answers already: <code>/v1/models</code>, <code>/v1/chat/completions</code>.</p></html>"""
 
 
-def page_is_built(folder: Path = _FOLDER) -> bool:
+def page_is_built(folder: Path = PAGE_FOLDER) -> bool:
     """Whether there is a page to serve."""
     return (folder / "index.html").is_file()
 
 
-@router.api_route("/{path:path}", methods=["GET", "HEAD"])
-def page(request: Request, path: str) -> Response:
-    """A file of the page, or the page itself for its own routes."""
-    if path.split("/")[0] in _API_PREFIXES:
-        raise HTTPException(404)
-    folder: Path = request.app.state.page_folder
-    if not page_is_built(folder):
-        return HTMLResponse(_NOT_BUILT, 503, {"cache-control": "no-store"})
-    file = (folder / path).resolve()
-    if path and file.is_relative_to(folder.resolve()) and file.is_file():
-        is_hashed = path.startswith("assets/")
-        cache = "public, max-age=31536000, immutable" if is_hashed else "no-cache"
-        return FileResponse(file, headers={"cache-control": cache})
-    if path.startswith("assets/"):
-        raise HTTPException(404)
-    return FileResponse(folder / "index.html", headers={"cache-control": "no-cache"})
+class Page:
+    """The ASGI application for every path that no route of the API has."""
+
+    def __init__(self, folder: Path = PAGE_FOLDER) -> None:
+        self._folder = folder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix("/")
+        if path.split("/")[0] in _API_PREFIXES:
+            raise HTTPException(404)
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"allow": "GET, HEAD"})
+        response = await asyncio.to_thread(self._respond, path)
+        await response(scope, receive, send)
+
+    def _respond(self, path: str) -> Response:
+        if not page_is_built(self._folder):
+            return HTMLResponse(_NOT_BUILT, 503, {"cache-control": "no-store"})
+        file = (self._folder / path).resolve()
+        if path and file.is_relative_to(self._folder.resolve()) and file.is_file():
+            is_hashed = path.startswith("assets/")
+            cache = "public, max-age=31536000, immutable" if is_hashed else "no-cache"
+            return FileResponse(file, headers={"cache-control": cache})
+        if path.startswith("assets/"):
+            raise HTTPException(404)
+        return FileResponse(self._folder / "index.html", headers={"cache-control": "no-cache"})
