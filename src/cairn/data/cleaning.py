@@ -140,7 +140,8 @@ def unwrap_paragraphs(text: str) -> str:
     if len(wrapped) < _LEAST_WRAPPED or 4 * len(wrapped) < len(paragraphs):
         return text
     for i in wrapped:
-        paragraphs[i] = re.sub(r"[ \t]*\n(?=\S)", " ", paragraphs[i])
+        joined = re.sub(r"(?<=\w-)\n(?=\w)", "", paragraphs[i])
+        paragraphs[i] = re.sub(r"[ \t]*\n(?=\S)", " ", joined)
     return "".join(paragraphs)
 
 

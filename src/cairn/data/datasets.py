@@ -19,7 +19,7 @@ from cairn.core.config import Config, Settings, load_toml, parse_config
 from cairn.core.digests import digest_bytes, short
 from cairn.core.errors import ConfigError, IntegrityError, NotFoundError
 from cairn.core.progress import Progress, Silent
-from cairn.data.fetch import GITHUB, FileDigests, fetch_from_mirror, fetch_from_repository
+from cairn.data.fetch import GITHUB, FileDigests, content_digest, fetch_from_mirror, fetch_from_repository
 
 TUTORIAL = "tutorial"
 SETS = Path(str(resources.files("cairn.data"))) / "sets"
@@ -98,7 +98,7 @@ def file_digests(spec: DatasetSpec) -> FileDigests | None:
 def dataset_folder(spec: DatasetSpec, settings: Settings) -> Path:
     """Where a set lies once fetched; its name holds the content's digest."""
     if spec.name == TUTORIAL:
-        return SETS / TUTORIAL
+        return SETS.parent / TUTORIAL
     return settings.home / "datasets" / f"{spec.name}-{short(spec.content)}"
 
 
@@ -107,6 +107,15 @@ def local_dataset(name: str, settings: Settings | None = None) -> LocalDataset |
     spec = find_dataset(name)
     folder = dataset_folder(spec, settings or Settings.from_env())
     return LocalDataset(spec, folder) if folder.is_dir() else None
+
+
+def verify_dataset(local: LocalDataset) -> None:
+    """Raise unless the folder still holds exactly the files the table names."""
+    if content_digest(local.folder) != local.spec.content:
+        raise IntegrityError(
+            f"{local.folder} is not what it was when it was fetched",
+            remedy=f"remove the folder and run `cairn data get {local.spec.name}` again",
+        )
 
 
 def get_dataset(

@@ -32,4 +32,4 @@ def _identifier() -> Any:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 (optional package)
     except ImportError:
         raise MissingExtraError("language identification", "train") from None
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
