@@ -11,7 +11,7 @@ import sys
 import typer
 
 from cairn import __version__
-from cairn.cli import artifact, audit, data
+from cairn.cli import artifact, audit, build, data, plan, runs
 from cairn.core.errors import CairnError
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app = typer.Typer(
 
 app.add_typer(artifact.app, name="artifact")
 app.add_typer(audit.app, name="audit")
+app.add_typer(runs.app, name="runs")
+app.command("build")(build.build)
+app.command("plan")(plan.plan)
 app.add_typer(data.app, name="data")
 
 

@@ -83,6 +83,7 @@ def build(
             outcomes=job.run(),
             seconds=time.monotonic() - started,
         )
+        _name(result, registry)
         report = write_report(result, registry)
         registry.finish_run(run.run_id, status="succeeded", output=result.model.digest)
     return BuildResult(
@@ -193,6 +194,14 @@ class _Build:
         return StageOutcome(
             stage=stage.name, key=key, artifact=artifact, is_cached=False, seconds=seconds, run_id=run.run_id
         )
+
+
+def _name(result: BuildResult, registry: Registry) -> None:
+    """Point the release's name at the model, unless it does already."""
+    release = result.recipe.release
+    named = {(alias.name, alias.alias): alias.digest for alias in registry.aliases(release.name)}
+    if named.get((release.name, release.alias)) != result.model.digest:
+        registry.set_alias(release.name, result.model.digest, alias=release.alias)
 
 
 @contextmanager

@@ -61,7 +61,8 @@ def _head(recipe: Recipe, model: Mapping[str, Any]) -> str:
     release = recipe.release
     facts = (
         f"A {model['family']}-style decoder of {model['parameters']:,} parameters with a context of "
-        f"{model['context']:,} tokens, weights in {model['dtype']}, built by Cairn from the recipe `{recipe.name}`."
+        f"{model['context']:,} tokens, weights in {model['dtype']}, "
+        f"built by Cairn from the recipe `{recipe.name}`."
     )
     parts = [f"# {release.title or release.name}", recipe.description, facts]
     if release.intended_use:
@@ -87,7 +88,8 @@ def _scores(scores: Mapping[str, Any]) -> str:
 
 def _data(title: str, metadata: Mapping[str, Any]) -> str:
     rows = [
-        f"| {source['name']} | {source['licence']} | {source['source']} | {_counts(metadata['counts'], source['name'])} |"
+        f"| {source['name']} | {source['licence']} | {source['source']} | "
+        f"{_counts(metadata['counts'], source['name'])} |"
         for source in metadata["sources"]
     ]
     return "\n".join(

@@ -69,7 +69,7 @@ def step_rows(report: PipelineReport) -> list[dict[str, Any]]:
 def apart(
     conversations: Iterable[Conversation], evaluation: EvaluationIndex
 ) -> tuple[list[Conversation], dict[str, int]]:
-    """The conversations that share no long run of words with what is held out; the others counted by source."""
+    """Conversations that share no long run of words with held-out text; the others counted by source."""
     kept: list[Conversation] = []
     dropped: Counter[str] = Counter()
     for conversation in conversations:

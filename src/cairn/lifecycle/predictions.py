@@ -210,13 +210,13 @@ def _warnings(recipe: Recipe, plan: TrainingPlan, num_params: int, amounts: Amou
     shipped = num_params * 2 + 70 * recipe.tokenizer.vocab_size
     if limit and shipped > limit:
         warnings.append(
-            f"the model will have about {shipped / 1e6:.1f} MB, release.max_bytes allows {limit / 1e6:.1f} MB: "
-            "make the model or the tokenizer smaller"
+            f"the model will have about {shipped / 1e6:.1f} MB, release.max_bytes allows "
+            f"{limit / 1e6:.1f} MB: make the model or the tokenizer smaller"
         )
     if plan.tokens > 40 * max(amounts.train_tokens, 1):
         warnings.append(
-            f"the texts have about {amounts.train_tokens:,} tokens and are read {plan.tokens / amounts.train_tokens:.0f} "
-            "times: expect it to learn them by heart"
+            f"the texts have about {amounts.train_tokens:,} tokens and are read "
+            f"{plan.tokens / amounts.train_tokens:.0f} times: expect it to learn them by heart"
         )
     return warnings
 

@@ -51,7 +51,7 @@ def measure(recipe: Recipe, training: TrainConfig) -> Measured:
         last = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
         raise StorageError(
             f"a step of this model cannot be timed: {last[0]}",
-            remedy="it may not fit the memory; plan with --no-measure, or make the model or micro batch smaller",
+            remedy="it may not fit the memory: make model or micro batch smaller, or use --no-measure",
         )
     return Measured(**json.loads(process.stdout))
 

@@ -25,7 +25,7 @@ class Slot:
         self._unfinished = folder / "run"
 
     def adopt(self, run_folder: Path) -> bool:
-        """Move what an unfinished run left (checkpoints, metrics) into a new run's folder; False when nothing."""
+        """Move what an unfinished run left into a new run's folder; False when there was nothing."""
         try:
             old = run_folder.parent / self._unfinished.read_text().strip()
         except OSError:

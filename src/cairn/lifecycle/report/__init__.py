@@ -15,11 +15,10 @@ from cairn.lifecycle.report.blocks import Block, Exchange, Figures, Heading, Ima
 from cairn.lifecycle.report.html import to_html
 from cairn.lifecycle.report.markdown import to_markdown
 from cairn.lifecycle.stages.evaluate import SAMPLES
-from cairn.lifecycle.train import read_result
 from cairn.registry import Artifact, Registry
 
 if TYPE_CHECKING:
-    from cairn.lifecycle.build import BuildResult, StageOutcome
+    from cairn.lifecycle.build import BuildResult
 
 REPORT_HTML = "report.html"
 REPORT_MARKDOWN = "report.md"

@@ -87,7 +87,8 @@ def _table(table: Table) -> str:
         "<tr>" + "".join(cell("td", place, text) for place, text in enumerate(row)) + "</tr>"
         for row in table.rows
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    body = "".join(rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _exchange(exchange: Exchange) -> str:

@@ -47,7 +47,6 @@ def _run(context: StageContext) -> Artifact:
                 f"the finished model has {size:,} bytes, release.max_bytes allows {release.max_bytes:,}",
                 remedy="make model or tokenizer smaller, or raise release.max_bytes",
             )
-    context.registry.set_alias(release.name, writer.artifact.digest, alias=release.alias)
     return writer.artifact
 
 
