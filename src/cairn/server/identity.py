@@ -54,7 +54,7 @@ class Identity:
             )
         return f"{KEY_PREFIX}{key_id}-{secret}"
 
-    def keys(self) -> list[KeyRow]:
+    def list_keys(self) -> list[KeyRow]:
         """All keys, oldest first; secrets are not among what is stored."""
         with self._database.session(read_only=True) as session:
             return list(session.scalars(select(KeyRow).order_by(KeyRow.created_at)))
