@@ -186,7 +186,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_a_cut_or_flipped_archive_never_lands_wrong(

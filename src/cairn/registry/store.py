@@ -131,7 +131,11 @@ class ArtifactStore:
             _check_size(folder, entry, digest)
             _check_hash(folder, entry, digest)
         named = {entry.path for entry in manifest.files} | {MANIFEST_NAME}
-        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+        present = {
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.is_symlink() or not path.is_dir()
+        }
         if extra := sorted(present - named):
             raise IntegrityError(
                 f"artifact {short(digest)} holds files not in its manifest: {', '.join(extra[:5])}",
