@@ -1,22 +1,25 @@
-"""What a registry looks like after a build, written without building: artifacts with lineage, runs with metrics."""
+"""A home as builds leave it, written without building: lineage, runs with metrics, a model that answers."""
 
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from cairn.registry import Artifact, Registry
+from tests.e2e.tiny_model import write_tiny_model
 
 CARD = """\
 # Lighthouse, a small story model
 
-Trained from **seven books** for children; it writes short tales and knows nothing else.
+Made of **four tales**; it knows which word follows which, and nothing else.
 
 | measure | value |
 |---|---|
-| bits per byte | 1.412 |
-| parameters | 4.2 M |
+| tales | 4 |
+| layers | 1 |
 
 ```python
 from openai import OpenAI
@@ -24,41 +27,43 @@ from openai import OpenAI
 client = OpenAI(base_url="http://127.0.0.1:8642/v1", api_key="...")
 ```
 """
+_CONFIG = {"seed": 7, "pretrain": {"steps": 300}}
+
+Fill = Callable[[Path], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seeded:
-    """Ids of what was written."""
+    """What was written."""
 
     model: Artifact
-    books: Artifact
+    tokens: Artifact
     build_id: str
-    pretrain_id: str
     failed_id: str
 
 
 def seed(registry: Registry) -> Seeded:
-    """A finished build of four stages, whose second run reused the first two, and a failed one."""
-    build = registry.start_run(recipe="lighthouse", config={"seed": 7, "stages": {"pretrain": {"steps": 300}}})
-    books = _stage(registry, build.run_id, "data", "dataset", ())
-    tokenizer = _stage(registry, build.run_id, "tokenizer", "tokenizer", (books,))
-    again = registry.start_run(recipe="lighthouse", config={"seed": 7, "stages": {"pretrain": {"steps": 300}}})
-    base = _stage(registry, again.run_id, "pretrain", "model", (books, tokenizer), steps=300)
-    pretrain_id = base.run_id or ""
-    model = _stage(registry, again.run_id, "sft", "model", (base, tokenizer), steps=120, card=CARD)
-    registry.finish_run(build.run_id, status="interrupted", error="stopped by the user")
-    registry.finish_run(again.run_id, status="succeeded", output=model.digest)
-    registry.set_alias("lighthouse", model.digest)
+    """A build that was interrupted after two stages, one that reused them, and one that failed."""
+    first = registry.start_run(recipe="lighthouse", config=_CONFIG)
+    books = _stage(registry, first.run_id, "data", "dataset", ())
+    tokens = _stage(registry, first.run_id, "tokenizer", "tokenizer", (books,))
+    registry.finish_run(first.run_id, status="interrupted", error="stopped by the user")
+    build = registry.start_run(recipe="lighthouse", config=_CONFIG)
+    base = _stage(
+        registry, build.run_id, "pretrain", "model", (books, tokens), steps=300, fill=write_tiny_model
+    )
+    fill = partial(_write_carded_model, seed=1)
+    model = _stage(registry, build.run_id, "sft", "model", (base, tokens), steps=120, fill=fill)
+    registry.finish_run(build.run_id, status="succeeded", output=model.digest)
     registry.set_alias("lighthouse-base", base.digest)
+    registry.set_alias("lighthouse", model.digest)
     failed = registry.start_run(recipe="storm", config={"seed": 1})
     registry.finish_run(failed.run_id, status="failed", error="the disk is full")
-    return Seeded(
-        model=model, books=books, build_id=again.run_id, pretrain_id=pretrain_id, failed_id=failed.run_id
-    )
+    return Seeded(model=model, tokens=tokens, build_id=build.run_id, failed_id=failed.run_id)
 
 
 def write_metrics(registry: Registry, run_id: str, *, start: int, stop: int) -> None:
-    """Append lines of a falling loss, with a validation every 25 steps."""
+    """Append a falling loss for the steps from `start` to before `stop`, validated every 25."""
     noise = random.Random(start)
     with (registry.run_folder(run_id) / "metrics.jsonl").open("a", encoding="utf-8") as file:
         for step in range(start, stop):
@@ -78,19 +83,29 @@ def _stage(
     parents: Sequence[Artifact],
     *,
     steps: int = 0,
-    card: str = "",
+    fill: Fill | None = None,
 ) -> Artifact:
     digests = [parent.digest for parent in parents]
     run = registry.start_run(
-        recipe="lighthouse", stage=stage, key=f"key-{stage}", config={"stage": stage}, inputs=digests, parent_id=build_id
+        recipe="lighthouse",
+        stage=stage,
+        key=f"key-{stage}",
+        config={"stage": stage},
+        inputs=digests,
+        parent_id=build_id,
     )
-    with registry.create(kind, parents=digests, metadata={"stage": stage, "steps": steps}, run_id=run.run_id) as writer:
-        (writer.folder / f"{stage}.bin").write_bytes(stage.encode() * 1000)
-        if card:
-            (writer.folder / "card.md").write_text(card, encoding="utf-8")
+    metadata = {"stage": stage, "steps": steps}
+    with registry.create(kind, parents=digests, metadata=metadata, run_id=run.run_id) as writer:
+        if fill is None:
+            (writer.folder / f"{stage}.bin").write_bytes(stage.encode() * 1000)
+        else:
+            fill(writer.folder)
     if steps:
         write_metrics(registry, run.run_id, start=1, stop=steps + 1)
-    artifact = writer.artifact
-    assert artifact is not None
-    registry.finish_run(run.run_id, status="succeeded", output=artifact.digest)
-    return artifact
+    registry.finish_run(run.run_id, status="succeeded", output=writer.artifact.digest)
+    return writer.artifact
+
+
+def _write_carded_model(folder: Path, *, seed: int) -> None:
+    write_tiny_model(folder, seed=seed)
+    (folder / "card.md").write_text(CARD, encoding="utf-8")

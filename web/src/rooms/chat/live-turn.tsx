@@ -27,7 +27,7 @@ export function LiveTurn({ reply, onRetry }: { reply: Reply; onRetry: () => void
         </Problem>
       ) : (
         <div className="turn-foot">
-          <ReplyFacts note={reply} pieces={reply.pieces} />
+          <ReplyFacts note={reply} />
         </div>
       )}
     </article>

@@ -28,7 +28,7 @@ export interface Reply {
 }
 
 /** What is known about a stored reply until the page is loaded anew. */
-export type ReplyNote = Pick<Reply, "usage" | "firstMs" | "writingMs" | "finishReason">;
+export type ReplyNote = Pick<Reply, "usage" | "pieces" | "firstMs" | "writingMs" | "finishReason">;
 
 const NOTIFY_MS = 40;
 
@@ -143,8 +143,8 @@ export class Replies {
       this.#change(id, { phase: "storing" });
       try {
         const stored = await storeReply(client, reply, this.#isLeaving);
-        const { usage, firstMs, writingMs, finishReason } = reply;
-        this.#notes.set(stored.id, { usage, firstMs, writingMs, finishReason });
+        const { usage, pieces, firstMs, writingMs, finishReason } = reply;
+        this.#notes.set(stored.id, { usage, pieces, firstMs, writingMs, finishReason });
       } catch (error) {
         this.#change(id, { phase: "failed", error });
         return;

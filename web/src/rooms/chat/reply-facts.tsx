@@ -9,8 +9,8 @@ export function speedOf(tokens: number, writingMs: number): number | null {
 const ENDS: Record<string, string> = { length: "at the token limit", stopped: "stopped" };
 
 /** Counts and speed of a reply, in one quiet line. */
-export function ReplyFacts({ note, pieces }: { note: ReplyNote; pieces?: number }) {
-  const tokens = note.usage?.completion_tokens ?? pieces ?? 0;
+export function ReplyFacts({ note }: { note: ReplyNote }) {
+  const tokens = note.usage?.completion_tokens ?? note.pieces;
   if (tokens === 0) return null;
   const speed = speedOf(tokens, note.writingMs);
   const parts = [`${formatCount(tokens)} tokens`];

@@ -1,5 +1,5 @@
 /** One turn: a question that can be edited, or an answer that can be judged, traced and asked for again. */
-import { ChevronLeft, ChevronRight, Pencil, Receipt, RotateCcw } from "lucide-react";
+import { ChevronLeft, ChevronRight, Pencil, ReceiptText, RotateCcw } from "lucide-react";
 import { useRef, useState } from "react";
 import type { Turn } from "../../api/types";
 import { CopyButton } from "../../parts/copy";
@@ -79,7 +79,7 @@ export function TurnView(props: TurnProps) {
               title="Receipt: what made this reply"
               onClick={() => props.onReceipt(receiptId)}
             >
-              <Receipt size={14} aria-hidden />
+              <ReceiptText size={14} aria-hidden />
             </button>
           ) : null}
         </div>

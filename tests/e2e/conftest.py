@@ -1,0 +1,183 @@
+"""A real `cairn up` over a seeded home, the built page, and Debian's Chromium to look at it with."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect, sync_playwright
+
+from cairn.core import Settings
+from cairn.registry import Registry
+from tests.e2e.seed import Seeded, seed
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "src" / "cairn" / "server" / "page" / "index.html"
+WIDE = {"width": 1280, "height": 800}
+PHONE = {"width": 360, "height": 740}
+_UP = [str(Path(sys.executable).parent / "cairn"), "up", "--port", "0"]
+_LINK = re.compile(r"(http://[^/\s]+)(/sign-in\?token=\S+)")
+# Without these Chromium asks for hosts that a test machine need not reach.
+_FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A running server: where it is, its one-time link, its home and what is in it."""
+
+    url: str
+    link: str
+    settings: Settings
+    seeded: Seeded
+
+
+NewPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def built_page() -> Path:
+    """The page, built when it is missing or older than its sources."""
+    web = ROOT / "web"
+    sources = [
+        web / "index.html",
+        web / "package.json",
+        *(web / "src").rglob("*"),
+        *(web / "public").iterdir(),
+    ]
+    newest = max(path.stat().st_mtime for path in sources)
+    if not PAGE.is_file() or PAGE.stat().st_mtime < newest:
+        _npm(web, "run", "--silent", "build")
+    return PAGE
+
+
+@pytest.fixture(scope="session")
+def axe(built_page: Path) -> str:
+    """The source of axe-core, the accessibility checker."""
+    script = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.is_file():
+        _npm(ROOT / "web", "ci", "--silent")
+    return script.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def up(built_page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """`cairn up` on a free port over a seeded home."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"))
+    with Registry.open(settings) as registry:
+        seeded = seed(registry)
+    env = {**os.environ, "CAIRN_HOME": str(settings.home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        _UP, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        url, path = _read_link(iter(process.stdout))
+        # Nobody reads its log from here on, but a full pipe would stop it.
+        drain = threading.Thread(target=deque, args=(process.stdout, 0), daemon=True)
+        drain.start()
+        yield Up(url, url + path, settings, seeded)
+        process.terminate()
+        process.wait(30)
+        drain.join(5)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium."""
+    if shutil.which("chromium") is None:
+        subprocess.run([ROOT / "scripts" / "ensure-chromium"], check=True)
+    path = shutil.which("chromium")
+    assert path is not None
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def signed_in(up: Up, browser: Browser) -> StorageState:
+    """Cookies of a browser that opened the one-time link."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(up.link)
+    expect(page.get_by_role("textbox", name="Message")).to_be_visible()
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture
+def new_page(up: Up, browser: Browser, signed_in: StorageState) -> Iterator[NewPage]:
+    """Open signed-in pages: `new_page()`, `new_page(viewport=PHONE)`. A script error fails the test."""
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+
+    def open_page(**options: Any) -> Page:
+        given = {"base_url": up.url, "viewport": WIDE, "storage_state": signed_in, "reduced_motion": "reduce"}
+        context = browser.new_context(**given | options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "console", lambda message: problems.append(message.text) if _is_policy(message.text) else None
+        )
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture
+def page(new_page: NewPage) -> Page:
+    """A signed-in page, wide."""
+    return new_page()
+
+
+def violations(page: Page, axe: str) -> list[str]:
+    """What axe finds serious or critical on the page as it is now."""
+    page.evaluate(axe)
+    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{rule['id']}: {json.dumps([node['html'][:200] for node in rule['nodes'][:3]])}"
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+def _is_policy(text: str) -> bool:
+    return "Content Security Policy" in text
+
+
+def _read_link(lines: Iterator[str]) -> tuple[str, str]:
+    said = []
+    for line in lines:
+        said.append(line)
+        if match := _LINK.search(line):
+            return match[1], match[2]
+    raise RuntimeError("cairn up ended without a sign-in link:\n" + "".join(said))
+
+
+def _npm(web: Path, *arguments: str) -> None:
+    npm = shutil.which("npm") or str(Path(sys.executable).parent / "npm")
+    if arguments[0] != "ci" and not (web / "node_modules").is_dir():
+        _npm(web, "ci", "--silent")
+    subprocess.run([npm, *arguments], cwd=web, check=True)

@@ -1,0 +1,174 @@
+"""Sign-in, models, runs, settings, in a real browser: wide and narrow, light and dark, checked by axe."""
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from cairn.registry import Registry
+from tests.e2e.conftest import PHONE, NewPage, Up, violations
+from tests.e2e.seed import write_metrics
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+def test_a_link_works_once_and_a_stranger_is_sent_to_the_door(
+    up: Up, browser: Browser, signed_in: object
+) -> None:
+    context = browser.new_context(base_url=up.url)
+    page = context.new_page()
+    page.goto("/runs")
+    expect(page.get_by_role("heading", name="Cairn")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"/welcome\?next="))
+    page.goto(up.link)
+    expect(page.get_by_role("alert")).to_contain_text("used or is too old")
+    page.get_by_label("Key").fill("cairn-wrong-key")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert").last).to_contain_text("not valid")
+    context.close()
+
+
+def test_signing_out_ends_the_session(up: Up, browser: Browser, page: Page) -> None:
+    # A session of its own: the others are shared between the tests.
+    page.goto("/settings")
+    expect(page.get_by_text("Signed in as admin")).to_be_visible()
+    page.route("**/api/sign-out", lambda route: route.fulfill(status=204))
+    page.route("**/api/session", lambda route: route.fulfill(status=401, json={"error": {"message": "who?"}}))
+    page.get_by_role("button", name="Sign out").click()
+    expect(page).to_have_url(re.compile("/welcome"))
+
+
+def test_models_are_listed_filtered_and_shown_with_card_and_lineage(page: Page, up: Up) -> None:
+    page.goto("/models")
+    rows = page.get_by_role("table").get_by_role("row")
+    expect(rows).to_have_count(1 + 4)
+    page.get_by_label("Kind", exact=True).select_option("tokenizer")
+    expect(rows).to_have_count(1 + 1)
+    expect(page).to_have_url(re.compile("kind=tokenizer"))
+    page.reload()
+    expect(rows).to_have_count(1 + 1)
+    page.get_by_label("Kind", exact=True).select_option("")
+    page.get_by_label("Filter by name, kind or digest").fill("lighthouse")
+    expect(rows).to_have_count(1 + 2)
+    page.get_by_role("link", name="lighthouse", exact=True).click()
+
+    expect(page.get_by_role("heading", name="Lighthouse, a small story model")).to_be_visible()
+    expect(page.get_by_role("cell", name="card.md")).to_be_visible()
+    graph = page.get_by_role("group", name=re.compile("^Lineage"))
+    expect(graph.get_by_role("link")).to_have_count(4)
+    expect(graph.locator("path")).to_have_count(5)
+    graph.get_by_role("link", name=re.compile("^tokenizer")).click()
+    expect(page).to_have_url(re.compile(up.seeded.tokens.digest[7:]))
+    expect(page.get_by_role("heading", level=1)).to_have_text(up.seeded.tokens.digest[7:19])
+    page.get_by_role("link", name=re.compile("^run_")).click()
+    expect(page.get_by_role("heading", name="tokenizer")).to_be_visible()
+
+
+def test_a_model_page_leads_to_a_chat_with_that_model(page: Page) -> None:
+    page.goto("/models")
+    page.get_by_role("link", name="lighthouse-base").click()
+    page.get_by_role("link", name="Chat with it").click()
+    expect(page.get_by_label("Model", exact=True)).to_have_value("lighthouse-base")
+
+
+def test_a_build_shows_its_curves_and_the_stages_it_reused(page: Page, up: Up) -> None:
+    page.goto("/runs")
+    page.get_by_label("Status").select_option("failed")
+    page.get_by_role("link", name="storm").click()
+    expect(page.get_by_role("alert")).to_contain_text("the disk is full")
+    page.goto(f"/runs/{up.seeded.build_id}")
+    expect(page.get_by_role("img", name=re.compile("^Loss curve"))).to_have_count(2)
+    stages = page.get_by_role("region", name="Stages").get_by_role("row")
+    expect(stages).to_have_count(1 + 4)
+    expect(stages.filter(has_text="unchanged")).to_have_count(2)
+    page.get_by_role("button", name="Log").first.click()
+    page.get_by_text("Steps").first.click()
+    expect(page.locator(".plot canvas").first).to_be_visible()
+
+
+def test_the_loss_of_a_running_run_grows_by_itself(page: Page, up: Up) -> None:
+    with Registry.open(up.settings) as registry:
+        run = registry.start_run(recipe="lighthouse", stage="pretrain", config={"steps": 100})
+        write_metrics(registry, run.run_id, start=1, stop=21)
+        page.goto(f"/runs/{run.run_id}")
+        facts = page.locator(".loss-facts")
+        expect(facts).to_contain_text("step 20")
+        expect(page.get_by_text("live")).to_be_visible()
+        write_metrics(registry, run.run_id, start=21, stop=41)
+        expect(facts).to_contain_text("step 40")
+        write_metrics(registry, run.run_id, start=41, stop=45)
+        registry.finish_run(run.run_id, status="succeeded")
+    expect(facts).to_contain_text("step 44")
+    expect(page.get_by_text("succeeded")).to_be_visible()
+
+
+def test_the_theme_follows_the_system_until_chosen(new_page: NewPage) -> None:
+    page = new_page(color_scheme="dark")
+    page.goto("/settings")
+    scheme = "getComputedStyle(document.documentElement).backgroundColor"
+    dark = page.evaluate(scheme)
+    page.get_by_text("Light", exact=True).click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    light = page.evaluate(scheme)
+    assert dark != light
+    page.reload()
+    expect(page.get_by_role("radio", name="Light")).to_be_checked()
+    assert page.evaluate(scheme) == light
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "light"), ("phone", "dark")])
+def test_no_room_scrolls_sideways_or_shuts_anybody_out(
+    new_page: NewPage, up: Up, axe: str, scheme: str, size: str
+) -> None:
+    options = {"viewport": PHONE, "has_touch": True, "is_mobile": True} if size == "phone" else {}
+    page = new_page(color_scheme=scheme, **options)
+    digest, run_id = up.seeded.model.digest, up.seeded.build_id
+    rooms = {
+        "/chat": "What shall we write?",
+        "/models": "Models",
+        f"/models/{digest}": "Lineage",
+        "/runs": "Runs",
+        f"/runs/{run_id}": "Stages",
+        "/settings": "Keys",
+        "/welcome": "Cairn",
+    }
+    for path, heading in rooms.items():
+        page.goto(path)
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+        expect(page.locator(".skeleton")).to_have_count(0)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= page.viewport_size["width"], path  # type: ignore[index]  # a viewport is set
+        assert violations(page, axe) == [], path
+
+
+def test_a_conversation_on_a_phone(new_page: NewPage, axe: str) -> None:
+    page = new_page(viewport=PHONE, has_touch=True, is_mobile=True)
+    page.goto("/chat")
+    page.get_by_role("button", name="Tell me a story").tap()
+    expect(page.get_by_role("button", name="Receipt")).to_be_visible()
+    assert violations(page, axe) == []
+    page.get_by_role("button", name="Receipt").tap()
+    expect(page.get_by_role("complementary", name="Receipt")).to_contain_text("cairn replay")
+    assert violations(page, axe) == []
+    page.get_by_role("button", name="Close receipt").tap()
+    page.get_by_role("button", name="Conversations").tap()
+    drawer = page.get_by_role("dialog", name="Conversations")
+    expect(drawer.get_by_role("link", name="New chat")).to_be_visible()
+    assert violations(page, axe) == []
+    drawer.get_by_role("link", name="New chat").tap()
+    expect(page.get_by_role("heading", name="What shall we write?")).to_be_visible()
+
+
+def test_the_palette_finds_rooms_models_and_actions(page: Page, axe: str) -> None:
+    page.goto("/chat")
+    page.get_by_role("button", name="Go to").click()
+    expect(page.get_by_role("option", name="Models")).to_be_visible()
+    assert violations(page, axe) == []
+    page.get_by_role("combobox").fill("theme")
+    expect(page.get_by_role("option")).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("runs")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/runs"))
