@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cairn.core import IntegrityError, StorageError, UnsupportedModelError
-from cairn.training import checkpoints
 from cairn.training.checkpoints import (
     Checkpoint,
     checkpoint_folders,
@@ -117,7 +116,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_nothing_half(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
-    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     # The sixth call syncs the folder after the rename: the new checkpoint is there, but not for certain.
     with pytest.raises(StorageError, match="No space left on device") as raised:
         save(tmp_path, 2)

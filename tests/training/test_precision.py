@@ -22,7 +22,7 @@ def test_updates_below_a_bfloat16_step_add_up() -> None:
     name = "norm.weight"
     with torch.no_grad():
         for _ in range(8):
-            weights.masters[name] += 1e-3
+            weights.masters[name].add_(1e-3)
             weights.publish()
     # 1 + 0.001 rounds back to 1 in bfloat16; eight of them do not.
     assert dict(model.named_parameters())[name][0].item() > 1.0

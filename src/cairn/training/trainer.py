@@ -21,7 +21,6 @@ from cairn.data import Batch, PackedDataset
 from cairn.models import Decoder
 from cairn.training.checkpoints import Checkpoint, load_latest_checkpoint, save_checkpoint
 from cairn.training.config import TrainConfig, TrainResult
-from cairn.training.curve import draw_loss_curve
 from cairn.training.errors import TrainingDivergedError
 from cairn.training.interrupts import Interrupts
 from cairn.training.ledger import Ledger
@@ -180,6 +179,9 @@ class Trainer:
 
     def draw_curve(self) -> None:
         """loss.png from what metrics.jsonl holds."""
+        # matplotlib takes time and memory that a run need not carry from its start.
+        from cairn.training.curve import draw_loss_curve  # noqa: PLC0415
+
         draw_loss_curve(self._ledger.metrics.path, self.run_folder / "loss.png")
 
     @contextmanager
