@@ -63,5 +63,5 @@ async def test_a_page_that_is_not_built_says_how(registry: Registry, tmp_path: P
     async with client_of(registry, tmp_path) as client:
         response = await client.get("/")
         assert response.status_code == 503
-        assert "make page" in response.text
+        assert "make run" in response.text
         assert (await client.get("/healthz")).status_code == 200

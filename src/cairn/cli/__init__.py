@@ -11,7 +11,7 @@ import sys
 import typer
 
 from cairn import __version__
-from cairn.cli import artifact, audit, build, data, plan, runs
+from cairn.cli import artifact, audit, build, chat, data, doctor, key, models, plan, receipt, runs, up
 from cairn.core.errors import CairnError
 
 app = typer.Typer(
@@ -29,6 +29,15 @@ app.add_typer(runs.app, name="runs")
 app.command("build")(build.build)
 app.command("plan")(plan.plan)
 app.add_typer(data.app, name="data")
+app.command("up")(up.up)
+app.command("chat")(chat.chat)
+app.add_typer(models.app, name="models")
+app.command("import")(models.import_model)
+app.command("pull")(models.pull)
+app.add_typer(key.app, name="key")
+app.add_typer(receipt.app, name="receipt")
+app.command("replay")(receipt.replay)
+app.command("doctor")(doctor.doctor)
 
 
 @app.callback(invoke_without_command=True)

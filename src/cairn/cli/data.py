@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cairn.cli.output import JSON_OPTION, human_bytes, print_json, print_table
-from cairn.core.config import Settings
 from cairn.core.errors import NotFoundError
-from cairn.core.progress import console_progress
 
 if TYPE_CHECKING:
+    from cairn.core.config import Settings
     from cairn.data.datasets import DatasetSpec
 
 app = typer.Typer(no_args_is_help=True, help="Named data sets: list, show, get, verify, clean.")
@@ -25,6 +24,7 @@ def list_datasets(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """List the data sets; `here` are those on this machine."""
+    from cairn.core.config import Settings
     from cairn.data.datasets import dataset_table
 
     settings = Settings.from_env()
@@ -45,6 +45,7 @@ def list_datasets(
 @app.command()
 def show(name: str = NAME, as_json: bool = JSON_OPTION) -> None:
     """Show source, licence, digests and what is held out of one."""
+    from cairn.core.config import Settings
     from cairn.data.datasets import find_dataset
 
     row = _row(find_dataset(name), Settings.from_env())
@@ -60,6 +61,8 @@ def show(name: str = NAME, as_json: bool = JSON_OPTION) -> None:
 @app.command()
 def get(names: list[str] = NAME, as_json: bool = JSON_OPTION) -> None:
     """Bring data sets here, from CAIRN_MIRROR or from their source, every file verified."""
+    from cairn.core.config import Settings
+    from cairn.core.progress import console_progress
     from cairn.data.datasets import get_dataset
 
     settings = Settings.from_env()
@@ -98,6 +101,8 @@ def clean(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Clean, filter and deduplicate texts, and say what was dropped and why."""
+    from cairn.core.config import Settings
+    from cairn.core.progress import console_progress
     from cairn.data.corpus import clean_to_file
     from cairn.data.datasets import get_dataset
     from cairn.data.decontamination import EvaluationIndex
@@ -133,7 +138,7 @@ def clean(
     return None
 
 
-def _row(spec: "DatasetSpec", settings: Settings) -> dict[str, Any]:
+def _row(spec: "DatasetSpec", settings: "Settings") -> dict[str, Any]:
     from cairn.data.datasets import local_dataset
 
     local = local_dataset(spec.name, settings)

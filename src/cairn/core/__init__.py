@@ -5,7 +5,9 @@ small protocols through which the workshops meet. Importing it costs tens of mil
 no torch, no web framework, no database.
 """
 
-from cairn.core.config import Config, Settings, load_config, load_toml, parse_config
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cairn.core.digests import canonical_json, digest_bytes, digest_file, digest_json, short
 from cairn.core.errors import (
     CairnError,
@@ -18,7 +20,17 @@ from cairn.core.errors import (
     StorageError,
     UnsupportedModelError,
 )
-from cairn.core.progress import Progress, Silent, Task, console_progress
+
+if TYPE_CHECKING:
+    from cairn.core.config import Config, Settings, load_config, load_toml, parse_config
+    from cairn.core.progress import Progress, Silent, Task, console_progress
+
+# pydantic and rich are most of what `cairn --help` would wait for: they come with the first name
+# that needs them.
+_HOMES = {
+    **dict.fromkeys(("Config", "Settings", "load_config", "load_toml", "parse_config"), "config"),
+    **dict.fromkeys(("Progress", "Silent", "Task", "console_progress"), "progress"),
+}
 
 __all__ = [
     "CairnError",
@@ -45,3 +57,9 @@ __all__ = [
     "parse_config",
     "short",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -19,7 +19,7 @@ from cairn.core.errors import AuthenticationError, NotFoundError
 from cairn.registry import Database
 from cairn.server.tables import KeyRow, SessionRow, SignInTokenRow, UserRow
 
-KEY_PREFIX = "cairn-"
+KEY_PREFIX = "cairn_"
 ADMIN = "admin"
 
 
@@ -38,7 +38,8 @@ class Identity:
 
     def create_key(self, user_id: str, *, roles: Sequence[str] = ("user",)) -> str:
         """A new key for a user, who is made (with `roles`) when not known yet."""
-        key_id, secret, now = secrets.token_hex(6), secrets.token_urlsafe(32), time.time()
+        # Hexadecimal, so that a double click selects the whole key.
+        key_id, secret, now = secrets.token_hex(6), secrets.token_hex(32), time.time()
         with self._database.session() as session, session.begin():
             if session.get(UserRow, user_id) is None:
                 session.add(UserRow(user_id=user_id, roles=sorted(roles), created_at=now))
@@ -52,7 +53,7 @@ class Identity:
                     revoked_at=None,
                 )
             )
-        return f"{KEY_PREFIX}{key_id}-{secret}"
+        return f"{KEY_PREFIX}{key_id}_{secret}"
 
     def list_keys(self) -> list[KeyRow]:
         """All keys, oldest first; secrets are not among what is stored."""
@@ -73,7 +74,7 @@ class Identity:
 
     def principal_for_key(self, key: str) -> Principal:
         """Who holds a key; `AuthenticationError` for a wrong or revoked one."""
-        key_id, _, secret = key.removeprefix(KEY_PREFIX).partition("-")
+        key_id, _, secret = key.removeprefix(KEY_PREFIX).partition("_")
         with self._database.session(read_only=True) as session:
             row = session.get(KeyRow, key_id) if key.startswith(KEY_PREFIX) else None
             # The comparison is made for unknown ids too, so that timing does not tell them apart.

@@ -12,7 +12,7 @@ _API_PREFIXES = ("api", "v1", "healthz", "readyz", "metrics")
 
 _NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Cairn</title>
 <h1>Cairn is running, but its page is not built</h1>
-<p>Build it with <code>make page</code> in the checkout (needs Node), then reload.</p>
+<p>In a checkout, <code>make run</code> builds it (with Node, or without); then reload.</p>
 <p>The API answers already: <code>/v1/models</code>, <code>/v1/chat/completions</code>.</p></html>"""
 
 

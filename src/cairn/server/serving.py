@@ -7,8 +7,8 @@ socket closes and what is left is cut off. A second SIGINT ends at once.
 import asyncio
 import contextlib
 import errno
-import logging
 import socket
+from collections.abc import Callable
 
 import uvicorn
 
@@ -17,8 +17,6 @@ from cairn.server.app import create_app
 from cairn.server.config import ServerConfig
 from cairn.server.state import ServerState
 
-logger = logging.getLogger("cairn.server")
-
 _POLL_SECONDS = 0.1
 _CLOSE_SECONDS = 2
 
@@ -26,9 +24,15 @@ _CLOSE_SECONDS = 2
 class CairnServer(uvicorn.Server):
     """Uvicorn that drains: it goes on listening, to say no, while running requests finish."""
 
-    def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
+    def __init__(self, config: uvicorn.Config, state: ServerState, on_started: Callable[[], None]) -> None:
         super().__init__(config)
         self._state = state
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then close."""
@@ -37,6 +41,8 @@ class CairnServer(uvicorn.Server):
             await asyncio.wait({drain}, timeout=_POLL_SECONDS)
         drain.cancel()
         await super().shutdown(sockets)
+        # Uvicorn would raise the signal again; being told to end and ending is no failure.
+        self._captured_signals.clear()
 
 
 def listen(host: str, port: int, *, write_seconds: float) -> socket.socket:
@@ -58,14 +64,14 @@ def listen(host: str, port: int, *, write_seconds: float) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise ConflictError(
                 f"port {port} on {host} is in use",
-                remedy=f"is Cairn running already? stop what uses it, or: cairn up --port {_free_port(host)}",
+                remedy=f"stop what uses it (Cairn already?), or: cairn up --port {_free_port(host, port)}",
             ) from None
         raise CairnError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     sock.set_inheritable(True)
     return sock
 
 
-def make_server(state: ServerState) -> CairnServer:
+def make_server(state: ServerState, *, on_started: Callable[[], None] = lambda: None) -> CairnServer:
     """A server over a state; its models load in the background once it listens."""
     config: ServerConfig = state.config
     return CairnServer(
@@ -83,11 +89,15 @@ def make_server(state: ServerState) -> CairnServer:
             ws="none",
         ),
         state,
+        on_started,
     )
 
 
-def _free_port(host: str) -> int:
-    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as sock:
-        sock.bind((host, 0))
-        port: int = sock.getsockname()[1]
-        return port
+def _free_port(host: str, port: int) -> int:
+    """The next port above that nobody uses."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for candidate in (*range(port + 1, min(port + 50, 65536)), 0):
+        with contextlib.closing(socket.socket(family)) as sock, contextlib.suppress(OSError):
+            sock.bind((host, candidate))
+            return int(sock.getsockname()[1])
+    return 0

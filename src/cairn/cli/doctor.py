@@ -1,0 +1,119 @@
+"""`cairn doctor`: is everything here that Cairn needs, and what to do if not."""
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from cairn.cli.output import JSON_OPTION, human_bytes, print_json, print_table
+
+if TYPE_CHECKING:
+    from cairn.core.config import Settings
+
+_LOW_DISK_BYTES = 2_000_000_000
+_LOW_MEMORY_BYTES = 2_000_000_000
+
+Check = dict[str, str]
+
+
+def doctor(as_json: bool = JSON_OPTION) -> None:
+    """Check this machine and this installation; ends with 1 when something is broken."""
+    from cairn.core.config import Settings
+
+    settings = Settings.from_env()
+    checks = [*_software(), *_machine(settings), *_home(settings)]
+    if as_json:
+        print_json(checks)
+    else:
+        print_table(checks, ["check", "state", "found", "remedy"], empty="")
+    if any(check["state"] == "broken" for check in checks):
+        raise typer.Exit(1)
+
+
+def _check(name: str, found: str, *, state: str = "ok", remedy: str = "") -> Check:
+    return {"check": name, "state": state, "found": found, "remedy": remedy}
+
+
+def _software() -> Iterator[Check]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from cairn import __version__
+    from cairn.server.page import page_is_built
+
+    yield _check("cairn", __version__)
+    is_right = sys.version_info[:2] == (3, 11)
+    yield _check(
+        "python",
+        platform.python_version(),
+        state="ok" if is_right else "broken",
+        remedy="" if is_right else "install Python 3.11",
+    )
+    try:
+        yield _check("torch", version("torch"))
+    except PackageNotFoundError:
+        yield _check(
+            "torch", "not installed", state="missing", remedy="to serve and train: pip install 'cairn[train]'"
+        )
+    if page_is_built():
+        yield _check("page", "built")
+    else:
+        yield _check("page", "not built", state="missing", remedy="in a checkout: make run")
+
+
+def _machine(settings: "Settings") -> Iterator[Check]:
+    import shutil
+
+    from cairn.compute.device import probe_device
+
+    device = probe_device()
+    yield _check("processor", f"{device.processor}, {device.num_cores} cores")
+    yield _check("features", ", ".join(device.features) or "none known")
+    if not device.has_bf16:
+        yield _check(
+            "bfloat16",
+            "not in hardware",
+            state="slow",
+            remedy="keep dtype float32 in recipes on this machine",
+        )
+    for gpu in device.gpus:
+        yield _check("gpu", f"{gpu.name}, {human_bytes(gpu.memory_bytes)}")
+    is_low = device.memory_bytes < _LOW_MEMORY_BYTES
+    yield _check(
+        "memory",
+        human_bytes(device.memory_bytes),
+        state="low" if is_low else "ok",
+        remedy="use a smaller model" if is_low else "",
+    )
+    folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    is_low = free < _LOW_DISK_BYTES
+    yield _check(
+        "disk",
+        f"{human_bytes(free)} free",
+        state="low" if is_low else "ok",
+        remedy="cairn artifact gc, or point CAIRN_HOME elsewhere" if is_low else "",
+    )
+
+
+def _home(settings: "Settings") -> Iterator[Check]:
+    from cairn.core.errors import CairnError
+    from cairn.registry import Registry
+    from cairn.registry.database import head_revision
+    from cairn.server.config import ServerConfig
+    from cairn.server.models import NO_MODEL_REMEDY, ModelPool
+
+    yield _check("home", str(settings.home))
+    try:
+        with Registry.open(settings) as registry:
+            kind = "SQLite" if registry.database.is_sqlite else "Postgres"
+            yield _check("database", f"{kind}, revision {head_revision()}")
+            names = [model.name for model in ModelPool(registry, ServerConfig()).served()]
+    except CairnError as error:
+        yield _check("database", error.message, state="broken", remedy=error.remedy)
+        return
+    if names:
+        yield _check("models", ", ".join(names))
+    else:
+        yield _check("models", "none", state="missing", remedy=NO_MODEL_REMEDY)

@@ -1,0 +1,101 @@
+"""`cairn receipt` and `cairn replay`: what made an answer, and making it again."""
+
+import typer
+
+from cairn.cli.output import JSON_OPTION, human_time, print_json, print_table
+
+app = typer.Typer(no_args_is_help=True, help="What made an answer: list and show receipts.")
+
+ID = typer.Argument(metavar="ID", help="The id a reply carries in its header x-cairn-receipt.")
+
+
+@app.command("ls")
+def list_receipts(
+    limit: int = typer.Option(20, min=1, help="How many, newest first."), as_json: bool = JSON_OPTION
+) -> None:
+    """List receipts, newest first."""
+    from cairn.core.digests import short
+    from cairn.registry import Registry
+
+    with Registry.open() as registry:
+        receipts = registry.receipts(limit)
+    rows = [
+        {
+            "id": receipt.receipt_id,
+            "created": human_time(receipt.created_at),
+            "kind": receipt.kind,
+            "model": receipt.model,
+            "artifact": short(receipt.artifact),
+            "user": receipt.user_id,
+            "tokens": sum(map(len, receipt.outputs)),
+        }
+        for receipt in receipts
+    ]
+    if as_json:
+        return print_json(rows)
+    columns = ["id", "created", "kind", "model", "artifact", "user", "tokens"]
+    return print_table(rows, columns, empty="No receipts yet. Ask something: cairn chat")
+
+
+@app.command()
+def show(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
+    """Show the artifact, the sampling with its seed, and the tokens of an answer as text."""
+    from dataclasses import asdict
+
+    from cairn.core.errors import CairnError
+    from cairn.data import Tokenizer
+    from cairn.registry import Registry
+
+    with Registry.open() as registry:
+        receipt = registry.receipt(receipt_id)
+        if as_json:
+            return print_json(asdict(receipt))
+        try:
+            tokenizer = Tokenizer.load(registry.get(receipt.artifact).folder)
+        except CairnError:
+            tokenizer = None  # the artifact is gone; the numbers are still worth showing
+    lines = {
+        "receipt": receipt.receipt_id,
+        "created": human_time(receipt.created_at),
+        "model": f"{receipt.model} = {receipt.artifact}",
+        "user": receipt.user_id,
+        "runner": ", ".join(f"{key} {value}" for key, value in receipt.runner.items()),
+        "sampling": ", ".join(f"{key} {value}" for key, value in receipt.sampling.items() if value),
+        "prompt": f"{len(receipt.prompt_token_ids)} tokens",
+    }
+    for key, value in lines.items():
+        typer.echo(f"{key:<9} {value}")
+    for index, (tokens, reason) in enumerate(zip(receipt.outputs, receipt.finish_reasons, strict=True)):
+        typer.echo(f"\nchoice {index}: {len(tokens)} tokens, ended by {reason}")
+        typer.echo(tokenizer.decode(tokens) if tokenizer else str(tokens))
+    return None
+
+
+def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
+    """Make an answer again and compare it, token for token; ends with 1 when it differs."""
+    import asyncio
+    from dataclasses import asdict
+
+    from cairn.providers import load_local_provider
+    from cairn.registry import Registry
+
+    with Registry.open() as registry:
+        receipt = registry.receipt(receipt_id)
+        provider = load_local_provider(registry, receipt.artifact)
+        try:
+            result = asyncio.run(provider.replay(receipt))
+        finally:
+            provider.engine.stop()
+    if as_json:
+        print_json(asdict(result) | {"is_same": result.is_same})
+    elif result.difference is None:
+        count = sum(map(len, result.outputs))
+        typer.echo(f"the same: {count} tokens in {len(result.outputs)} choice(s), from {receipt.artifact}")
+    else:
+        found = result.difference
+        typer.echo(
+            f"different: choice {found.choice}, token {found.position}: recorded {found.recorded}, "
+            f"now {found.replayed} (made with {receipt.runner}, here {provider.runner})"
+        )
+    if not result.is_same:
+        raise typer.Exit(1)

@@ -1,0 +1,102 @@
+"""Checkpoints from elsewhere as artifacts: a Hugging Face folder on disk, or a repository of the Hub.
+
+Only weights in safetensors and plain text files are taken; pickles can run code and are refused. What
+cannot be served is refused before anything is stored: an unknown family, a file cut short, a tokenizer or
+end tokens that do not fit. Only `pull_checkpoint` touches the network.
+"""
+
+import re
+import shutil
+import tempfile
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cairn.core.errors import CairnError, MissingExtraError, NotFoundError, StorageError, UnavailableError
+from cairn.data import Tokenizer
+from cairn.models import DecoderConfig, read_generation_defaults
+from cairn.models.generation import read_json
+from cairn.providers.loading import check_parity
+from cairn.registry import Artifact, Registry
+
+TAKEN = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.md")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def is_repository(source: str) -> bool:
+    """Whether a text reads like ORG/NAME."""
+    return _REPOSITORY.fullmatch(source) is not None
+
+
+def import_checkpoint(registry: Registry, folder: Path, *, name: str = "", origin: str = "") -> Artifact:
+    """Store a checkpoint folder as a model and point `name` (default: the folder's) to it."""
+    if not folder.is_dir():
+        raise NotFoundError(f"no such folder: {folder}", remedy="give the folder that holds config.json")
+    name = name or _name_of(folder.resolve().name)
+    metadata = check_checkpoint(folder, name=name) | {"origin": origin or folder.resolve().name}
+    with registry.create("model", metadata=metadata) as writer:
+        for pattern in TAKEN:
+            for path in sorted(folder.glob(pattern)):
+                # Through symbolic links: the Hub's cache is made of them.
+                shutil.copyfile(path, writer.folder / path.name)
+        if (writer.folder / "README.md").is_file():
+            (writer.folder / "README.md").rename(writer.folder / "card.md")
+    registry.set_alias(name, writer.artifact.digest)
+    return writer.artifact
+
+
+def check_checkpoint(folder: Path, *, name: str) -> dict[str, Any]:
+    """What a checkpoint is, for the catalogue; an error when it cannot be served."""
+    if not (folder / "config.json").is_file():
+        raise NotFoundError(f"{folder} holds no config.json", remedy="give the folder of a checkpoint")
+    config = DecoderConfig.from_hf(read_json(folder / "config.json"))
+    if find_spec("torch") is None:
+        raise MissingExtraError("importing a model", "train")
+    open_weights = import_module("cairn.models.weight_files").open_weights
+    with open_weights(folder):
+        pass  # every header is read; a file that was cut short does not open
+    check_parity(
+        Tokenizer.load(folder), read_generation_defaults(folder), vocab_size=config.vocab_size, name=name
+    )
+    return {
+        "family": config.family,
+        "num_params": config.num_params,
+        "max_position": config.max_position,
+        "vocab_size": config.vocab_size,
+    }
+
+
+def pull_checkpoint(registry: Registry, repository: str, *, name: str = "", revision: str = "") -> Artifact:
+    """Fetch a checkpoint from the Hugging Face Hub and import it."""
+    hub = import_module("huggingface_hub")
+    errors = import_module("huggingface_hub.errors")
+    with tempfile.TemporaryDirectory(dir=registry.settings.home, prefix="pull-") as folder:
+        try:
+            hub.snapshot_download(
+                repository, revision=revision or None, local_dir=folder, allow_patterns=list(TAKEN)
+            )
+        except errors.RepositoryNotFoundError:
+            raise NotFoundError(
+                f"no repository {repository!r} on the Hub, or none you may read",
+                remedy="check the name; for a gated one set HF_TOKEN",
+            ) from None
+        except Exception as error:
+            raise _unreachable(repository, error) from error
+        return import_checkpoint(
+            registry, Path(folder), name=name or _name_of(repository.split("/")[1]), origin=repository
+        )
+
+
+def _unreachable(repository: str, error: Exception) -> CairnError:
+    if isinstance(error, OSError) and error.errno == 28:
+        return StorageError(f"no space for {repository}", remedy="free disk space, then pull again")
+    return UnavailableError(
+        f"cannot fetch {repository}: {type(error).__name__}: {error}".splitlines()[0],
+        remedy="check the network; or copy the checkpoint here and run: cairn import PATH",
+    )
+
+
+def _name_of(text: str) -> str:
+    """A name that may be an alias."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._").lower() or "model"
