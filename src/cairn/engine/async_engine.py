@@ -15,7 +15,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 _MAX_FAILURES = 3
 _SMOOTHING = 0.2
 
+StreamItem = StepOutput | CairnError | None
+"""An output; the error that ends the stream; None: the end."""
+
 
 class TokenStream:
     """Outputs of one request, in order; an async iterator. `aclose` (or dropping it) aborts the request."""
@@ -37,7 +40,7 @@ class TokenStream:
         self.request = request
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[StepOutput | CairnError | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[StreamItem] = asyncio.Queue()
         self._reference = _Reference(self)
         self._is_closed = True  # until the engine has accepted it
 
@@ -67,13 +70,13 @@ class TokenStream:
             self._is_closed = True
             self._engine._abort(self._reference)
 
-    def _post(self, items: list[StepOutput | CairnError | None]) -> None:
+    def _post(self, items: Sequence[StreamItem]) -> None:
         """Called in the engine's thread."""
         # A loop that was closed with the stream open has nobody left to read it.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._receive, items)
 
-    def _receive(self, items: list[StepOutput | CairnError | None]) -> None:
+    def _receive(self, items: Sequence[StreamItem]) -> None:
         for item in items:
             self._queue.put_nowait(item)
 
@@ -216,7 +219,7 @@ class AsyncEngine:
             # Its id may have ended and been taken by another request since.
             if self._streams.get(reference.request_id) is reference:
                 self.engine.abort(reference.request_id)
-                self._forget(reference.request_id)
+                self._send(reference, [], is_last=True)
         return True
 
     def _step(self) -> None:
@@ -225,8 +228,8 @@ class AsyncEngine:
         except EngineError as error:
             _log.exception("a step failed")
             for request_id in error.request_ids:
-                self._post(request_id, [error])
-                self._forget(request_id)
+                if request_id in self._streams:
+                    self._send(self._streams[request_id], [error], is_last=True)
             self._num_failures += 1
             if self._num_failures == _MAX_FAILURES:
                 raise
@@ -236,33 +239,30 @@ class AsyncEngine:
         for output in outputs:
             by_request.setdefault(output.request_id, []).append(output)
         for request_id, items in by_request.items():
-            self._hand_out(request_id, items)
+            if request_id in self._streams:
+                self._hand_out(self._streams[request_id], items)
 
-    def _hand_out(self, request_id: str, items: Iterable[StepOutput]) -> None:
-        reference = self._streams.get(request_id)
-        if reference is None:
-            return
-        posted: list[StepOutput | CairnError | None] = list(items)
+    def _hand_out(self, reference: _Reference, outputs: list[StepOutput]) -> None:
         reference.num_open -= sum(
-            isinstance(item, TokenOutput) and item.finish_reason is not None for item in posted
+            isinstance(output, TokenOutput) and output.finish_reason is not None for output in outputs
         )
-        if reference.num_open == 0:
-            posted.append(None)
-        self._post(request_id, posted)
-        if reference.num_open == 0:
-            self._forget(request_id)
-            now = time.monotonic()
-            self._seconds_per_request += _SMOOTHING * (now - self._last_end - self._seconds_per_request)
-            self._last_end = now
+        if reference.num_open > 0:
+            self._send(reference, outputs)
+            return
+        self._send(reference, [*outputs, None], is_last=True)
+        now = time.monotonic()
+        self._seconds_per_request += _SMOOTHING * (now - self._last_end - self._seconds_per_request)
+        self._last_end = now
 
-    def _post(self, request_id: str, items: list[StepOutput | CairnError | None]) -> None:
-        reference = self._streams.get(request_id)
-        stream = reference.stream() if reference is not None else None
+    def _send(self, reference: _Reference, items: Sequence[StreamItem], *, is_last: bool = False) -> None:
+        """Post to a stream, if anybody still holds it; after the last items its id is free again."""
+        if is_last:
+            with self._wake:
+                del self._streams[reference.request_id]
+        stream = reference.stream()
         if stream is not None:
             stream._post(items)
-
-    def _forget(self, request_id: str) -> None:
-        with self._wake:
-            self._streams.pop(request_id, None)
-            if not self._streams:
-                self._idle.set()
+        if is_last:
+            with self._wake:
+                if not self._streams:
+                    self._idle.set()

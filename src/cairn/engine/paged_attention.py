@@ -33,7 +33,6 @@ class PagedAttention:
     def begin(self, step: ModelInput) -> None:
         """Put the step's slots, tables and lengths where the layers need them."""
         device = self.cache.device
-        self._num_tokens = step.num_tokens
         self._num_decodes = step.num_decode_tokens
         self._slots = torch.from_numpy(step.slot_mapping).to(device)
         self._decode_tables = torch.from_numpy(step.decode_tables).to(device)
@@ -42,10 +41,9 @@ class PagedAttention:
         self._masks: dict[int | None, Tensor] = {}
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
-        num = self._num_tokens
         keys, values = self.cache[layer]
-        keys.flatten(0, 1).index_copy_(0, self._slots, k[:num])
-        values.flatten(0, 1).index_copy_(0, self._slots, v[:num])
+        keys.flatten(0, 1).index_copy_(0, self._slots, k)
+        values.flatten(0, 1).index_copy_(0, self._slots, v)
         out = torch.zeros_like(q)
         if self._num_decodes:
             out[: self._num_decodes] = self._decode(q[: self._num_decodes], keys, values, spec)
@@ -111,8 +109,7 @@ def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, spec: AttentionSpec) -> Tensor:
     """q [N, K, Q, D], k and v [N, K, L, D], mask broadcast to [N, K, Q, L] -> [N, K, Q, D]."""
     if spec.softcap is None:
-        out: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=spec.scale)
-        return out
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=spec.scale)
     scores = (q @ k.transpose(-1, -2)).float() * spec.scale
     scores = torch.tanh(scores / spec.softcap) * spec.softcap + mask
     return scores.softmax(-1).to(v.dtype) @ v

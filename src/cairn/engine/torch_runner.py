@@ -1,8 +1,4 @@
-"""The network in PyTorch over a paged KV cache: the reference, and the GPU's path.
-
-Pads every step's tokens to a multiple of `ROW_MULTIPLE`, so that a matrix product sees a row count
-whose kernel gives each row the same bits (see docs/engine.md).
-"""
+"""The network in PyTorch over a paged KV cache: the reference, and the GPU's path."""
 
 import numpy as np
 import torch
@@ -11,8 +7,6 @@ from torch import Tensor
 from cairn.engine.paged_attention import PagedAttention
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
 from cairn.models import Decoder
-
-ROW_MULTIPLE = 16
 
 
 class TorchLogits:
@@ -70,22 +64,17 @@ class TorchRunner:
     @torch.inference_mode()
     def run(self, model_input: ModelInput) -> Logits:
         assert self._attention is not None, "allocate_kv_cache comes first"
-        token_ids = self._padded(model_input.token_ids)
-        positions = self._padded(model_input.positions)
+        token_ids = torch.from_numpy(model_input.token_ids).to(self.device)
+        positions = torch.from_numpy(model_input.positions).to(self.device)
         self._attention.begin(model_input)
         hidden = self.model(token_ids, positions, self._attention)
         rows = [row.row for row in model_input.logit_rows]
         return TorchLogits(self._logits(hidden, rows))
 
     def _logits(self, hidden: Tensor, rows: list[int]) -> Tensor:
-        num_padded = -len(rows) % ROW_MULTIPLE
-        index = torch.tensor(rows + rows[-1:] * num_padded, device=self.device, dtype=torch.long)
-        return self.model.logits(hidden[index])[: len(rows)]
-
-    def _padded(self, values: IntArray) -> Tensor:
-        padded = np.zeros(len(values) + -len(values) % ROW_MULTIPLE, np.int64)
-        padded[: len(values)] = values
-        return torch.from_numpy(padded).to(self.device)
+        if not rows:  # every prompt of this step goes on in the next
+            return hidden.new_empty((0, self.vocab_size), dtype=torch.float32)
+        return self.model.logits(hidden[torch.tensor(rows, device=self.device)])
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

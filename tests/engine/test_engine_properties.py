@@ -1,0 +1,126 @@
+"""Scheduler x block manager x engine against the naive reference, whatever happens in between."""
+
+from itertools import count
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from cairn.core.chat import SamplingParams
+from cairn.engine import Engine, EngineConfig, Request
+from tests.engine.fake_runner import MAX_POSITION, VOCAB, FakeRunner
+from tests.engine.naive import Collector, check_accounts, naive_generate, run_all
+
+# Few beginnings, so that prefixes are shared often, whole blocks and parts of blocks alike.
+_STEMS = [tuple((7 * i + stem) % VOCAB for i in range(40)) for stem in range(2)]
+
+
+@st.composite
+def prompts(draw: st.DrawFn) -> tuple[int, ...]:
+    stem = draw(st.sampled_from(_STEMS))[: draw(st.integers(0, 36))]
+    tail = draw(st.lists(st.integers(0, VOCAB - 1), min_size=0 if stem else 1, max_size=5))
+    return (*stem, *tail)
+
+
+@st.composite
+def samplings(draw: st.DrawFn) -> SamplingParams:
+    return SamplingParams(
+        max_tokens=draw(st.none() | st.integers(0, 24)),
+        temperature=draw(st.sampled_from([0.0, 1.0])),
+        top_p=draw(st.sampled_from([1.0, 0.8])),
+        repetition_penalty=draw(st.sampled_from([1.0, 1.3])),
+        seed=draw(st.integers(0, 3)),
+        n=draw(st.sampled_from([1, 1, 1, 2, 3])),
+        stop_token_ids=draw(st.sampled_from([(), (3,)])),
+        prompt_logprobs=draw(st.sampled_from([None, None, None, 2])),
+    )
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> EngineConfig:
+    max_num_seqs = draw(st.integers(1, 5))
+    return EngineConfig(
+        block_size=draw(st.sampled_from([1, 2, 4, 5, 16])),
+        # 16 blocks of 4 hold one full context: preemption is the rule, not the exception.
+        num_blocks=draw(st.integers(12, 40)),
+        max_num_seqs=max_num_seqs,
+        token_budget=draw(st.integers(max_num_seqs, 48)),
+        prefix_cache=draw(st.sampled_from([True, True, True, False])),
+    )
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Requests come, the engine steps, requests are aborted; outputs always equal the reference's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: dict[str, Request] = {}
+        self.collector = Collector()
+        self.request_ids = (f"r{i}" for i in count())
+
+    @initialize(config=configs())
+    def start(self, config: EngineConfig) -> None:
+        self.engine = Engine(FakeRunner(), config)
+
+    @rule(prompt=prompts(), sampling=samplings(), priority=st.sampled_from([0, 0, 0, 1]))
+    def add(self, prompt: tuple[int, ...], sampling: SamplingParams, priority: int) -> None:
+        if len(prompt) + (sampling.max_tokens != 0) > self.engine.max_model_len:
+            return
+        request = Request(next(self.request_ids), prompt, sampling, eos_token_ids=(5,), priority=priority)
+        self.requests[request.request_id] = request
+        self.engine.add_request(request)
+
+    @rule(num=st.integers(1, 6))
+    def step(self, num: int) -> None:
+        for _ in range(num):
+            self.collector.take(self.engine.step())
+            check_accounts(self.engine)
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def abort(self, data: st.DataObject) -> None:
+        request_id = data.draw(st.sampled_from(sorted(self.requests)))
+        self.engine.abort(request_id)
+        del self.requests[request_id]
+
+    @invariant()
+    def accounts_balance(self) -> None:
+        if hasattr(self, "engine"):
+            check_accounts(self.engine)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "engine"):
+            return
+        while self.engine.has_unfinished:
+            self.collector.take(self.engine.step())
+            check_accounts(self.engine)
+        assert self.engine.block_manager.num_used_blocks == 0
+        for request_id, request in self.requests.items():
+            tokens, reasons = naive_generate(request, self.engine.max_model_len)
+            assert self.collector.tokens[request_id] == tokens
+            assert self.collector.reasons[request_id] == reasons
+
+
+EngineMachine.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=20, deadline=None, derandomize=True
+)
+TestEngineMachine = EngineMachine.TestCase
+
+
+@given(st.lists(st.tuples(prompts(), samplings()), min_size=1, max_size=6), configs(), configs())
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+def test_output_does_not_depend_on_the_configuration(
+    given: list[tuple[tuple[int, ...], SamplingParams]], one: EngineConfig, other: EngineConfig
+) -> None:
+    """Budget, block size, pool and batch size decide how fast, never what."""
+    max_len = min(MAX_POSITION, *(c.block_size * (c.num_blocks or 1) for c in (one, other)))
+    requests = [
+        Request(f"r{i}", prompt, sampling)
+        for i, (prompt, sampling) in enumerate(given)
+        if len(prompt) + 1 <= max_len
+    ]
+    outputs = [
+        run_all(Engine(FakeRunner(), config.model_copy(update={"max_model_len": max_len})), requests).tokens
+        for config in (one, other)
+    ]
+    assert outputs[0] == outputs[1]
