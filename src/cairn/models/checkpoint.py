@@ -63,20 +63,19 @@ def load_decoder(
 def _plan(model: Decoder, stored: dict[str, StoredTensor], folder: Path) -> dict[str, Layout]:
     """Which tensors fill which parameter; `IntegrityError` naming all that does not fit."""
     plan: dict[str, Layout] = {}
-    missing: list[str] = []
-    misshapen: list[str] = []
     for name, parameter in model.named_parameters():
-        ways = list(layouts(model.config, name, tuple(parameter.shape)))
-        found = next((way for way in ways if all(piece.name in stored for piece in way)), None)
-        if found is None:
-            missing += [piece.name for piece in ways[0] if piece.name not in stored]
-            continue
-        plan[name] = found
-        misshapen += [text for piece in found if (text := _misfit(piece, parameter, stored[piece.name]))]
-    used = {piece.name for layout in plan.values() for piece in layout}
-    unexpected = [name for name in stored if name not in used and not is_buffer(name)]
+        ways = layouts(model.config, name, tuple(parameter.shape))
+        plan[name] = max(ways, key=lambda way: sum(piece.name in stored for piece in way) / len(way))
+    pieces = {piece.name: (piece, name) for name, layout in plan.items() for piece in layout}
+    missing = [name for name in pieces if name not in stored]
+    unexpected = [name for name in stored if name not in pieces and not is_buffer(name)]
     if model.config.tie_embeddings:
         unexpected = [name for name in unexpected if name != HEAD]
+    misshapen = [
+        problem
+        for name, (piece, parameter_name) in pieces.items()
+        if name in stored and (problem := _misfit(piece, model.get_parameter(parameter_name), stored[name]))
+    ]
     if missing or unexpected or misshapen:
         raise _misfit_error(folder, missing, unexpected, misshapen)
     return plan

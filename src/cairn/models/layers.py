@@ -136,7 +136,7 @@ class Experts(nn.Module):
         counts = torch.bincount(chosen.flatten(), minlength=self.spec.num_experts)
         out = self._dispatch(x, chosen, weights.to(x.dtype), counts)
         if self.shared is not None and self.shared_gate is not None:
-            out = out + self.shared_gate(x).sigmoid() * self.shared(x)
+            out = out + _gate(x, self.shared_gate.weight) * self.shared(x)
         return out, torch.stack((counts.float(), probabilities.sum(0)))
 
     def _dispatch(self, x: Tensor, chosen: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
@@ -152,3 +152,13 @@ class Experts(nn.Module):
     def _expert(self, index: int, tokens: Tensor) -> Tensor:
         inner = activate(linear(tokens, self.inner[index]), self._activation, gated=self._gated)
         return linear(inner, self.output[index])
+
+
+def _gate(x: Tensor, weight: Tensor) -> Tensor:
+    """sigmoid(x weight^T) for weight [1, hidden] -> [T, 1], row by row.
+
+    A product with one column, and a sigmoid over a flat axis, take other kernels for other numbers of
+    rows; a sum and a softmax over the last axis do not.
+    """
+    scores = (x.float() * weight.float()).sum(-1, keepdim=True)
+    return F.pad(scores, (0, 1)).softmax(-1)[:, :1].to(x.dtype)
