@@ -1,9 +1,4 @@
-"""The corpus on disk: one JSON line a document, and shards packed from it.
-
-Shared by the stages: who writes a corpus, who learns a tokenizer from it and who packs it read
-and write the same way. Every document is packed as end token, text, end token, so that the
-model learns where texts begin and end.
-"""
+"""The corpus on disk: one JSON line a document, written and read the same way by every stage."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.core.progress import Task
-from cairn.data import Tokenizer
+from cairn.data import Document, Source, Tokenizer
 
 CORPUS_TRAIN = "train.jsonl"
 CORPUS_HELD_OUT = "held_out.jsonl"
-_BATCH = 256
 
 
 def write_rows(rows: Iterable[Any], path: Path) -> int:
@@ -52,23 +46,9 @@ def token_documents(texts: Sequence[str], tokenizer: Tokenizer) -> list[NDArray[
     return [np.array([*ids, tokenizer.eos_token_id], dtype=np.int64) for ids in tokenizer.encode_batch(texts)]
 
 
-def packed_texts(
-    path: Path, tokenizer: Tokenizer, task: Task
-) -> Iterator[tuple[NDArray[np.int64], None, int]]:
-    """Documents for `write_shards`: ids with an end token on both sides, no mask, bytes of text."""
-    start = np.array([tokenizer.eos_token_id], dtype=np.int64)
-    for batch in _batched(read_texts(path), _BATCH):
-        for text, ids in zip(batch, token_documents(batch, tokenizer), strict=True):
-            yield np.concatenate([start, ids]), None, len(text.encode())
+def read_corpus(path: Path, task: Task | None = None) -> Iterator[Document]:
+    """The documents of a corpus file."""
+    for row in read_rows(path):
+        yield Document(row["text"], Source(row["path"]), {"source": row["source"]})
+        if task is not None:
             task.advance()
-
-
-def _batched(texts: Iterator[str], size: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

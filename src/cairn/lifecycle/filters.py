@@ -4,26 +4,27 @@ Long documents are filtered as passages, so that one repeated chapter does not c
 passages that stay are joined again in order.
 """
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from cairn.core import Progress
-from cairn.data.cleaning import clean_text
-from cairn.data.decontamination import EvaluationIndex
-from cairn.data.documents import Document
-from cairn.data.pipeline import PipelineReport, run_pipeline
+from cairn.data import (
+    Conversation,
+    Document,
+    EvaluationIndex,
+    LocalDataset,
+    PipelineReport,
+    clean_text,
+    evaluation_texts,
+    run_pipeline,
+)
 from cairn.data.words import find_words
-from cairn.lifecycle.conversations import Conversation
 from cairn.lifecycle.recipe import DataStage
-from cairn.lifecycle.texts import TextDocument, passages
+from cairn.lifecycle.texts import passages
 
 HELD_OUT = "held-out texts"
-_EVALUATION_SPLITS = ("test", "val", "dev")
 _REASONS_SHOWN = 2
 
 
@@ -33,19 +34,19 @@ def cleaned(text: str, config: DataStage) -> str:
 
 
 def filtered(
-    documents: Sequence[TextDocument],
+    documents: Sequence[Document],
     config: DataStage,
     evaluation: EvaluationIndex,
     progress: Progress,
-) -> tuple[list[tuple[TextDocument, str]], list[dict[str, Any]]]:
-    """What stays of each document, and per step what was kept and dropped."""
+) -> tuple[list[tuple[int, str]], list[dict[str, Any]]]:
+    """(place, what stays) of each document of which something stays, and per step what was dropped."""
     report = PipelineReport()
     pipeline = config.filters.model_copy(update={"clean": None})
     kept = run_pipeline(
         _passages(documents, config), pipeline, evaluation=evaluation, report=report, progress=progress
     )
     rows = [
-        (documents[place], "\n\n".join(passage.text for passage in group))
+        (place, "\n\n".join(passage.text for passage in group))
         for place, group in groupby(kept, key=lambda passage: int(passage.metadata["document"]))
     ]
     return rows, step_rows(report)
@@ -73,7 +74,7 @@ def apart(
     kept: list[Conversation] = []
     dropped: Counter[str] = Counter()
     for conversation in conversations:
-        text = f"{conversation.user}\n\n{conversation.assistant}"
+        text = "\n\n".join(message.text for message in conversation.messages)
         if evaluation.hits(find_words(text.encode())):
             dropped[conversation.source] += 1
         else:
@@ -82,52 +83,14 @@ def apart(
 
 
 def evaluation_index(
-    held_out: Iterable[str], folders: Mapping[str, Path], config: DataStage
+    held_out: Iterable[str], sets: Iterable[LocalDataset], config: DataStage
 ) -> EvaluationIndex:
-    """All long runs of words of the held-out texts and of the named evaluation sets in `folders`."""
-    sets: dict[str, Iterable[str]] = {name: _texts(folder) for name, folder in folders.items()}
-    return EvaluationIndex({HELD_OUT: held_out, **sets}, config.filters.decontaminate)
+    """All long runs of words of the held-out texts and of evaluation sets."""
+    named: dict[str, Iterable[str]] = {local.spec.name: evaluation_texts(local) for local in sets}
+    return EvaluationIndex({HELD_OUT: held_out, **named}, config.filters.decontaminate)
 
 
-def _passages(documents: Sequence[TextDocument], config: DataStage) -> Iterator[Document]:
+def _passages(documents: Sequence[Document], config: DataStage) -> Iterator[Document]:
     for place, document in enumerate(documents):
         for text in passages(cleaned(document.text, config), config.passage_characters):
             yield Document(text, metadata={"document": place})
-
-
-def _texts(folder: Path) -> Iterator[str]:
-    """Every text in an evaluation set's files; of a set with splits, those of its evaluation splits."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    split = [
-        path
-        for path in files
-        if any(name in path.relative_to(folder).as_posix() for name in _EVALUATION_SPLITS)
-    ]
-    for path in split or files:
-        if path.suffix in (".json", ".jsonl"):
-            yield from _strings(_json(path))
-        elif path.suffix == ".csv":
-            with path.open(encoding="utf-8", newline="") as file:
-                yield from (cell for row in csv.reader(file) for cell in row)
-        elif path.suffix in (".txt", ".md", ".tokens"):
-            yield from path.read_text(encoding="utf-8", errors="replace").splitlines()
-
-
-def _json(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
-    return (
-        json.loads(text)
-        if path.suffix == ".json"
-        else [json.loads(line) for line in text.splitlines() if line]
-    )
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for child in value.values():
-            yield from _strings(child)
-    elif isinstance(value, list):
-        for child in value:
-            yield from _strings(child)

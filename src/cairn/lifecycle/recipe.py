@@ -21,28 +21,28 @@ class TextSource(Config):
     path: str = Field(default="", description="file or glob instead of a data set, relative to the recipe")
     licence: str = Field(default="", description="licence of the files of `path`, for the card")
     attribution: str = Field(default="", description="whom to credit for the files of `path`, for the card")
-    include: list[str] = Field(
-        default=[], description="only files of the data set that match one of these globs"
-    )
-    exclude: list[str] = Field(default=[], description="leave out files that match one of these globs")
     held_out_every: int = Field(
-        default=0, ge=0, description="hold out every n-th document by sorted path; 0: none"
+        default=0,
+        ge=0,
+        description="hold out every n-th file of `path`, sorted; 0: none (a data set has its own rule)",
     )
     held_out_share: float = Field(
-        default=0.0, ge=0, lt=1, description="hold out this share of the documents, from the end"
+        default=0.0, ge=0, lt=1, description="hold out this share of the files of `path`, from the end"
     )
-    limit: int = Field(default=0, ge=0, description="use only the first n documents; 0: all")
+    limit: int = Field(default=0, ge=0, description="train on the first n documents only; 0: all")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if bool(self.dataset) == bool(self.path):
             raise ValueError("give exactly one of dataset and path")
+        if self.dataset and (self.held_out_every or self.held_out_share):
+            raise ValueError("a data set has its own rule for what is held out (`cairn data show`)")
         return self
 
     @property
     def name(self) -> str:
         """What reports call it."""
-        return self.dataset or self.path
+        return self.dataset or Path(self.path).name
 
 
 class DataStage(Config):
@@ -119,7 +119,7 @@ class InstructionSource(Config):
         default=0.1,
         ge=0,
         lt=1,
-        description="share held out from the end, where the set has no split of its own",
+        description="share of the rows of `path` held out, from the end (a data set has its own rule)",
     )
     max_characters: int = Field(
         default=1500, ge=1, description="drop instructions that are longer than this, answer included"
@@ -134,7 +134,7 @@ class InstructionSource(Config):
     @property
     def name(self) -> str:
         """What reports call it."""
-        return self.dataset or self.path
+        return self.dataset or Path(self.path).name
 
 
 class InstructionsStage(Config):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cairn.core import ConfigError, NotFoundError, digest_file, digest_json
+from cairn.data import LocalDataset, find_dataset, get_dataset
 from cairn.lifecycle.recipe import InstructionSource, TextSource
 from cairn.lifecycle.stage import StageContext
 from cairn.registry import Artifact
@@ -38,8 +39,6 @@ def source_config(source: Source, recipe_path: Path) -> dict[str, Any]:
 
 def origin(source: Source, recipe_path: Path) -> Origin:
     """A source's licence, address and content digest; nothing is fetched."""
-    from cairn.data.datasets import find_dataset
-
     if source.dataset:
         spec = find_dataset(source.dataset)
         if spec.is_evaluation_only:
@@ -67,8 +66,6 @@ def source_files(source: Source, recipe_path: Path) -> list[Path]:
 
 def store_source(source: Source, context: StageContext) -> tuple[Artifact, Origin]:
     """The raw source as an artifact; a named data set is brought here first."""
-    from cairn.data.datasets import get_dataset
-
     said = origin(source, context.recipe_path)
     if source.dataset:
         local = get_dataset(source.dataset, context.settings, progress=context.progress)
@@ -82,9 +79,7 @@ def store_source(source: Source, context: StageContext) -> tuple[Artifact, Origi
     return writer.artifact, said
 
 
-def evaluation_folders(context: StageContext) -> dict[str, Path]:
-    """Folders of the evaluation sets whose texts must not occur in training; brought here first."""
-    from cairn.data.datasets import get_dataset
-
+def evaluation_sets(context: StageContext) -> list[LocalDataset]:
+    """The evaluation sets whose texts must not occur in training; brought here first."""
     names = context.recipe.data.decontaminate
-    return {name: get_dataset(name, context.settings, progress=context.progress).folder for name in names}
+    return [get_dataset(name, context.settings, progress=context.progress) for name in names]

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cairn.data import Document
 from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, write_rows
 from cairn.lifecycle.filters import cleaned, evaluation_index, filtered
 from cairn.lifecycle.recipe import Recipe
-from cairn.lifecycle.sources import evaluation_folders, source_config, store_source
+from cairn.lifecycle.sources import evaluation_sets, source_config, store_source
 from cairn.lifecycle.stage import Stage, StageContext
-from cairn.lifecycle.texts import TextDocument, read_source
+from cairn.lifecycle.texts import read_source
 from cairn.registry import Artifact
 
 
@@ -25,20 +26,23 @@ def _config(recipe: Recipe, recipe_path: Path) -> dict[str, Any]:
 
 def _run(context: StageContext) -> Artifact:
     config = context.recipe.data
-    documents: list[TextDocument] = []
+    train: list[Document] = []
+    held_out: list[dict[str, str]] = []
+    names: list[str] = []
     raw, origins = [], []
     with context.progress.task("reading", len(config.sources)) as task:
         for source in config.sources:
             artifact, origin = store_source(source, context)
             raw.append(artifact.digest)
             origins.append(origin.values)
-            documents += read_source(source, artifact.folder)
+            split = read_source(source, artifact.folder)
+            train += split.train
+            names += [source.name] * len(split.train)
+            held_out += [_row(each, source.name, cleaned(each.text, config)) for each in split.held_out]
             task.advance()
-    held_out = [_row(each, cleaned(each.text, config)) for each in documents if each.is_held_out]
-    evaluation = evaluation_index((row["text"] for row in held_out), evaluation_folders(context), config)
-    train = [each for each in documents if not each.is_held_out]
+    evaluation = evaluation_index((row["text"] for row in held_out), evaluation_sets(context), config)
     kept, steps = filtered(train, config, evaluation, context.progress)
-    rows = [_row(document, text) for document, text in kept]
+    rows = [_row(train[place], names[place], text) for place, text in kept]
     metadata = {
         "recipe": context.recipe.name,
         "sources": origins,
@@ -55,8 +59,8 @@ def _run(context: StageContext) -> Artifact:
     return writer.artifact
 
 
-def _row(document: TextDocument, text: str) -> dict[str, str]:
-    return {"text": text, "source": document.source, "path": document.path}
+def _row(document: Document, source: str, text: str) -> dict[str, str]:
+    return {"text": text, "source": source, "path": str(document.source.path)}
 
 
 def _counts(train: Sequence[dict[str, str]], held_out: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cairn.core.chat import SamplingParams
+from cairn.core.chat import Message, SamplingParams, text_message
+from cairn.data import Conversation, PackedDataset, Tokenizer, encode_chat, end_of_turn_id
 from cairn.evaluation import KneserNey, Reply, diversity, template_following, xz_bits_per_byte
+from cairn.lifecycle.conversations import from_row, prompt_of, reply_of
 from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, read_rows, read_texts, token_documents
 from cairn.lifecycle.generation import generate
 from cairn.lifecycle.recipe import EvaluateStage, Recipe
@@ -21,7 +23,6 @@ from cairn.lifecycle.stage import Stage, StageContext
 from cairn.registry import Artifact
 
 if TYPE_CHECKING:
-    from cairn.data import Tokenizer
     from cairn.models import Decoder
 
 SCORES = "scores.json"
@@ -33,7 +34,6 @@ def _config(recipe: Recipe, recipe_path: Path) -> dict[str, Any]:
 
 
 def _run(context: StageContext) -> Artifact:
-    from cairn.data import Tokenizer
     from cairn.lifecycle.hardware import torch_device
     from cairn.models import load_decoder
 
@@ -76,9 +76,7 @@ def held_out_texts(path: Path, config: EvaluateStage) -> list[str]:
     return texts
 
 
-def score_model(
-    model: "Decoder", tokenizer: "Tokenizer", texts: Sequence[str], progress: Any = None
-) -> float:
+def score_model(model: "Decoder", tokenizer: Tokenizer, texts: Sequence[str], progress: Any = None) -> float:
     """Bits per byte of texts under a model, read in its full context."""
     from cairn.evaluation.scoring import score_documents
 
@@ -94,14 +92,14 @@ def score_model(
 
 
 def _model_score(
-    context: StageContext, model: "Decoder", tokenizer: "Tokenizer", texts: list[str], name: str
+    context: StageContext, model: "Decoder", tokenizer: Tokenizer, texts: list[str], name: str
 ) -> float:
     context.progress.say(f"evaluate: held-out text under the {name} model")
     return round(score_model(model, tokenizer, texts, context.progress), 4)
 
 
 def _baselines(
-    context: StageContext, tokenizer: "Tokenizer", train_text: Path, train_shards: Path, texts: list[str]
+    context: StageContext, tokenizer: Tokenizer, train_text: Path, train_shards: Path, texts: list[str]
 ) -> dict[str, float]:
     with context.progress.task("baselines", 2) as task:
         held_out = "\n".join(texts).encode()
@@ -116,10 +114,8 @@ def _baselines(
     }
 
 
-def kneser_ney_score(tokenizer: "Tokenizer", train_shards: Path, texts: Sequence[str], order: int) -> float:
+def kneser_ney_score(tokenizer: Tokenizer, train_shards: Path, texts: Sequence[str], order: int) -> float:
     """Bits per byte of texts under a Kneser-Ney model of all training tokens."""
-    from cairn.data import PackedDataset
-
     assert tokenizer.eos_token_id is not None
     dataset = PackedDataset.open(train_shards)
     stream = np.concatenate([batch.input_ids for batch in dataset.sequential(1 << 20)])
@@ -131,36 +127,36 @@ def kneser_ney_score(tokenizer: "Tokenizer", train_shards: Path, texts: Sequence
 
 
 def _answers(
-    context: StageContext, model: "Decoder", tokenizer: "Tokenizer", path: Path
+    context: StageContext, model: "Decoder", tokenizer: Tokenizer, path: Path
 ) -> tuple[list[dict[str, str]], Any]:
     """Greedy replies to an even sample of the held-out instructions."""
     config = context.recipe.evaluate
-    rows = list(read_rows(path))
-    count = min(config.num_instructions, len(rows))
-    rows = [rows[place * len(rows) // count] for place in range(count)]
+    found = [from_row(row) for row in read_rows(path)]
+    count = min(config.num_instructions, len(found))
+    found = [found[place * len(found) // count] for place in range(count)]
     sampling = SamplingParams(temperature=0, max_tokens=config.max_reply_tokens)
-    prompts = [row["user"] for row in rows]
-    replies = _chat(context, model, tokenizer, prompts, sampling, "answering")
+    replies = _chat(context, model, tokenizer, found, sampling, "answering")
     following = template_following(
-        [Reply(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)],
+        [Reply(prompt_of(each), reply) for each, reply in zip(found, replies, strict=True)],
         tokenizer,
         end_tokens(tokenizer),
     )
     shown = [
-        {"prompt": row["user"], "reply": _text(tokenizer, reply), "expected": row["assistant"]}
-        for row, reply in zip(rows, replies, strict=True)
+        {"prompt": prompt_of(each), "reply": _text(tokenizer, reply), "expected": reply_of(each)}
+        for each, reply in zip(found, replies, strict=True)
     ]
     return shown, following
 
 
 def _samples(
-    context: StageContext, chat: "Decoder", base: "Decoder", tokenizer: "Tokenizer"
+    context: StageContext, chat: "Decoder", base: "Decoder", tokenizer: Tokenizer
 ) -> dict[str, list[dict[str, str]]]:
     config = context.recipe.evaluate
     sampling = SamplingParams(
         temperature=config.temperature, top_p=0.95, max_tokens=config.max_reply_tokens, seed=config.seed
     )
-    replies = _chat(context, chat, tokenizer, config.prompts, sampling, "samples")
+    asked = [Conversation((text_message("user", prompt),)) for prompt in config.prompts]
+    replies = _chat(context, chat, tokenizer, asked, sampling, "samples")
     beginnings = [[tokenizer.eos_token_id or 0, *tokenizer.encode(text)] for text in config.beginnings]
     texts = generate(
         base,
@@ -185,15 +181,12 @@ def _samples(
 def _chat(
     context: StageContext,
     model: "Decoder",
-    tokenizer: "Tokenizer",
-    prompts: Sequence[str],
+    tokenizer: Tokenizer,
+    conversations: Sequence[Conversation],
     sampling: SamplingParams,
     label: str,
 ) -> list[tuple[int, ...]]:
-    from cairn.core.chat import text_message
-    from cairn.data import encode_chat
-
-    encoded = [encode_chat(tokenizer, [text_message("user", prompt)]) for prompt in prompts]
+    encoded = [encode_chat(tokenizer, _question(each), each.tools) for each in conversations]
     # A prompt that fills the context leaves nothing to say; its end is kept, as a person would see it cut.
     longest = model.config.max_position - 16
     return generate(
@@ -206,15 +199,19 @@ def _chat(
     )
 
 
-def end_tokens(tokenizer: "Tokenizer") -> tuple[int, ...]:
-    """The ids that end a reply: the chat template's end of turn, and the end of text."""
-    from cairn.data import end_of_turn_id
+def _question(conversation: Conversation) -> tuple[Message, ...]:
+    """The turns before the last reply."""
+    last = conversation.messages[-1]
+    return conversation.messages[:-1] if last.role == "assistant" else conversation.messages
 
+
+def end_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The ids that end a reply: the chat template's end of turn, and the end of text."""
     assert tokenizer.eos_token_id is not None
     return tuple(dict.fromkeys((end_of_turn_id(tokenizer), tokenizer.eos_token_id)))
 
 
-def _text(tokenizer: "Tokenizer", reply: tuple[int, ...]) -> str:
+def _text(tokenizer: Tokenizer, reply: tuple[int, ...]) -> str:
     return tokenizer.decode(list(reply), skip_special=True).strip()
 
 

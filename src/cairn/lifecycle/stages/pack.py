@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, packed_texts
+from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, read_corpus
 from cairn.lifecycle.recipe import Recipe
 from cairn.lifecycle.stage import Stage, StageContext
 from cairn.registry import Artifact
@@ -14,7 +14,7 @@ def _config(recipe: Recipe, recipe_path: Path) -> dict[str, Any]:
 
 
 def _run(context: StageContext) -> Artifact:
-    from cairn.data import Tokenizer, write_shards
+    from cairn.data import Tokenizer, document_examples, write_shards
 
     corpus, tokenizer_artifact = context.inputs["data"], context.inputs["tokenizer"]
     tokenizer = Tokenizer.load(tokenizer_artifact.folder)
@@ -28,7 +28,7 @@ def _run(context: StageContext) -> Artifact:
     ):
         for part, name in (("train", CORPUS_TRAIN), ("validation", CORPUS_HELD_OUT)):
             index = write_shards(
-                packed_texts(corpus.folder / name, tokenizer, task),
+                document_examples(tokenizer, read_corpus(corpus.folder / name, task)),
                 writer.folder / part,
                 vocab_size=tokenizer.vocab_size,
             )

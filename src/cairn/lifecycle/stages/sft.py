@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.lifecycle.conversations import Conversation
+from cairn.lifecycle.conversations import from_row, reply_of
 from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, read_rows
 from cairn.lifecycle.hardware import result_config
 from cairn.lifecycle.recipe import Recipe
@@ -81,12 +81,12 @@ def _examples(
     longest = context.recipe.model.context
     total = 0
     for row in read_rows(path):
-        conversation = Conversation(row["user"], row["assistant"], row["source"])
-        example = render_for_training(tokenizer, conversation.messages)
+        conversation = from_row(row)
+        example = render_for_training(tokenizer, conversation.messages, conversation.tools)
         # A cut conversation would teach the model not to end its turn.
         if len(example.input_ids) <= longest:
             total += len(example.input_ids)
-            yield example.input_ids, example.loss_mask, len(conversation.assistant.encode())
+            yield example.input_ids, example.loss_mask, len(reply_of(conversation).encode())
     share = context.recipe.instructions.replay_share
     if replay is not None and share:
         yield from _replayed(replay, round(total * share / (1 - share)), longest, context.recipe.sft.seed)
