@@ -120,17 +120,16 @@ def assert_sound(registry: Registry) -> None:
 
 @pytest.mark.parametrize(("prepare", "operation"), OPERATIONS)
 def test_killed_at_any_step(sqlite_settings: Settings, prepare: Operation, operation: Operation) -> None:
-    last, is_done = 0, False
-    while not is_done:
-        last += 1
-        with Registry.open(sqlite_settings) as registry:
+    with Registry.open(sqlite_settings) as registry:
+        last, is_done = 0, False
+        while not is_done:
+            last += 1
+            prepare(registry, f"v{last}")
+            is_done = run_until_step(sqlite_settings, operation, f"v{last}", last)
+            registry.store.open()  # what every new process does first: sweep
             assert_sound(registry)
             registry.gc(grace_seconds=-1)  # or the steps of `collect` grow with what is left lying
-            prepare(registry, f"v{last}")
-        is_done = run_until_step(sqlite_settings, operation, f"v{last}", last)
-    assert last > 10  # the steps were seen
-    with Registry.open(sqlite_settings) as registry:
-        assert_sound(registry)
+        assert last > 10  # the steps were seen
         prepare(registry, "again")
         operation(registry, "again")
         assert_sound(registry)

@@ -1,10 +1,12 @@
 """What came from what, and what may go."""
 
 import pytest
+from sqlalchemy import insert
 
 from cairn.core import NotFoundError, Settings
 from cairn.registry import Artifact, Registry
-from cairn.registry.tables import ArtifactRow
+from cairn.registry.manifest import Manifest, make_manifest
+from cairn.registry.tables import ArtifactRow, ParentRow
 from tests.registry.conftest import Make
 
 
@@ -50,30 +52,24 @@ def test_ancestors_come_before_their_children(registry: Registry, family: dict[s
     assert order == [family[name].digest for name in ("raw", "clean", "tokenizer", "base")]
 
 
-def test_a_long_lineage_needs_no_deep_stack(registry: Registry) -> None:
-    from cairn.registry.manifest import make_manifest
-    from cairn.registry.tables import ParentRow
-
-    digests: list[str] = []
-    with registry.database.writing() as session:
-        for i in range(1500):
-            manifest = make_manifest("model", digests[-1:], {"i": i}, ())
-            digests.append(manifest.digest)
-            session.add(
-                ArtifactRow(
-                    digest=manifest.digest,
-                    kind="model",
-                    size=0,
-                    manifest=manifest.to_bytes().decode(),
-                    run_id=None,
-                    created_at=i,
-                    touched_at=0,
-                )
-            )
-            session.flush()
-            session.add_all(ParentRow(child=manifest.digest, parent=parent) for parent in manifest.parents)
-    assert [a.digest for a in registry.ancestors(digests[-1])] == digests[:-1]
-    assert len(registry.lineage(digests[700]).nodes) == 1500
+def test_a_long_lineage_needs_no_deep_stack(sqlite_settings: Settings) -> None:
+    chain: list[Manifest] = []
+    for i in range(1200):
+        chain.append(make_manifest("model", [m.digest for m in chain[-1:]], {"i": i}, ()))
+    rows = [
+        {"digest": m.digest, "kind": "model", "size": 0, "manifest": m.to_bytes().decode()}
+        | {"created_at": i, "touched_at": 0}
+        for i, m in enumerate(chain)
+    ]
+    edges = [{"child": m.digest, "parent": parent} for m in chain for parent in m.parents]
+    with Registry.open(sqlite_settings) as registry:
+        with registry.database.writing() as session:
+            session.execute(insert(ArtifactRow), rows)
+            session.execute(insert(ParentRow), edges)
+        assert [a.digest for a in registry.ancestors(chain[-1].digest)] == [
+            row["digest"] for row in rows[:-1]
+        ]
+        assert len(registry.lineage(chain[600].digest).nodes) == 1200
 
 
 def test_collection_keeps_what_is_reachable(registry: Registry, family: dict[str, Artifact]) -> None:
