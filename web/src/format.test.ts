@@ -57,6 +57,11 @@ test("names of artifacts", () => {
   expect(shortDigest(digest)).toBe("0f0f0f0f0f0f");
   expect(artifactName({ digest, names: [] })).toBe("0f0f0f0f0f0f");
   expect(artifactName({ digest, names: ["assistant:latest"] })).toBe("assistant");
+  expect(artifactName({ digest, names: [], metadata: { name: "data/manners.jsonl" } })).toBe("manners.jsonl");
+  expect(artifactName({ digest, names: [], kind: "shards", metadata: { recipe: "tale" } })).toBe(
+    "tale shards",
+  );
+  expect(artifactName({ digest, names: [], metadata: { recipe: "tale", stage: "base" } })).toBe("tale base");
   expect(artifactName({ digest, names: ["assistant:production"] })).toBe("assistant:production");
 });
 

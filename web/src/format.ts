@@ -41,9 +41,23 @@ export function shortDigest(digest: string): string {
   return digest.replace(/^sha256:/, "").slice(0, 12);
 }
 
-/** What to call an artifact: its first name, without a `:latest` that says nothing, or its short digest. */
-export function artifactName(artifact: { digest: string; names: readonly string[] }): string {
-  return artifact.names[0]?.replace(/:latest$/, "") ?? shortDigest(artifact.digest);
+interface Nameable {
+  digest: string;
+  names: readonly string[];
+  kind?: string;
+  metadata?: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * What to call an artifact: its first name, without a `:latest` that says nothing; else what its metadata calls it
+ * (a data set's name, a recipe and what it made); else its short digest.
+ */
+export function artifactName({ digest, names, kind = "", metadata = {} }: Nameable): string {
+  const { name, recipe, stage } = metadata;
+  if (names[0] !== undefined) return names[0].replace(/:latest$/, "");
+  if (typeof name === "string" && name !== "") return name.split("/").at(-1) || name;
+  if (typeof recipe === "string") return `${recipe} ${typeof stage === "string" ? stage : kind}`.trim();
+  return shortDigest(digest);
 }
 
 /** Whole local days between a time and now; 0 is today. */

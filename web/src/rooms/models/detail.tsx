@@ -2,7 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { ArrowLeft, MessageSquare } from "lucide-react";
-import { artifactQuery, lineageQuery, modelsQuery } from "../../api/queries";
+import { artifactQuery, artifactsQuery, lineageQuery, modelsQuery } from "../../api/queries";
 import type { ArtifactDetail, FileEntry } from "../../api/types";
 import { artifactName, formatMoment, formatSize } from "../../format";
 import { Digest } from "../../parts/digest";
@@ -44,7 +44,7 @@ function Detail({ artifact }: { artifact: ArtifactDetail }) {
   return (
     <>
       <div className="room-head">
-        <h1 className={artifact.names.length > 0 ? "" : "mono"}>{name}</h1>
+        <h1>{name}</h1>
         {chat ? (
           <Link to="/chat" search={{ model: chat.id }} className="button">
             <MessageSquare size={15} aria-hidden /> Chat with it
@@ -84,6 +84,7 @@ function Detail({ artifact }: { artifact: ArtifactDetail }) {
             </>
           ) : null}
         </dd>
+        <MadeFrom parents={artifact.parents} />
       </dl>
       <LineageSection digest={artifact.digest} />
       {artifact.card ? (
@@ -93,6 +94,27 @@ function Detail({ artifact }: { artifact: ArtifactDetail }) {
       ) : null}
       <MetadataSection metadata={artifact.metadata} />
       <FilesSection files={artifact.files} />
+    </>
+  );
+}
+
+/** The direct parents by name; the drawing leaves out what a longer way implies. */
+function MadeFrom({ parents }: { parents: readonly string[] }) {
+  const artifacts = useQuery(artifactsQuery).data ?? [];
+  if (parents.length === 0) return null;
+  return (
+    <>
+      <dt>Made from</dt>
+      <dd className="made-from">
+        {parents.map((digest) => {
+          const parent = artifacts.find((artifact) => artifact.digest === digest);
+          return (
+            <Link key={digest} to="/models/$digest" params={{ digest }}>
+              {artifactName(parent ?? { digest, names: [] })}
+            </Link>
+          );
+        })}
+      </dd>
     </>
   );
 }

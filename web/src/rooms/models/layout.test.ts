@@ -25,28 +25,76 @@ describe("layoutGraph", () => {
     expect(layout.numLayers).toBe(5);
   });
 
-  test("no two nodes share a place, in a graph of fifty", () => {
+  test("nodes of a layer never overlap, in a graph of fifty", () => {
     const ids = Array.from({ length: 50 }, (_, number) => `n${number}`);
     const edges = ids.flatMap((id, number) =>
-      number === 0 ? [] : ([[`n${Math.floor((number - 1) / 3)}`, id]] as [string, string][]),
+      number === 0 ? [] : [[`n${Math.floor((number - 1) / 3)}`, id] as const],
     );
     const layout = layoutGraph(ids, edges);
-    const places = new Set(layout.places.map(({ layer, slot }) => `${layer}/${slot}`));
-    expect(places.size).toBe(50);
+    for (let layer = 0; layer < layout.numLayers; layer++) {
+      const slots = layout.places.filter((place) => place.layer === layer).map(({ slot }) => slot);
+      slots.sort((a, b) => a - b);
+      slots.forEach((slot, at) => {
+        expect(slot).toBeGreaterThanOrEqual(0);
+        expect(slot).toBeLessThanOrEqual(layout.breadth - 1);
+        if (at > 0) expect(slot - (slots[at - 1] ?? 0)).toBeGreaterThan(0.999);
+      });
+    }
   });
 
   test("a long edge gets a way-point in each layer that it passes", () => {
-    const layout = layoutGraph(
+    const edges = [
+      ["a", "b"],
+      ["b", "c"],
+      ["c", "d"],
+      ["a", "x"],
+      ["x", "d"],
+    ] as const;
+    const layout = layoutGraph(["a", "b", "c", "d", "x"], edges);
+    const long = layout.routes.find(({ from, to }) => from === "x" && to === "d");
+    expect(long?.points.map(({ layer }) => layer)).toEqual([1, 2, 3]);
+  });
+
+  test("an edge that a longer way implies is left out", () => {
+    const edges = [
+      ["a", "b"],
+      ["b", "c"],
+      ["a", "c"],
+    ] as const;
+    const { routes } = layoutGraph(["a", "b", "c"], edges);
+    expect(routes.map(({ from, to }) => from + to)).toEqual(["ab", "bc"]);
+  });
+
+  test("a chain is straight, and a child stands under the middle of its parents", () => {
+    const chain = layoutGraph(
       ["a", "b", "c"],
       [
         ["a", "b"],
         ["b", "c"],
-        ["a", "c"],
       ],
     );
-    const long = layout.routes.find(({ from, to }) => from === "a" && to === "c");
-    expect(long?.points.map(({ layer }) => layer)).toEqual([0, 1, 2]);
-    expect(layout.breadth).toBe(2);
+    expect(new Set(chain.places.map(({ slot }) => slot)).size).toBe(1);
+    const fan = layoutGraph(
+      ["a", "b", "c", "d"],
+      [
+        ["a", "d"],
+        ["b", "d"],
+        ["c", "d"],
+      ],
+    );
+    expect(placeOf(fan, "d").slot).toBeCloseTo(1);
+  });
+
+  test("a source stands right before its first use", () => {
+    const layout = layoutGraph(
+      ["a", "b", "c", "late"],
+      [
+        ["a", "b"],
+        ["b", "c"],
+        ["late", "c"],
+      ],
+    );
+    expect(placeOf(layout, "late").layer).toBe(1);
   });
 
   test("crossed pairs are uncrossed", () => {

@@ -1,14 +1,12 @@
 /** What an artifact was made from and what was made from it, as a drawing whose nodes are links. */
+import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useLayoutEffect, useMemo, useRef, useState } from "react";
+import { artifactsQuery } from "../../api/queries";
 import type { Lineage, LineageNode } from "../../api/types";
 import { artifactName, shortDigest } from "../../format";
-import { type Layout, layoutGraph } from "./layout";
-
-const NODE = { width: 148, height: 44 };
-const GAP = { along: 44, across: 14 };
-/** Below this width the graph runs downwards, so that it scrolls the way a phone does. */
-const NARROW_PX = 640;
+import { directionFor, draw, NODE } from "./drawing";
+import { layoutGraph } from "./layout";
 
 interface LineageGraphProps {
   lineage: Lineage;
@@ -18,22 +16,24 @@ interface LineageGraphProps {
 export function LineageGraph({ lineage, current }: LineageGraphProps) {
   const box = useRef<HTMLDivElement>(null);
   const [width, setWidth] = useState(0);
+  const metadata = useMetadata();
   useLayoutEffect(() => {
     if (!box.current) return;
     const sizes = new ResizeObserver(([entry]) => setWidth(entry?.contentRect.width ?? 0));
     sizes.observe(box.current);
     return () => sizes.disconnect();
   }, []);
-  const layout = useMemo(
-    () =>
-      layoutGraph(
-        lineage.nodes.map(({ digest }) => digest),
-        lineage.edges,
-      ),
-    [lineage],
-  );
-  const isDown = width < NARROW_PX;
-  const drawing = useMemo(() => draw(layout, isDown), [layout, isDown]);
+  const layout = useMemo(() => {
+    const ids = lineage.nodes.map(({ digest }) => digest);
+    return layoutGraph(ids, lineage.edges);
+  }, [lineage]);
+  const drawing = useMemo(() => draw(layout, directionFor(layout, width)), [layout, width]);
+  const here = drawing.at(current);
+
+  // A graph wider than the page opens at the artifact that the page is about.
+  useLayoutEffect(() => {
+    if (box.current) box.current.scrollLeft = here.x + NODE.width / 2 - width / 2;
+  }, [here.x, width]);
 
   return (
     <div className="lineage" ref={box}>
@@ -44,9 +44,9 @@ export function LineageGraph({ lineage, current }: LineageGraphProps) {
           role="group"
           aria-label="Lineage, from sources to results"
         >
-          {drawing.paths.map(({ key, path, from, to }) => (
+          {drawing.paths.map(({ from, to, path }) => (
             <path
-              key={key}
+              key={`${from}>${to}`}
               d={path}
               className="lineage-edge"
               data-near={from === current || to === current || undefined}
@@ -56,6 +56,7 @@ export function LineageGraph({ lineage, current }: LineageGraphProps) {
             <NodeLink
               key={node.digest}
               node={node}
+              metadata={metadata.get(node.digest)}
               isCurrent={node.digest === current}
               {...drawing.at(node.digest)}
             />
@@ -66,17 +67,24 @@ export function LineageGraph({ lineage, current }: LineageGraphProps) {
   );
 }
 
+type Metadata = Record<string, unknown>;
+
+/** The lineage names digests; what has no alias is told apart by what its metadata says. */
+function useMetadata(): ReadonlyMap<string, Metadata> {
+  const artifacts = useQuery(artifactsQuery).data;
+  return useMemo(() => new Map(artifacts?.map(({ digest, metadata }) => [digest, metadata])), [artifacts]);
+}
+
 interface NodeLinkProps {
   node: LineageNode;
+  metadata: Metadata | undefined;
   isCurrent: boolean;
   x: number;
   y: number;
 }
 
-function NodeLink({ node, isCurrent, x, y }: NodeLinkProps) {
-  // What has no name goes by its kind: a digest says nothing at a glance.
-  const [name, below] =
-    node.names.length > 0 ? [artifactName(node), node.kind] : [node.kind, shortDigest(node.digest)];
+function NodeLink({ node, metadata, isCurrent, x, y }: NodeLinkProps) {
+  const name = artifactName(metadata ? { ...node, metadata } : node);
   return (
     <foreignObject x={x} y={y} width={NODE.width} height={NODE.height} className="lineage-place">
       <Link
@@ -84,54 +92,11 @@ function NodeLink({ node, isCurrent, x, y }: NodeLinkProps) {
         params={{ digest: node.digest }}
         className="lineage-node"
         aria-current={isCurrent ? "page" : undefined}
-        title={`${artifactName(node)} (${node.kind}, ${shortDigest(node.digest)})`}
+        title={`${name} (${node.kind}, ${shortDigest(node.digest)})`}
       >
         <span className="clip">{name}</span>
-        <span className="clip">{below}</span>
+        <span className="clip">{node.kind}</span>
       </Link>
     </foreignObject>
   );
-}
-
-/** Pixels for a layout: nodes by their upper left corner, edges as curves between the sides that face each other. */
-function draw(layout: Layout, isDown: boolean) {
-  const size = isDown
-    ? { along: NODE.height, across: NODE.width }
-    : { along: NODE.width, across: NODE.height };
-  const step = { along: size.along + GAP.along * (isDown ? 0.7 : 1), across: size.across + GAP.across };
-  const pad = 4;
-  const place = (layer: number, slot: number) => {
-    const along = pad + layer * step.along;
-    const across = pad + (slot + (layout.breadth - 1) / 2) * step.across;
-    return isDown ? { x: across, y: along } : { x: along, y: across };
-  };
-  const port = (layer: number, slot: number, side: 0 | 0.5 | 1) => {
-    const { x, y } = place(layer, slot);
-    return isDown
-      ? { x: x + NODE.width / 2, y: y + NODE.height * side }
-      : { x: x + NODE.width * side, y: y + NODE.height / 2 };
-  };
-  const curve = (a: { x: number; y: number }, b: { x: number; y: number }) => {
-    const [mx, my] = [(a.x + b.x) / 2, (a.y + b.y) / 2];
-    return isDown ? `C${a.x},${my} ${b.x},${my} ${b.x},${b.y}` : `C${mx},${a.y} ${mx},${b.y} ${b.x},${b.y}`;
-  };
-  const paths = layout.routes.map(({ from, to, points }) => {
-    // A way-point is crossed straight, from its near side to its far one.
-    const stops = points.flatMap(({ layer, slot }, at) => {
-      if (at === 0) return [port(layer, slot, 1)];
-      return at === points.length - 1 ? [port(layer, slot, 0)] : [port(layer, slot, 0), port(layer, slot, 1)];
-    });
-    const [start] = stops;
-    const path = stops.slice(1).map((stop, at) => curve(stops[at] ?? stop, stop));
-    return { key: `${from}>${to}`, from, to, path: start ? `M${start.x},${start.y} ${path.join(" ")}` : "" };
-  });
-  const places = new Map(layout.places.map(({ id, layer, slot }) => [id, place(layer, slot)]));
-  const along = 2 * pad + layout.numLayers * step.along - (step.along - size.along);
-  const across = 2 * pad + layout.breadth * step.across - GAP.across;
-  return {
-    paths,
-    at: (id: string) => places.get(id) ?? { x: 0, y: 0 },
-    width: isDown ? across : along,
-    height: isDown ? along : across,
-  };
 }

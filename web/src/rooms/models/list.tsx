@@ -19,7 +19,9 @@ export function ModelsRoom() {
   const kinds = [...new Set(all.map((artifact) => artifact.kind))].sort();
   const shown = all
     .filter((artifact) => kind === "" || artifact.kind === kind)
-    .filter((artifact) => matches(q, artifact.kind, artifact.digest, ...artifact.names))
+    .filter((artifact) =>
+      matches(q, artifactName(artifact), artifact.kind, artifact.digest, ...artifact.names),
+    )
     .sort((a, b) => b.created_at - a.created_at);
   const filter = (change: { q?: string; kind?: string }) =>
     void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
@@ -78,7 +80,8 @@ function ArtifactTable({ artifacts }: { artifacts: readonly ArtifactEntry[] }) {
                 <Link
                   to="/models/$digest"
                   params={{ digest: artifact.digest }}
-                  className={artifact.names.length > 0 ? "row-link" : "row-link mono"}
+                  className="row-link"
+                  data-unnamed={artifact.names.length === 0 || undefined}
                 >
                   {artifactName(artifact)}
                 </Link>

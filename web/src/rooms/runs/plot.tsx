@@ -88,7 +88,7 @@ function optionsFor(near: HTMLElement, width: number, xAxis: XAxis, isLog: boole
     ],
     series: [
       { label: xAxis },
-      { label: "train", stroke: train, width: 1.5, points: { show: false }, spanGaps: true },
+      { label: "train", stroke: train, width: 1.5, points: { size: 4 }, spanGaps: true },
       {
         label: "validation",
         stroke: validation,
