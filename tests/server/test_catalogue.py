@@ -1,9 +1,10 @@
 """Artifacts, lineage, runs with their metrics, receipts, the page itself, the API's description."""
 
 import json
+from pathlib import Path
 
 from cairn.registry import Registry
-from cairn.server.openapi import openapi_text
+from cairn.server.openapi import DEFAULT_PATH, main, openapi_text
 from tests.server.conftest import Running
 
 
@@ -57,3 +58,16 @@ def test_the_description_is_the_same_every_time() -> None:
     paths = json.loads(text)["paths"]
     assert "/v1/chat/completions" in paths
     assert "/api/conversations/{conversation_id}/messages" in paths
+
+
+def test_drift_from_the_description_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "openapi.json"
+    assert main(["--check", str(path)]) == 1
+    assert main([str(path)]) == 0
+    assert main(["--check", str(path)]) == 0
+    path.write_text(path.read_text().replace("conversations", "talks"))
+    assert main(["--check", str(path)]) == 1
+
+
+def test_the_pages_types_are_made_from_these_routes() -> None:
+    assert main(["--check", str(DEFAULT_PATH)]) == 0

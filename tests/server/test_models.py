@@ -46,13 +46,18 @@ def test_a_moved_name_is_served_without_a_restart(serve: Serve, pool: ModelPool,
     assert [model.id for model in client.models.list()] == ["assistant"]
 
 
-def test_without_a_model_the_server_says_what_to_do(serve: Serve, pool: ModelPool) -> None:
+def test_without_a_model_the_server_says_what_to_do(
+    serve: Serve, pool: ModelPool, registry: Registry
+) -> None:
     server = serve(models=pool)
     server.wait_until(lambda: "no model" in pool.problem())
     assert server.http().get("/readyz").status_code == 503
     with pytest.raises(openai.NotFoundError, match="cairn build") as caught:
         server.client().chat.completions.create(model="assistant", **ASK)
     assert caught.value.code == "model_not_found"
+    tiny_artifact(registry)
+    assert server.http().get("/readyz").status_code == 200
+    assert server.client().chat.completions.create(model="tiny", **ASK).choices
 
 
 def test_a_model_that_cannot_be_served_is_a_problem_not_a_crash(
@@ -67,11 +72,13 @@ def test_a_model_that_cannot_be_served_is_a_problem_not_a_crash(
 
 
 def test_what_is_no_model_is_not_served(serve: Serve, pool: ModelPool, registry: Registry) -> None:
-    with registry.create("corpus") as writer:
-        (writer.folder / "a").write_text("a")
-    registry.set_alias("books", writer.artifact.digest)
+    for kind, name in (("corpus", "books"), ("model", "pictures")):
+        with registry.create(kind) as writer:
+            (writer.folder / "a").write_text("a")
+        registry.set_alias(name, writer.artifact.digest)
     server: Running = serve(models=pool)
-    for name in ("books", "no such name!", "sha256:" + "0" * 64):
+    assert server.http().get("/v1/models").json()["data"] == []
+    for name in ("books", "pictures", "no such name!", "sha256:" + "0" * 64):
         with pytest.raises(openai.NotFoundError):
             server.client().chat.completions.create(model=name, **ASK)
 

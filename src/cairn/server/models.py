@@ -17,13 +17,15 @@ from cairn.engine import EngineConfig
 from cairn.providers.loading import load_local_provider
 from cairn.providers.local import LocalProvider
 from cairn.providers.protocol import TextProvider
-from cairn.registry import Registry
+from cairn.registry import Artifact, Registry
 from cairn.server.config import ServerConfig
 from cairn.server.errors import logger
 from cairn.server.state import ServedModel
 
 NO_MODEL_REMEDY = "make one: cairn build recipes/tutorial.toml"
+_NO_MODEL = f"there is no model. {NO_MODEL_REMEDY}"
 _KIND = "model"
+_NEEDED = frozenset({"config.json", "tokenizer.json"})
 
 
 class ModelNotFoundError(NotFoundError):
@@ -54,7 +56,7 @@ class ModelPool:
 
     def served(self) -> Sequence[ServedModel]:
         """Every name of a model, the default first, then the latest."""
-        models = {artifact.digest for artifact in self._registry.artifacts(_KIND)}
+        models = {artifact.digest for artifact in self._registry.artifacts(_KIND) if _can_answer(artifact)}
         found = [
             ServedModel(
                 alias.name if alias.alias == "latest" else alias.full_name, alias.digest, alias.updated_at
@@ -69,6 +71,8 @@ class ModelPool:
 
     def problem(self) -> str:
         """Why no answer can be given yet; empty when ready."""
+        if self._problem == _NO_MODEL and self.served():
+            self._problem = ""  # a build has made one since; it loads when asked for
         return self._problem
 
     def loaded(self) -> Sequence[TextProvider]:
@@ -79,7 +83,7 @@ class ModelPool:
         """Load the default model; a model that cannot be loaded is a problem to report, not a crash."""
         served = await asyncio.to_thread(self.served)
         if not served:
-            self._problem = f"there is no model. {NO_MODEL_REMEDY}"
+            self._problem = _NO_MODEL
             return
         self._problem = f"loading {served[0].name}"
         try:
@@ -134,8 +138,10 @@ class ModelPool:
             raise ModelNotFoundError(
                 f"no model {name!r}", remedy=f"there are: {names}" if names else NO_MODEL_REMEDY
             ) from error
-        if artifact.kind != _KIND:
-            raise ModelNotFoundError(f"{name!r} is a {artifact.kind}, not a model")
+        if artifact.kind != _KIND or not _can_answer(artifact):
+            raise ModelNotFoundError(
+                f"{name!r} is a {artifact.kind} without {' and '.join(sorted(_NEEDED))}: it cannot answer"
+            )
         return artifact.digest
 
     async def _make_room(self, wanted: str) -> None:
@@ -148,6 +154,11 @@ class ModelPool:
         for digest in idle[: max(0, len(loaded) + 1 - self._config.max_loaded_models)]:
             logger.info("unloading %s", short(digest))
             await _stop(self._slots.pop(digest))
+
+
+def _can_answer(artifact: Artifact) -> bool:
+    """Whether it holds a network and a tokenizer; other models are for other rooms."""
+    return {entry.path for entry in artifact.files} >= _NEEDED
 
 
 async def _stop(slot: _Slot) -> None:

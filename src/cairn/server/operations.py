@@ -19,7 +19,7 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", response_class=JSONResponse)
-async def readyz(request: Request) -> JSONResponse:
+def readyz(request: Request) -> JSONResponse:
     """A completion would be taken now; 503 while a model loads or the server drains."""
     state = state_of(request)
     problem = "shutting down" if state.in_flight.is_draining else state.models.problem()
