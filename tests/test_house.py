@@ -74,7 +74,8 @@ def test_every_dependency_is_pinned_and_justified() -> None:
         *(r for extra in project["optional-dependencies"].values() for r in extra),
     ]
     names = {re.split(r"[<>=\[ ]", requirement)[0].lower() for requirement in wanted} - {"cairn"}
-    pinned = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in constraints}
     assert names <= pinned
     justified = (ROOT / "docs" / "dependencies.md").read_text().lower()
     assert not [name for name in names if name not in justified and not name.startswith("types-")]
