@@ -47,7 +47,8 @@ class FakeLogits:
         self.scores = scores
 
     def argmax(self) -> IntArray:
-        return np.argmax(self.scores, axis=1)
+        likeliest: IntArray = np.argmax(self.scores, axis=1)
+        return likeliest
 
     def select(self, rows: list[int]) -> FloatArray:
         return self.scores[rows]

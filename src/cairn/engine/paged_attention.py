@@ -1,17 +1,22 @@
 """Attention over the paged KV cache: decode tokens and prompt spans of one step.
 
-Cache: [num_layers, 2, num_blocks, block_size, kv_heads, head_dim]. A step's keys and values are
-written to their slots first; then every query gathers the blocks of its own sequence.
+Cache: [num_layers, 2, num_blocks, kv_heads, block_size, head_dim]. A step's keys and values are
+written to their slots first; then the blocks each query may see are gathered, head by head, and
+two batched matrix products attend over them.
 
-Numbers do not depend on the batch: a decode token is one query against its own keys, and prompt
-tokens are computed in tiles of `TILE` queries that start at multiples of `TILE` in the prompt and
-are padded to full size, so that neither the chunks a prompt is cut into nor a cached beginning
-changes the shape of what computes a token.
+Numbers do not depend on the batch. A decode token is one query against its own keys, padded to a
+length that follows from its own position alone. Prompt tokens are computed in tiles of `TILE`
+queries that start at multiples of `TILE` in the prompt and are padded to full size, so that neither
+the chunks a prompt is cut into nor a cached beginning changes the shape of what computes a token.
+
+On a CPU scores and sums are float32 whatever the cache's dtype; on other devices the fused kernel
+of torch does what it does.
 
 Shapes: T tokens of the step, N decode tokens, L keys, H heads, K key-value heads, G = H / K, D head size.
 """
 
-import math
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -23,93 +28,174 @@ from cairn.models import AttentionSpec
 TILE = 64
 
 
+@dataclass(frozen=True, slots=True)
+class _DecodeGroup:
+    """Decode tokens `rows` of the step, all with equally many (padded) keys."""
+
+    rows: slice
+    blocks: Tensor
+    """[n * K * blocks]: rows of the cache seen as [num_blocks * K, block_size * D]."""
+    mask: Tensor
+    """[n * K, 1, L], 0 or -inf."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A prompt span, with its gather index [K * blocks] and the tiles it lies in."""
+
+    rows: slice
+    start: int
+    stop: int
+    first: int
+    """Start of the first tile."""
+    last: int
+    """End of the last tile."""
+    blocks: Tensor
+
+
 class PagedAttention:
     """An `Attention` (cairn.models) for one step at a time: `begin` it, then every layer calls."""
 
     def __init__(self, cache: Tensor) -> None:
         self.cache = cache
-        self.block_size = cache.shape[3]
+        self.num_kv_heads, self.block_size, self.head_dim = cache.shape[3:]
+        self._heads = torch.arange(self.num_kv_heads, device=cache.device)
 
     def begin(self, step: ModelInput) -> None:
         """Put the step's slots, tables and lengths where the layers need them."""
-        device = self.cache.device
-        self._num_decodes = step.num_decode_tokens
-        self._slots = torch.from_numpy(step.slot_mapping).to(device)
-        self._decode_tables = torch.from_numpy(step.decode_tables).to(device)
-        self._decode_lens = torch.from_numpy(step.decode_lens).to(device)
-        self._spans = [(span, torch.from_numpy(span.block_table).to(device)) for span in step.prompt_spans]
-        self._masks: dict[int | None, Tensor] = {}
+        self._step = step
+        slots = torch.from_numpy(step.slot_mapping).to(self.cache.device)
+        rows = (slots // self.block_size)[:, None] * self.num_kv_heads + self._heads
+        self._slots = (rows * self.block_size + (slots % self.block_size)[:, None]).flatten()
+        self._groups: dict[int | None, list[_DecodeGroup]] = {}
+        self._spans = [self._span(span) for span in step.prompt_spans]
+        self._tile_masks: dict[tuple[int, int | None, int], Tensor] = {}
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
-        keys, values = self.cache[layer]
-        keys.flatten(0, 1).index_copy_(0, self._slots, k)
-        values.flatten(0, 1).index_copy_(0, self._slots, v)
-        out = torch.zeros_like(q)
-        if self._num_decodes:
-            out[: self._num_decodes] = self._decode(q[: self._num_decodes], keys, values, spec)
-        for span, table in self._spans:
-            rows = slice(span.row, span.row + span.stop - span.start)
-            out[rows] = self._prefill(q[rows], keys[table], values[table], span, spec)
+        """q [T, H, D], k and v [T, K, D] -> [T, H, D]."""
+        keys, values = self.cache[layer].view(2, -1, self.head_dim)
+        keys.index_copy_(0, self._slots, k.reshape(-1, self.head_dim))
+        values.index_copy_(0, self._slots, v.reshape(-1, self.head_dim))
+        out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        if spec.window not in self._groups:
+            self._groups[spec.window] = self._decode_groups(spec.window)
+        for group in self._groups[spec.window]:
+            out[group.rows] = self._decode(layer, q[group.rows], group, spec)
+        for span in self._spans:
+            out[span.rows] = self._prefill(layer, q[span.rows], span, spec)
         return out
 
-    def _decode(self, q: Tensor, keys: Tensor, values: Tensor, spec: AttentionSpec) -> Tensor:
-        """q [N, H, D]: one query each, against its own sequence's keys."""
-        k = keys[self._decode_tables].flatten(1, 2)
-        v = values[self._decode_tables].flatten(1, 2)
-        grouped = q.unflatten(1, (k.shape[2], -1))
-        if spec.window not in self._masks:
-            self._masks[spec.window] = self._decode_mask(k.shape[1], spec.window, q.dtype)
-        mask = self._masks[spec.window]
-        return _attend(grouped, k.transpose(1, 2), v.transpose(1, 2), mask, spec).flatten(1, 2)
+    def _block_rows(self, tables: Tensor) -> Tensor:
+        """Block tables [..., blocks] -> [... * K * blocks], rows of one layer's keys or values."""
+        return (tables.unsqueeze(-2) * self.num_kv_heads + self._heads[:, None]).flatten()
 
-    def _decode_mask(self, num_keys: int, window: int | None, dtype: torch.dtype) -> Tensor:
-        keys = torch.arange(num_keys, device=self.cache.device)
-        lens = self._decode_lens[:, None]
-        visible = keys < lens
-        if window is not None:
-            visible &= keys >= lens - window
-        return _additive(visible, dtype)[:, None, None]
+    def _gather(self, layer: int, blocks: Tensor, num: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of `num` runs of blocks, each [num, L, D], in the dtype of the arithmetic."""
+        keys, values = self.cache[layer].view(2, -1, self.block_size * self.head_dim)
+        k = keys.index_select(0, blocks).view(num, -1, self.head_dim)
+        v = values.index_select(0, blocks).view(num, -1, self.head_dim)
+        return k, v
 
-    def _prefill(self, q: Tensor, k: Tensor, v: Tensor, span: PromptSpan, spec: AttentionSpec) -> Tensor:
-        """q [rows, H, D] of one prompt against k and v [blocks, block_size, K, D], tile by tile."""
-        first = span.start // TILE * TILE
-        last = math.ceil(span.stop / TILE) * TILE
-        padded = F.pad(q, (0, 0, 0, 0, span.start - first, last - span.stop))
-        k, v = (
-            F.pad(x.flatten(0, 1), (0, 0, 0, 0, 0, max(0, last - x.shape[0] * x.shape[1]))) for x in (k, v)
-        )
-        outputs = [
-            self._tile(padded[start - first : start - first + TILE], k, v, start, spec)
-            for start in range(first, last, TILE)
+    def _decode_groups(self, window: int | None) -> list[_DecodeGroup]:
+        """Cut the decode tokens, which come in order of length, where the padded length changes."""
+        lens = self._step.decode_lens.tolist()
+        num_keys = [padded_length(num if window is None else min(num, window)) for num in lens]
+        bounds = [i for i in range(1, len(lens)) if num_keys[i] != num_keys[i - 1]]
+        return [
+            self._decode_group(slice(start, stop), num_keys[start], window)
+            for start, stop in pairwise([0, *bounds, len(lens)])
+            if start < stop
         ]
-        return torch.cat(outputs)[span.start - first : span.stop - first]
 
-    def _tile(self, q: Tensor, k: Tensor, v: Tensor, start: int, spec: AttentionSpec) -> Tensor:
-        """q [TILE, H, D] of the tokens from `start` on, against keys up to the tile's end."""
-        stop = start + TILE
-        queries = torch.arange(start, stop, device=q.device)[:, None]
-        keys = torch.arange(stop, device=q.device)
-        visible = keys <= queries
-        if spec.window is not None:
-            visible &= keys > queries - spec.window
-        groups = q.shape[1] // k.shape[1]
-        # The queries of a group lie side by side: [1, K, G * TILE, D].
-        grouped = q.unflatten(1, (k.shape[1], groups)).permute(1, 2, 0, 3).flatten(1, 2).unsqueeze(0)
-        mask = _additive(visible, q.dtype).repeat(groups, 1)
-        out = _attend(
-            grouped, k[:stop].transpose(0, 1).unsqueeze(0), v[:stop].transpose(0, 1).unsqueeze(0), mask, spec
-        )
-        return out[0].unflatten(1, (groups, TILE)).permute(2, 0, 1, 3).flatten(1, 2)
+    def _decode_group(self, rows: slice, num_keys: int, window: int | None) -> _DecodeGroup:
+        device = self.cache.device
+        lens = torch.from_numpy(self._step.decode_lens[rows])[:, None]
+        starts = torch.zeros_like(lens) if window is None else (lens - window).clamp_(min=0)
+        # The first key in sight may lie anywhere in its block, so a window may touch one block more.
+        num_blocks = -(-num_keys // self.block_size) + (window is not None)
+        first = starts // self.block_size
+        wanted = first + torch.arange(num_blocks)
+        tables = torch.from_numpy(self._step.decode_tables[rows])
+        tables = tables.gather(1, wanted.clamp(max=tables.shape[1] - 1))
+        positions = first * self.block_size + torch.arange(num_blocks * self.block_size)
+        visible = (positions >= starts) & (positions < lens)
+        mask = _additive(visible).repeat_interleave(self.num_kv_heads, 0).unsqueeze(1)
+        return _DecodeGroup(rows, self._block_rows(tables.to(device)), mask.to(device))
+
+    def _decode(self, layer: int, q: Tensor, group: _DecodeGroup, spec: AttentionSpec) -> Tensor:
+        """q [n, H, D]: one query each, against its own sequence's keys."""
+        num = q.shape[0] * self.num_kv_heads
+        k, v = self._gather(layer, group.blocks, num)
+        return _attend(q.reshape(num, -1, self.head_dim), k, v, group.mask, spec).view(q.shape)
+
+    def _span(self, span: PromptSpan) -> _Span:
+        first = span.start // TILE * TILE
+        last = -(-span.stop // TILE) * TILE
+        table = torch.from_numpy(span.block_table)
+        # Block 0 stands in for what the last tile reaches beyond the prompt; the mask hides it.
+        table = F.pad(table, (0, -(-last // self.block_size) - len(table))).to(self.cache.device)
+        rows = slice(span.row, span.row + span.stop - span.start)
+        return _Span(rows, span.start, span.stop, first, last, self._block_rows(table))
+
+    def _prefill(self, layer: int, q: Tensor, span: _Span, spec: AttentionSpec) -> Tensor:
+        """q [rows, H, D] of one prompt, tile by tile, against the keys up to each tile's end."""
+        k, v = self._gather(layer, span.blocks, self.num_kv_heads)
+        groups = q.shape[1] // self.num_kv_heads
+        padded = F.pad(q, (0, 0, 0, 0, span.start - span.first, span.last - span.stop))
+        # The queries of a group lie side by side: tile by tile [K, G * TILE, D].
+        tiles = padded.view(-1, TILE, self.num_kv_heads, groups, self.head_dim).permute(0, 2, 3, 1, 4)
+        outputs = []
+        for start, tile in zip(range(span.first, span.last, TILE), tiles, strict=True):
+            seen = slice(_first_key(start, spec.window), start + TILE)
+            mask = self._tile_mask(start, spec.window, groups)
+            outputs.append(
+                _attend(
+                    tile.reshape(self.num_kv_heads, -1, self.head_dim), k[:, seen], v[:, seen], mask, spec
+                )
+            )
+        out = torch.stack(outputs).view(len(outputs), self.num_kv_heads, groups, TILE, self.head_dim)
+        out = out.permute(0, 3, 1, 2, 4).reshape(padded.shape)
+        return out[span.start - span.first : span.stop - span.first]
+
+    def _tile_mask(self, start: int, window: int | None, groups: int) -> Tensor:
+        """[1, G * TILE, L] for the tile at `start`; the layers of a step share it."""
+        found = self._tile_masks.get((start, window, groups))
+        if found is None:
+            queries = torch.arange(start, start + TILE)[:, None]
+            keys = torch.arange(_first_key(start, window), start + TILE)
+            visible = keys <= queries
+            if window is not None:
+                visible &= keys > queries - window
+            found = _additive(visible).repeat(groups, 1).unsqueeze(0).to(self.cache.device)
+            self._tile_masks[start, window, groups] = found
+        return found
 
 
-def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
+def padded_length(num_keys: int) -> int:
+    """Keys a decode token is computed with: few distinct numbers, at most a third too many beyond 128."""
+    granule = max(64, 1 << (num_keys.bit_length() - 2))
+    return -(-num_keys // granule) * granule
+
+
+def _first_key(start: int, window: int | None) -> int:
+    """The first key that the tile at `start` looks at, a multiple of `TILE`."""
+    return 0 if window is None else max(0, start - window + 1) // TILE * TILE
+
+
+def _additive(visible: Tensor) -> Tensor:
+    return torch.zeros(visible.shape).masked_fill_(~visible, -torch.inf)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, spec: AttentionSpec) -> Tensor:
-    """q [N, K, Q, D], k and v [N, K, L, D], mask broadcast to [N, K, Q, L] -> [N, K, Q, D]."""
+    """q [N, Q, D], k and v [N, L, D], mask [N or 1, Q or 1, L] -> [N, Q, D]."""
+    if q.device.type != "cpu" and spec.softcap is None:
+        wide = mask.to(q.dtype).expand(q.shape[0], q.shape[1], -1)
+        return F.scaled_dot_product_attention(q[None], k[None], v[None], wide[None], scale=spec.scale)[0]
+    dtype, keys = q.dtype, k.float().transpose(1, 2)
     if spec.softcap is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=spec.scale)
-    scores = (q @ k.transpose(-1, -2)).float() * spec.scale
-    scores = torch.tanh(scores / spec.softcap) * spec.softcap + mask
-    return scores.softmax(-1).to(v.dtype) @ v
+        scores = torch.baddbmm(mask, q.float(), keys, alpha=spec.scale)
+    else:
+        scores = (
+            torch.bmm(q.float(), keys).mul_(spec.scale / spec.softcap).tanh_().mul_(spec.softcap).add_(mask)
+        )
+    return torch.bmm(scores.softmax(-1), v.float()).to(dtype)

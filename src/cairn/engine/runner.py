@@ -1,9 +1,9 @@
 """The joint between engine and device: a scheduled batch as flat arrays, and who computes it.
 
 `prepare` lays a step's tokens end to end: first the *decode tokens* (generated ones, each a query
-of its own), then the *prompt spans* (runs of prompt tokens of one sequence). A generated token is
-always a decode token, also when a preempted sequence is computed again, so a token's keys and
-values come from the same kernel whatever happened to its sequence.
+of its own, in order of length), then the *prompt spans* (runs of prompt tokens of one sequence). A
+generated token is always a decode token, also when a preempted sequence is computed again, so a
+token's keys and values come from the same kernel whatever happened to its sequence.
 
 Plain numpy: a runner without torch reads the same arrays and block tables.
 """
@@ -144,8 +144,9 @@ def prepare(batch: ScheduledBatch, block_size: int) -> ModelInput:
 
 
 def _parts(batch: ScheduledBatch) -> tuple[list[ScheduledSequence], list[ScheduledSequence]]:
-    """Single generated tokens, and runs of prompt tokens."""
-    decodes, spans = [], []
+    """Single generated tokens, the shortest sequence first, and runs of prompt tokens."""
+    decodes: list[ScheduledSequence] = []
+    spans: list[ScheduledSequence] = []
     for item in batch.items:
         bound = item.seq.num_prompt_tokens
         if item.start < bound:
@@ -154,7 +155,7 @@ def _parts(batch: ScheduledBatch) -> tuple[list[ScheduledSequence], list[Schedul
             ScheduledSequence(item.seq, position, position + 1)
             for position in range(max(item.start, bound), item.stop)
         ]
-    return decodes, spans
+    return sorted(decodes, key=lambda item: item.stop), spans
 
 
 def _logit_positions(item: ScheduledSequence) -> range:
