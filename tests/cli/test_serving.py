@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -183,6 +184,38 @@ def test_chat_in_a_pipe_then_its_receipt_and_replay(tiny_home: Path) -> None:
     assert replayed.exit_code == 0
     assert replayed.stdout.startswith("the same: ")
     assert json.loads(cairn("replay", receipt_id, "--json").stdout)["is_same"] is True
+
+
+def test_a_conversation_in_a_terminal_remembers(tiny_home: Path, settings: Settings) -> None:
+    master, slave = pty.openpty()
+    command = [str(Path(sys.executable).parent / "cairn"), "chat", "tiny", "--max-tokens", "3"]
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, close_fds=True)
+    os.close(slave)
+    try:
+        for line in ("first stone", "second stone"):
+            read_until(master, b"> ")
+            os.write(master, line.encode() + b"\n")
+        read_until(master, b"> ")
+        os.write(master, b"\x04")  # Ctrl-D
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+    with Registry.open(settings) as registry:
+        second, first = registry.receipts(2)
+    said = [message["content"] for message in second.request["messages"]]
+    assert said[::2] == ["first stone", "second stone"]
+    assert len(first.request["messages"]) == 1
+
+
+def read_until(descriptor: int, mark: bytes) -> None:
+    """Read from a terminal until it shows a mark."""
+    shown = b""
+    while not shown.endswith(mark):
+        piece = os.read(descriptor, 1024)
+        assert piece, shown
+        shown += piece
 
 
 def test_a_receipt_that_does_not_replay_ends_with_1(tiny_home: Path, settings: Settings) -> None:

@@ -125,6 +125,7 @@ def test_nobody_sees_or_changes_what_is_not_theirs(server: Running, registry: Re
         {"title": 5},
         {"titel": "x"},
         {"title": "\ud800"},
+        {"title": "a\0b"},
     ],
 )
 def test_bad_bodies(server: Running, body: dict[str, Any]) -> None:
@@ -141,3 +142,9 @@ def test_a_stopped_reply_may_be_stored_before_its_receipt(server: Running) -> No
     client = server.http()
     conversation = client.post("/api/conversations", json={}).json()["id"]
     say(client, conversation, "assistant", "half an ans", receipt_id=new_receipt_id())
+
+
+def test_a_text_that_only_looks_like_a_nul_is_kept(server: Running) -> None:
+    client = server.http()
+    for title in (r"\u0000", r"\\u0000"):
+        assert client.post("/api/conversations", json={"title": title}).json()["title"] == title

@@ -16,7 +16,7 @@ class Strict(BaseModel):
 
 
 class RequestBody(Strict):
-    """A whole body. An unknown field is named with its near miss; half a surrogate pair is refused."""
+    """A whole body. An unknown field is named with its near miss; what no database stores is refused."""
 
     @model_validator(mode="before")
     @classmethod
@@ -36,9 +36,13 @@ def _unknown(name: str, known: list[str]) -> InvalidRequestError:
 
 
 def _check_text(value: dict[str, Any]) -> None:
-    """JSON can spell `"\\ud800"`, which no encoding, tokenizer or database takes."""
+    """JSON can spell `"\\ud800"`, which no encoding takes, and `"\\u0000"`, which Postgres does not."""
+    text = json.dumps(value, ensure_ascii=False)
+    # An escaped backslash before `u0000` is a text that only looks like the character.
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise InvalidRequestError("the body holds a NUL character", remedy="remove it")
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        text.encode()
     except UnicodeEncodeError:
         raise InvalidRequestError(
             "the body holds half a surrogate pair, which is not Unicode text",
