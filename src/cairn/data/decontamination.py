@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from cairn.core.config import Config
+from cairn.data.duplicates import paragraphs_of
 from cairn.data.hash_table import HashTable
 from cairn.data.words import Words, find_words, ngram_hashes
 
@@ -73,19 +73,10 @@ class EvaluationIndex:
 def cut_hits(text: str, hits: list[Hit]) -> str:
     """The text without the paragraphs that hold a hit."""
     data = text.encode()
-    borders = [0, *_paragraph_starts(data), len(data)]
-    starts = np.array(borders[:-1])
-    first: NDArray[np.int64] = np.searchsorted(starts, [hit.start for hit in hits], side="right") - 1
-    last: NDArray[np.int64] = np.searchsorted(starts, [hit.end - 1 for hit in hits], side="right") - 1
+    starts, _ = paragraphs_of(data)
+    borders = np.append(starts, len(data))
+    first = np.searchsorted(starts, [hit.start for hit in hits], side="right") - 1
+    last = np.searchsorted(starts, [hit.end - 1 for hit in hits], side="right") - 1
     touched = {place for begin, end in zip(first, last, strict=True) for place in range(begin, end + 1)}
     kept = [data[borders[i] : borders[i + 1]] for i in range(len(starts)) if i not in touched]
     return b"".join(kept).decode().strip("\n")
-
-
-def _paragraph_starts(data: bytes) -> list[int]:
-    starts = []
-    place = data.find(b"\n\n")
-    while place >= 0:
-        starts.append(place + 2)
-        place = data.find(b"\n\n", place + 2)
-    return starts

@@ -19,6 +19,7 @@ from cairn.data.hash_table import HashTable
 from cairn.data.words import Hashes, Words, find_words, mix, ngram_hashes
 
 _SEED = 42
+_BREAK = re.compile(rb"\n\n+")
 
 
 class ExactConfig(Config):
@@ -49,21 +50,24 @@ class ExactDuplicates:
 
     def is_repeated(self, words: Words) -> bool:
         """Whether a document of the same words came before; remembers it if not."""
-        return bool(_seen(self._documents, np.array([_hash_of_words(words.hashes)], np.uint64))[0])
+        start, end = np.zeros(1, np.int64), words.ends[-1:] if len(words.ends) else np.zeros(1, np.int64)
+        return bool(_seen(self._documents, _hashes_of_stretches(words, start, end))[0])
 
-    def without_repeated_paragraphs(self, text: str) -> str:
+    def without_repeated_paragraphs(self, text: str, words: Words | None = None) -> str:
         """The text without paragraphs that came before, in this document or an earlier one."""
-        parts = re.split(r"(\n\n+)", text)
-        long = [i for i in range(0, len(parts), 2) if len(parts[i]) >= self._config.min_paragraph_bytes]
-        if not long:
+        data = text.encode()
+        starts, ends = paragraphs_of(data)
+        is_long = ends - starts >= self._config.min_paragraph_bytes
+        if not is_long.any():
             return text
-        hashes = np.array([_hash_of_words(find_words(parts[i].encode()).hashes) for i in long], np.uint64)
-        repeated = _seen(self._paragraphs, hashes)
+        hashes = _hashes_of_stretches(words or find_words(data), starts[is_long], ends[is_long])
+        repeated = np.zeros(len(starts), np.bool_)
+        repeated[is_long] = _seen(self._paragraphs, hashes)
         if not repeated.any():
             return text
-        dropped = {i for i, is_repeated in zip(long, repeated, strict=True) if is_repeated}
-        kept = [parts[i] + "".join(parts[i + 1 : i + 2]) for i in range(0, len(parts), 2) if i not in dropped]
-        return "".join(kept).rstrip("\n")
+        borders = np.append(starts, len(data))
+        kept = [data[borders[i] : borders[i + 1]] for i in np.flatnonzero(~repeated)]
+        return b"".join(kept).decode().rstrip("\n")
 
 
 class NearDuplicates:
@@ -98,11 +102,23 @@ def signature_of(words: Words, config: NearConfig) -> Hashes:
     return band
 
 
-def _hash_of_words(hashes: Hashes) -> np.uint64:
-    """One hash of a sequence of words."""
-    places = np.arange(1, len(hashes) + 1, dtype=np.uint64)
-    total = mix(hashes ^ mix(places)).sum(dtype=np.uint64)
-    return np.uint64(mix(np.array([total], np.uint64))[0])
+def paragraphs_of(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the paragraphs of a text begin and end, in bytes; blank lines lie between."""
+    breaks = [match.span() for match in _BREAK.finditer(data)]
+    starts = np.array([0, *(end for _, end in breaks)], np.int64)
+    ends = np.array([*(start for start, _ in breaks), len(data)], np.int64)
+    return starts, ends
+
+
+def _hashes_of_stretches(words: Words, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Hashes:
+    """One hash for the words of each stretch of bytes, in their order."""
+    first = np.searchsorted(words.starts, starts)
+    counts = np.searchsorted(words.starts, ends) - first
+    ends_of_sums = np.cumsum(counts)
+    place = np.arange(int(counts.sum())) - np.repeat(ends_of_sums - counts, counts)
+    mixed = mix(words.hashes[np.repeat(first, counts) + place] ^ mix(place.astype(np.uint64) + np.uint64(1)))
+    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    return mix((total[ends_of_sums] - total[ends_of_sums - counts]) ^ counts.astype(np.uint64))
 
 
 def _seen(table: HashTable, keys: Hashes) -> NDArray[np.bool_]:

@@ -237,7 +237,7 @@ class _Stateful:
         if self._config.exact.documents and self._exact.is_repeated(item.words):
             return "exact duplicate"
         if self._config.exact.paragraphs:
-            text = self._exact.without_repeated_paragraphs(item.document.text)
+            text = self._exact.without_repeated_paragraphs(item.document.text, item.words)
             if text != item.document.text:
                 step.reasons["paragraphs removed"] += 1
                 _set_text(item, text)

@@ -77,6 +77,10 @@ def _share(count: float, total: float) -> float:
     return count / total if total else 0.0
 
 
+def _holds_any(text: str, phrases: tuple[str, ...]) -> bool:
+    return any(phrase in text for phrase in phrases)
+
+
 def _mean_word_length(m: _Measured) -> float:
     return float((m.words.ends - m.words.starts).mean())
 
@@ -105,7 +109,7 @@ _STOP_HASHES = find_words(STOP_WORDS).hashes
 
 
 def _stop_words(m: _Measured) -> int:
-    return int(np.isin(_STOP_HASHES, m.words.hashes).sum())
+    return sum(bool((m.words.hashes == stop).any()) for stop in _STOP_HASHES)
 
 
 def _duplicates(parts: list[str]) -> tuple[float, float]:
@@ -146,13 +150,19 @@ def _covered(starts: NDArray[np.bool_], size: int, length: int) -> NDArray[np.bo
     return covered
 
 
+_BUCKETS = 1 << 18
+
+
 def _has_top_ngram(m: _Measured) -> bool:
     bounds = m.config.max_top_ngrams
     if not bounds:
         return False
     hashes = m.words.hashes
-    # A longer run occurs no oftener than a shorter one, so most texts are settled by the pairs.
-    if _top_ngram(hashes, 2) / 2 * (len(bounds) + 1) <= min(bounds):
+    # A longer run occurs no oftener than a shorter one, and no pair oftener than its bucket is filled: that
+    # settles most texts without sorting.
+    pairs = (ngram_hashes(hashes, 2) & np.uint64(_BUCKETS - 1)).astype(np.int64)
+    most = int(np.bincount(pairs).max()) if len(pairs) else 0
+    if most * (len(bounds) + 1) <= min(bounds) * len(hashes):
         return False
     return any(_top_ngram(hashes, size) > bound for size, bound in enumerate(bounds, start=2))
 
@@ -162,8 +172,10 @@ def _has_duplicate_ngrams(m: _Measured) -> bool:
     if not bounds:
         return False
     hashes = m.words.hashes
-    # Words inside a repeated long run are inside repeated short ones too.
-    if _duplicate_ngrams(hashes, 5) <= min(bounds):
+    # Words inside a repeated long run are inside repeated short ones too, and each covers five at most.
+    grams = np.sort(ngram_hashes(hashes, 5))
+    num_repeats = int((grams[1:] == grams[:-1]).sum())
+    if 5 * num_repeats <= min(bounds) * len(hashes):
         return False
     return any(_duplicate_ngrams(hashes, size) > bound for size, bound in enumerate(bounds, start=5))
 
@@ -183,7 +195,7 @@ RULES: dict[str, Rule] = {
     "max_words": lambda m: _above(len(m.words.hashes), m.config.max_words),
     "min_mean_word_length": lambda m: _below(_mean_word_length(m), m.config.min_mean_word_length),
     "max_mean_word_length": lambda m: _above(_mean_word_length(m), m.config.max_mean_word_length),
-    "forbidden": lambda m: any(phrase in m.text.lower() for phrase in m.config.forbidden),
+    "forbidden": lambda m: _holds_any(m.text.lower(), m.config.forbidden),
     "max_symbol_ratio": lambda m: _above(_symbol_ratio(m), m.config.max_symbol_ratio),
     "max_bullet_lines": lambda m: _above(_bullet_lines(m), m.config.max_bullet_lines),
     "max_ellipsis_lines": lambda m: _above(_ellipsis_lines(m), m.config.max_ellipsis_lines),

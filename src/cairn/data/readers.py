@@ -9,6 +9,7 @@ an error that names it and says how much was read.
 import csv
 import io
 import json
+import re
 import shutil
 import tarfile
 import tempfile
@@ -31,6 +32,7 @@ ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 ARCHIVE_SUFFIXES = (".tar", ".tgz", ".zip")
 READABLE = (*TEXT_SUFFIXES, *ROW_SUFFIXES, *ARCHIVE_SUFFIXES)
 _BLOCK_BYTES = 1 << 20
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPOOL_BYTES = 1 << 24
 
 
@@ -150,7 +152,8 @@ class _Reader:
             for entry in tar:
                 inner = tar.extractfile(entry) if entry.isfile() and kind_of(entry.name) else None
                 if inner is not None:
-                    yield from self.read_stream(inner, f"{name}/{entry.name}")
+                    member = io.BufferedReader(_OneWay(inner))
+                    yield from self.read_stream(member, f"{name}/{entry.name}")
 
     def _texts(self, stream: IO[bytes], name: str) -> Iterator[Document]:
         position = 0
@@ -187,8 +190,7 @@ class _Reader:
         try:
             text.encode()
         except UnicodeEncodeError:
-            data = text.encode("utf-8", "surrogatepass")
-            return self._invalid(data.decode("utf-8", "replace"))
+            return self._invalid(_SURROGATE.sub("\ufffd", text))
         return text
 
     def _invalid(self, replaced: str) -> str:
@@ -281,6 +283,21 @@ def _parquet_rows(stream: IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
                     yield number, row
         except pyarrow.ArrowException as error:
             raise EOFError(f"{error} (after row {number})") from None
+
+
+class _OneWay(io.RawIOBase):
+    """A member of a tar stream, which cannot tell by itself that it cannot seek."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,7 +75,11 @@ def write_shards(
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            index = _Writer(temporary, dtype, vocab_size or 1 << 32, shard_tokens).write(examples)
+            writer = _Writer(temporary, dtype, vocab_size or 1 << 32, shard_tokens)
+            try:
+                index = writer.write(examples)
+            finally:
+                writer.discard_open()
             os.chmod(temporary, 0o755)
             os.replace(temporary, folder)
         finally:
@@ -138,6 +143,11 @@ class _HashedFile:
             os.fsync(self._file.fileno())
             size = self._file.tell()
         return ShardFile(self._path.name, size, f"sha256:{self._hasher.hexdigest()}")
+
+    def discard(self) -> None:
+        """Let go of a file that will be removed."""
+        with suppress(OSError):  # what could not be flushed is not wanted any more
+            self._file.close()
 
 
 class _Writer:
@@ -224,10 +234,15 @@ class _Writer:
         self._files += [file.close() for file in self._open]
         self._open = []
 
+    def discard_open(self) -> None:
+        """Let go of what a failure left open."""
+        for file in self._open:
+            file.discard()
+
     def _write_file(self, name: str, values: NDArray[Any]) -> None:
-        file = _HashedFile(self._folder / name)
-        file.write(values)
-        self._files.append(file.close())
+        self._open = [_HashedFile(self._folder / name)]
+        self._open[0].write(values)
+        self._close_shard()
 
 
 def _batches(examples: Iterable[Example], num_tokens: int) -> Iterator[list[Example]]:

@@ -13,13 +13,44 @@ from pathlib import Path
 
 from cairn.data.cleaning import clean_text
 
-_PEOPLE = (
-    "Alice|the White Rabbit|the Caterpillar|the Duchess|the Cheshire Cat|the Hatter|the March Hare|"
-    "the Dormouse|the Queen|the Gryphon|the Mock Turtle|Peter|Mr. McGregor|Squirrel Nutkin|"
-    "Old Brown|Benjamin|Tom Thumb|Hunca Munca|Mrs. Tiggy-winkle|Lucie|Ribby|Mr. Jeremy Fisher|"
-    "Miss Moppet|Tom Kitten|Jemima Puddle-duck|Samuel Whiskers|Mrs. Tittlemouse|Timmy Tiptoes|"
-    "Tommy Brock|Mr. Tod|Pigling Bland|Pig-wig|Ginger|Pickles|Simpkin|the tailor"
-).split("|")
+_PEOPLE = [
+    "Alice",
+    "the White Rabbit",
+    "the Caterpillar",
+    "the Duchess",
+    "the Cheshire Cat",
+    "the Hatter",
+    "the March Hare",
+    "the Dormouse",
+    "the Queen",
+    "the Gryphon",
+    "the Mock Turtle",
+    "Peter",
+    "Mr. McGregor",
+    "Squirrel Nutkin",
+    "Old Brown",
+    "Benjamin",
+    "Tom Thumb",
+    "Hunca Munca",
+    "Mrs. Tiggy-winkle",
+    "Lucie",
+    "Ribby",
+    "Mr. Jeremy Fisher",
+    "Miss Moppet",
+    "Tom Kitten",
+    "Jemima Puddle-duck",
+    "Samuel Whiskers",
+    "Mrs. Tittlemouse",
+    "Timmy Tiptoes",
+    "Tommy Brock",
+    "Mr. Tod",
+    "Pigling Bland",
+    "Pig-wig",
+    "Ginger",
+    "Pickles",
+    "Simpkin",
+    "the tailor",
+]
 _HANDWRITTEN = (
     ("Hello!", "Hello! Ask me for a story."),
     ("Hi", "Hello! Ask me for a story."),
