@@ -19,8 +19,11 @@ name = "tiny"
 description = "A model for tests."
 seed = 3
 
-[data]
-sources = [{{ path = "texts/*.txt", licence = "public domain", attribution = "Lewis Carroll", held_out_every = 4 }}]
+[[data.sources]]
+path = "texts/*.txt"
+licence = "public domain"
+attribution = "Lewis Carroll"
+held_out_every = 4
 
 [tokenizer]
 vocab_size = 512

@@ -60,14 +60,15 @@ def test_transformers_opens_the_model_and_it_stops_at_either_end_token(built: Bu
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ends = model.generation_config.eos_token_id
     assert tokenizer.convert_ids_to_tokens(ends) == ["<|im_end|>", "<|endoftext|>"]
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "What comes after 3?"}], add_generation_prompt=True
-    )
-    assert prompt["input_ids"][-1:] == tokenizer.encode("\n") if hasattr(prompt, "keys") else prompt
+    from cairn.core.chat import text_message
+    from cairn.data import Tokenizer, encode_chat
     from cairn.models import load_decoder
 
-    ours = load_decoder(folder).config
-    assert ours.num_params == sum(parameter.numel() for parameter in model.parameters())
+    assert load_decoder(folder).config.num_params == sum(each.numel() for each in model.parameters())
+    asked = [{"role": "user", "content": "What comes after 3?"}]
+    theirs = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    ours = encode_chat(Tokenizer.load(folder), [text_message("user", "What comes after 3?")])
+    assert tokenizer.encode(theirs) == ours
 
 
 def test_what_is_held_out_is_apart(built: Built) -> None:

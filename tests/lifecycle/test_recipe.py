@@ -34,8 +34,8 @@ def test_every_mistake_is_reported_at_once(changed: Change) -> None:
 
 
 def test_an_unknown_data_set_names_the_near_ones(changed: Change, registry: Registry) -> None:
-    path = changed('sources = [{ path = "texts/*.txt"', 'sources = [{ dataset = "childrens-books"')
-    path.write_text(path.read_text().replace(", held_out_every = 4", ""))
+    changed("held_out_every = 4\n", "")
+    path = changed('path = "texts/*.txt"', 'dataset = "childrens-books"')
     with pytest.raises(NotFoundError, match="childrens-books") as caught:
         stage_statuses(load_recipe(path), path, registry)
     assert "children-books" in caught.value.remedy
@@ -53,7 +53,7 @@ def test_evaluation_sets_are_not_trained_on(changed: Change, registry: Registry)
 
 def test_a_source_is_a_data_set_or_files(changed: Change) -> None:
     with pytest.raises(ConfigError, match="exactly one of dataset and path"):
-        load_recipe(changed('{ path = "texts/*.txt"', '{ dataset = "tutorial", path = "texts/*.txt"'))
+        load_recipe(changed('path = "texts/*.txt"', 'dataset = "tutorial"\npath = "texts/*.txt"'))
 
 
 def test_a_path_that_matches_nothing_is_named(changed: Change, registry: Registry) -> None:

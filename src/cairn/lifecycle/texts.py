@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cairn.data import Document, LocalDataset, find_dataset, load_documents, read_documents
+from cairn.data import Document, LocalDataset, Source, find_dataset, load_documents, read_documents
 from cairn.lifecycle.recipe import TextSource
 
 _HEADING = re.compile(r"^#+[ \t]*(?:(?:Title|Author|Year):.*)?|^-{3,}[ \t]*$", re.MULTILINE)
@@ -33,7 +33,9 @@ def read_source(source: TextSource, folder: Path) -> TextSplit:
     else:
         split = _split(list(read_documents(folder)), source)
     train = split.train[: source.limit] if source.limit else split.train
-    return TextSplit([_plain(each) for each in train], [_plain(each) for each in split.held_out])
+    return TextSplit(
+        [_plain(each, folder) for each in train], [_plain(each, folder) for each in split.held_out]
+    )
 
 
 def plain_text(markdown: str) -> str:
@@ -55,10 +57,12 @@ def passages(text: str, characters: int) -> Sequence[str]:
     return ["\n\n".join(piece) for piece in pieces]
 
 
-def _plain(document: Document) -> Document:
-    if not document.source.path.endswith(".md"):
-        return document
-    return Document(plain_text(document.text), document.source, document.metadata)
+def _plain(document: Document, folder: Path) -> Document:
+    """Plain text, and a path that is the same wherever the files lie."""
+    path = Path(document.source.path)
+    name = (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+    text = plain_text(document.text) if path.suffix == ".md" else document.text
+    return Document(text, Source(name), document.metadata)
 
 
 def _split(documents: list[Document], source: TextSource) -> TextSplit:
