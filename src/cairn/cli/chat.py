@@ -103,10 +103,10 @@ def _answer(
 
     try:
         runner.run(speak())
+        if not (pieces and pieces[-1].endswith("\n")):
+            typer.echo("")
     except KeyboardInterrupt:
         typer.echo(" [stopped]", err=True)
-    if not (pieces and pieces[-1].endswith("\n")):
-        typer.echo("")
     return "".join(pieces)
 
 
