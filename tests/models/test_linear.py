@@ -30,7 +30,7 @@ def test_a_row_is_the_same_alone_and_in_company(
 @pytest.mark.parametrize("has_bfloat16", [True, False])
 @pytest.mark.parametrize("num_rows", [1, 20])
 def test_bfloat16(has_bfloat16: bool, num_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_has_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr(module, "has_bfloat16", lambda: has_bfloat16)
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(num_rows, 64, generator=generator, dtype=torch.bfloat16).requires_grad_()
     weight = torch.randn(32, 64, generator=generator, dtype=torch.bfloat16).requires_grad_()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cairn.models.linear import has_bfloat16
 from cairn.models.specs import AttentionSpec
 
 _BLOCK = 256
@@ -44,6 +45,8 @@ class PackedAttention:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
         assert q.shape[0] == self._num_tokens, f"{q.shape[0]} tokens, boundaries for {self._num_tokens}"
+        if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not has_bfloat16():
+            return self(layer, q.float(), k.float(), v.float(), spec).to(q.dtype)
         if len(self._lengths) == 1:
             return attend(q, k, v, spec)
         # `split`, not slices: its backward is one concatenation, not a zero-filled sum per document.

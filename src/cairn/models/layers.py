@@ -91,8 +91,11 @@ class _SwiGLU(torch.autograd.Function):
         gate, up = inner.chunk(2, dim=-1)
         grad_inner = torch.empty_like(inner)
         grad_gate, grad_up = grad_inner.chunk(2, dim=-1)
-        torch.mul(grad, F.silu(gate), out=grad_up)
-        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        # The gate's half of the result serves as the only scratch space.
+        torch.ops.aten.silu.out(gate, out=grad_gate)
+        torch.mul(grad, grad_gate, out=grad_up)
+        torch.mul(grad, up, out=grad_gate)
+        torch.ops.aten.silu_backward.grad_input(grad_gate, gate, grad_input=grad_gate)
         return grad_inner
 
 

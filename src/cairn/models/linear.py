@@ -32,14 +32,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if weight.dtype != torch.bfloat16 or _has_bfloat16():
+    if weight.dtype != torch.bfloat16 or has_bfloat16():
         return F.linear(x, weight, bias)
     product = F.linear(x.float(), weight.float(), None if bias is None else bias.float())
     return product.to(x.dtype)
 
 
 @functools.cache
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 without emulating it."""
     # The one question torch asks itself before it hands a bfloat16 product to oneDNN.
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -75,12 +75,15 @@ def _yarn(spec: RopeSpec, frequencies: Tensor) -> Tensor:
 
 
 def cos_sin(spec: RopeSpec, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of positions [T], each float32 [T, 1, rotary_dim / 2]."""
+    """Cosines and signed sines of positions [T], each float32 [T, 1, rotary_dim].
+
+    A head turns into head * cos + swapped * sin, `swapped` being its second half before its first.
+    """
     frequencies = inverse_frequencies(spec).to(positions.device, non_blocking=True)
     angles = positions[:, None, None].float() * frequencies
     factor = attention_factor(spec)
-    cos, sin = angles.cos(), angles.sin()
-    return (cos, sin) if factor == 1.0 else (cos.mul_(factor), sin.mul_(factor))
+    cos, sin = angles.cos() * factor, angles.sin() * factor
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
 
 def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -96,14 +99,13 @@ def split_rotated(
     return parts
 
 
-def _turn_into(out: Tensor, heads: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Write heads [T, N, D], turned, to `out` of the same shape."""
-    half = cos.shape[-1]
-    first, second = heads[..., :half], heads[..., half : 2 * half]
-    out[..., :half] = torch.addcmul(first * cos, second, sin, value=-1)
-    out[..., half : 2 * half] = torch.addcmul(second * cos, first, sin)
-    if heads.shape[-1] > 2 * half:
-        out[..., 2 * half :] = heads[..., 2 * half :]
+def _turn(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Heads [T, N, D] turned, in their own dtype; a new tensor."""
+    rotary_dim = cos.shape[-1]
+    turning = heads[..., :rotary_dim].to(cos.dtype)
+    first, second = turning.chunk(2, dim=-1)
+    turned = torch.cat((second, first), -1).mul_(sin).addcmul_(turning, cos).to(heads.dtype)
+    return turned if rotary_dim == heads.shape[-1] else torch.cat((turned, heads[..., rotary_dim:]), -1)
 
 
 class _Rotate(torch.autograd.Function):
@@ -112,16 +114,12 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        out = torch.empty_like(heads, memory_format=torch.contiguous_format)
-        _turn_into(out, heads, cos, sin)
-        return out
+        return _turn(heads, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        out = torch.empty_like(grad_outputs[0], memory_format=torch.contiguous_format)
-        _turn_into(out, grad_outputs[0], cos, -sin)
-        return out, None, None
+        return _turn(grad_outputs[0], cos, -sin), None, None
 
 
 class _SplitRotated(torch.autograd.Function):
@@ -132,20 +130,13 @@ class _SplitRotated(torch.autograd.Function):
         ctx: Any, qkv: Tensor, num_heads: int, num_kv_heads: int, cos: Tensor, sin: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(cos, sin)
-        turned, v = qkv.split((num_heads + num_kv_heads, num_kv_heads), dim=1)
-        q, k = turned.new_empty(turned[:, :num_heads].shape), v.new_empty(v.shape)
-        _turn_into(q, turned[:, :num_heads], cos, sin)
-        _turn_into(k, turned[:, num_heads:], cos, sin)
-        return q, k, v.clone(memory_format=torch.contiguous_format)
+        q, k, v = qkv.split((num_heads, num_kv_heads, num_kv_heads), dim=1)
+        return _turn(q, cos, sin), _turn(k, cos, sin), v.clone(memory_format=torch.contiguous_format)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
         grad_q, grad_k, grad_v = grad_outputs
         cos, sin = ctx.saved_tensors
-        num_tokens, num_heads, head_dim = grad_q.shape
-        num_kv_heads = grad_k.shape[1]
-        out = grad_q.new_empty(num_tokens, num_heads + 2 * num_kv_heads, head_dim)
-        _turn_into(out[:, :num_heads], grad_q, cos, -sin)
-        _turn_into(out[:, num_heads : num_heads + num_kv_heads], grad_k, cos, -sin)
-        out[:, num_heads + num_kv_heads :] = grad_v
-        return out, None, None, None, None
+        back = -sin
+        grad_qkv = torch.cat((_turn(grad_q, cos, back), _turn(grad_k, cos, back), grad_v), 1)
+        return grad_qkv, None, None, None, None
