@@ -83,6 +83,7 @@ def test_what_stays_and_why(workers: int) -> None:
     assert counts == [(8, 7), (7, 5), (5, 5), (5, 4), (4, 3), (3, 3)]
     assert all(step.bytes_in >= step.bytes_out > 0 for step in report.steps.values())
     assert report.to_json()["steps"]["clean"]["num_in"] == 8
+    assert report.to_json()["steps"]["near"]["reasons"] == {"near duplicate": 1}
 
 
 def test_languages() -> None:

@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,9 @@ def _function_call(row: Mapping[str, str]) -> Conversation | None:
 def _call_arguments(call: str) -> dict[str, Any] | None:
     """Keyword arguments of a call in Python's syntax, if they are plain values."""
     try:
-        node = ast.parse(call.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about stray backslashes in strings
+            node = ast.parse(call.strip(), mode="eval").body
         if not isinstance(node, ast.Call) or node.args:
             return None
         values = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}

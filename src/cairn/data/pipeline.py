@@ -75,7 +75,11 @@ class PipelineReport:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self)
+        # `asdict` would make a Counter of a Counter's pairs.
+        steps = {name: asdict(replace(step, reasons=Counter())) for name, step in self.steps.items()}
+        for name, step in self.steps.items():
+            steps[name]["reasons"] = dict(step.reasons)
+        return {"steps": steps, "contaminated": self.contaminated}
 
 
 @dataclass(slots=True)

@@ -145,7 +145,9 @@ def _text(value: Any) -> str:
 
 
 def _paragraphs(*names: str) -> Callable[[Path], Iterator[str]]:
-    return lambda folder: (line for name in names for line in (folder / name).open(encoding="utf-8"))
+    return lambda folder: (
+        line for name in names for line in (folder / name).read_text(encoding="utf-8").split("\n")
+    )
 
 
 _EVALUATION: dict[str, Callable[[Path], Iterator[str]]] = {
