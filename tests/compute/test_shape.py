@@ -1,5 +1,7 @@
 """Counts of a shape against the decoder's own."""
 
+from dataclasses import replace
+
 import pytest
 
 from cairn.compute import ModelShape, kv_cache_bytes, training_memory, weight_bytes
@@ -69,17 +71,16 @@ def test_visible_keys_are_counted_exactly(window: int) -> None:
 
 
 def test_experts_count_for_memory_whole_and_for_flops_as_chosen() -> None:
-    sizes = {
-        "vocab_size": 100,
-        "hidden_size": 16,
-        "num_layers": 2,
-        "num_heads": 2,
-        "num_kv_heads": 2,
-        "head_dim": 8,
-        "intermediate_size": 32,
-    }
-    dense = ModelShape(**sizes)
-    sparse = ModelShape(**sizes, num_experts=8, num_experts_per_token=2)
+    dense = ModelShape(
+        vocab_size=100,
+        hidden_size=16,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=2,
+        head_dim=8,
+        intermediate_size=32,
+    )
+    sparse = replace(dense, num_experts=8, num_experts_per_token=2)
     router = 2 * 16 * 8
     assert sparse.num_params == dense.num_params + 2 * 7 * dense.expert_params + router
     assert sparse.matmul_params == dense.matmul_params + 2 * dense.expert_params + router

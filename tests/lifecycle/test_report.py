@@ -3,7 +3,7 @@
 import json
 import re
 
-from cairn.lifecycle.report.blocks import Exchange, Figures, Heading, Table, Text
+from cairn.lifecycle.report.blocks import Block, Exchange, Figures, Heading, Table, Text
 from cairn.lifecycle.report.html import to_html
 from cairn.lifecycle.report.markdown import to_markdown
 
@@ -28,7 +28,7 @@ def test_the_markdown_lies_beside_its_pictures(built: Built) -> None:
 
 def test_generated_text_stays_text() -> None:
     hostile = "</p><script>alert(1)</script> **bold** | cell ![x](http://y)"
-    blocks = [
+    blocks: list[Block] = [
         Heading("Samples"),
         Exchange(hostile, hostile, hostile),
         Table(("a",), [(hostile,)]),
