@@ -147,7 +147,10 @@ def measure_transformers(options: argparse.Namespace) -> dict[str, float]:
 
     torch.set_num_threads(options.threads)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[options.dtype]
-    model = LlamaForCausalLM._from_config(LlamaConfig(**SHAPE), attn_implementation="sdpa").to(dtype)
+    config: Any = LlamaConfig(**SHAPE)
+    config._attn_implementation = "sdpa"
+    model: Any = LlamaForCausalLM(config)
+    model.to(dtype)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )

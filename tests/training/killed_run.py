@@ -20,7 +20,7 @@ from cairn.training import NextToken, Trainer, checkpoints
 from cairn.training.throughput import matmul_peak
 from tests.training import tiny
 
-SHARES = (0.03, 0.2, 0.41, 0.55, 0.7, 0.97)
+SHARES = (0.03, 0.25, 0.48, 0.7, 0.97)
 
 
 def train(folder: Path, data: Path, kill_at: int | None, count: Path | None = None) -> None:

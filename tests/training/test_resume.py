@@ -55,8 +55,10 @@ class Signalling(NextToken):
         return super().loss(model, batch, config)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("at", [1, 6, 9, 12])
+@pytest.mark.parametrize(
+    ("number", "at"),
+    [(signal.SIGINT, 1), (signal.SIGTERM, 6), (signal.SIGINT, 9), (signal.SIGTERM, 12)],
+)
 def test_a_signal_writes_a_checkpoint_and_stops(tmp_path: Path, number: signal.Signals, at: int) -> None:
     data = tiny.dataset(tmp_path / "data", num_documents=10)
     config = tiny.config(steps=6, micro_batch_tokens=256, eval_every=2)

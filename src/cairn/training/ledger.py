@@ -47,9 +47,12 @@ class Ledger:
         self._add_work(tokens, flops, seconds)
 
     def write_training(self, learning_rate: float) -> None:
-        """A line for the steps since the last one: their mean loss and rate."""
-        window, self.state.window = self.state.window, Window()
-        loss = window.nats / window.targets if window.targets else self.state.loss
+        """A line for the steps since the last one: their mean loss and rate; none if all were skipped."""
+        window = self.state.window
+        if not window.targets:
+            return
+        self.state.window = Window()
+        loss = window.nats / window.targets
         self._write("train", loss, learning_rate, window.tokens, window.flops, window.seconds)
 
     def write_validation(self, learning_rate: float, loss: float, bits_per_byte: float | None) -> None:

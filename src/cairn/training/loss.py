@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cairn.training.precision import product_dtype
+
 IGNORE = -100
 
 
@@ -47,14 +49,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, options: LossOptions
     ) -> tuple[Tensor, Tensor]:
+        # Where bfloat16 products are emulated, one float32 copy of the weight is far cheaper.
+        dtype = product_dtype(weight.dtype, weight.device)
+        head = weight.to(dtype)
         needs_hidden, needs_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         grad_hidden = torch.zeros_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         nats = torch.zeros((), dtype=torch.float64, device=hidden.device)
         penalty = torch.zeros_like(nats)
         for rows in _chunks(labels, options.chunk_tokens):
-            part = hidden[rows]
-            logits = _logits(part, weight, options)
+            part = hidden[rows].to(dtype)
+            logits = _logits(part, head, options)
             target = logits.gather(1, labels[rows, None]).squeeze(1)
             log_z = torch.logsumexp(logits, dim=1)
             nats += (log_z - target).sum(dtype=torch.float64)
@@ -63,7 +68,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 continue
             gradient = _to_gradient(logits, log_z, labels[rows], options)
             if grad_hidden is not None:
-                grad_hidden[rows] = gradient.to(weight.dtype) @ weight
+                grad_hidden[rows] = (gradient.to(dtype) @ head).to(hidden.dtype)
             if grad_weight is not None:
                 _add_outer(grad_weight, gradient, part)
         ctx.gradients = (grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))

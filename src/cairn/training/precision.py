@@ -6,6 +6,8 @@ smaller than a bfloat16 step are not lost (Micikevicius et al. 2018). Many CPUs 
 products and emulate them tens of times slower than float32; `resolve_dtype` avoids those.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,15 @@ def resolve_dtype(dtype: str, device: torch.device) -> str:
     """`auto` as the type this device is fastest in; anything else as it is."""
     if dtype != "auto":
         return dtype
-    return "bfloat16" if device.type == "cuda" or probe_device().has_bf16 else "float32"
+    return "float32" if product_dtype(torch.bfloat16, device) == torch.float32 else "bfloat16"
+
+
+@cache
+def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type to multiply matrices of `dtype` in: float32 where bfloat16 would be emulated."""
+    if dtype == torch.bfloat16 and device.type == "cpu" and not probe_device().has_bf16:
+        return torch.float32
+    return dtype
 
 
 class Weights:

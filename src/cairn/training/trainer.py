@@ -31,7 +31,7 @@ from cairn.training.optimizers import (
     optimizer_tensors,
     set_learning_rate,
 )
-from cairn.training.precision import DTYPES, Weights, resolve_dtype
+from cairn.training.precision import DTYPES, Weights, product_dtype, resolve_dtype
 from cairn.training.schedules import learning_rate
 from cairn.training.state import RunState, random_state, set_random_state
 from cairn.training.throughput import batch_flops
@@ -65,7 +65,9 @@ class Trainer:
         self.max_document = min(config.max_document or model.config.max_position, model.config.max_position)
         self._shape = model.config.shape()
         self._weights = Weights(model, self.dtype)
-        self._optimizers = make_optimizers(model, self._weights.masters, config, DTYPES[self.dtype])
+        self._optimizers = make_optimizers(
+            model, self._weights.masters, config, product_dtype(DTYPES[self.dtype], self.device)
+        )
         self._ledger = Ledger(run_folder / "metrics.jsonl", DTYPES[self.dtype], self.device)
         self._stop = Interrupts()
         self._saved_step = -1
@@ -210,7 +212,7 @@ class Trainer:
         """Metrics, validation and checkpoint, where they are due."""
         step, config = self.state.step, self.config
         is_last = step >= self.num_steps
-        if self.state.window.tokens and (is_last or step % config.log_every == 0):
+        if is_last or step % config.log_every == 0:
             self._ledger.write_training(self._last_learning_rate())
             task.note(f"loss {self.state.loss:.3f}")
         due = is_last or (config.eval_every is not None and step % config.eval_every == 0)
