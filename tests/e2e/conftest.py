@@ -14,29 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect
 
 from cairn.core import Settings
 from cairn.registry import Registry
+from tests.e2e.chromium import ROOT, launched
 from tests.e2e.seed import Seeded, seed
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "src" / "cairn" / "server" / "page" / "index.html"
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
-_UP = [str(Path(sys.executable).parent / "cairn"), "up", "--port", "0"]
+_UP = [str(Path(sys.executable).parent / "cairn"), "up", "--port", "0", "--model", "lighthouse"]
 _LINK = re.compile(r"(http://[^/\s]+)(/sign-in\?token=\S+)")
-# Without these Chromium asks for hosts that a test machine need not reach.
-_FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +89,10 @@ def up(built_page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[U
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium."""
-    if shutil.which("chromium") is None:
-        subprocess.run([ROOT / "scripts" / "ensure-chromium"], check=True)
-    path = shutil.which("chromium")
-    assert path is not None
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=_FLAGS)
-        yield launched
-        launched.close()
+    """Headless Chromium. Patient, because other tests may keep the machine busy."""
+    expect.set_options(timeout=20_000)
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
@@ -155,12 +139,25 @@ def page(new_page: NewPage) -> Page:
 def violations(page: Page, axe: str) -> list[str]:
     """What axe finds serious or critical on the page as it is now."""
     page.evaluate(axe)
-    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    found = page.evaluate(
+        "tags => axe.run(document, { resultTypes: ['violations'], runOnly: tags })",
+        ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"],
+    )
     return [
         f"{rule['id']}: {json.dumps([node['html'][:200] for node in rule['nodes'][:3]])}"
         for rule in found["violations"]
         if rule["impact"] in ("serious", "critical")
     ]
+
+
+def overflow(page: Page) -> list[str]:
+    """What is wider than the page: the document, or the box that scrolls in its place on a phone."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll('html, main, .thread-scroll, .side-panel-body')]
+            .filter((box) => box.scrollWidth > box.clientWidth)
+            .map((box) => `${box.tagName}.${box.className}: ${box.scrollWidth} > ${box.clientWidth}`)"""
+    )
+    return found
 
 
 def _is_policy(text: str) -> bool:

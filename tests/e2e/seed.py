@@ -94,7 +94,7 @@ def _stage(
         inputs=digests,
         parent_id=build_id,
     )
-    metadata = {"stage": stage, "steps": steps}
+    metadata = {"recipe": "lighthouse", "steps": steps}
     with registry.create(kind, parents=digests, metadata=metadata, run_id=run.run_id) as writer:
         if fill is None:
             (writer.folder / f"{stage}.bin").write_bytes(stage.encode() * 1000)

@@ -30,7 +30,9 @@ export interface Reply {
 /** What is known about a stored reply until the page is loaded anew. */
 export type ReplyNote = Pick<Reply, "usage" | "pieces" | "firstMs" | "writingMs" | "finishReason">;
 
+/** The page is told this often; less often for a long text, whose drawing takes longer. */
 const NOTIFY_MS = 40;
+const CHARACTERS_PER_MS = 100;
 
 export class Replies {
   #replies = new Map<string, Reply>();
@@ -128,7 +130,7 @@ export class Replies {
           next.writingMs = now - first;
         }
         this.#replies.set(id, next);
-        this.#notifySoon();
+        this.#notifySoon(Math.max(NOTIFY_MS, next.text.length / CHARACTERS_PER_MS));
       }
     } catch (error) {
       if (signal.aborted) this.#change(id, { finishReason: "stopped" });
@@ -160,8 +162,8 @@ export class Replies {
     this.#notify();
   }
 
-  #notifySoon(): void {
-    this.#timer ??= setTimeout(() => this.#notify(), NOTIFY_MS);
+  #notifySoon(delayMs: number): void {
+    this.#timer ??= setTimeout(() => this.#notify(), delayMs);
   }
 
   #notify(): void {

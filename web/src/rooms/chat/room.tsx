@@ -1,6 +1,6 @@
 /** The chat: conversations on the left, the thread in the middle, settings or a receipt on the right. */
-import { useQuery } from "@tanstack/react-query";
-import { useParams, useSearch } from "@tanstack/react-router";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { PanelLeft, Plus, SlidersHorizontal } from "lucide-react";
 import { Dialog } from "radix-ui";
 import { useCallback, useEffect, useState } from "react";
@@ -11,7 +11,7 @@ import "./chat.css";
 import { Conversations, NewChatLink } from "./conversations";
 import { ReceiptPanel } from "./receipt-panel";
 import { replies } from "./replies";
-import { countChanged, loadSampling, type Sampling, saveSampling } from "./sampling";
+import { chooseModel, countChanged, loadSampling, type Sampling, saveSampling } from "./sampling";
 import { SamplingPanel } from "./sampling-panel";
 import { Thread } from "./thread";
 import { useChat } from "./use-chat";
@@ -26,11 +26,20 @@ export function ChatRoom() {
   const [panel, setPanel] = useState<Panel>(null);
   const [isListOpen, setListOpen] = useState(false);
 
+  const client = useQueryClient();
+  const navigate = useNavigate();
   const names = models.data?.map(({ id }) => id) ?? [];
-  // A remembered model may be gone; the first one then answers.
-  const chosen =
-    [wanted, sampling.model, names[0]].find((name) => name !== undefined && names.includes(name)) ?? "";
-  const chat = useChat(conversationId, { ...sampling, model: chosen });
+  const chosen = chooseModel(wanted, sampling.model, names);
+  // A first question may be quicker than the list of models.
+  const findModel = async () => {
+    const list = await client.ensureQueryData(modelsQuery);
+    return chooseModel(
+      wanted,
+      sampling.model,
+      list.map(({ id }) => id),
+    );
+  };
+  const chat = useChat(conversationId, sampling, findModel);
   useTitle(chat.conversation?.title ?? "Chat");
   useKeepOnLeave();
 
@@ -61,7 +70,11 @@ export function ChatRoom() {
             <Choice
               label="Model"
               value={chosen}
-              onChange={(model) => setSampling({ ...sampling, model })}
+              onChange={(model) => {
+                setSampling({ ...sampling, model });
+                // From here on the choice counts, not the link that led here.
+                if (wanted) void navigate({ to: ".", search: {}, replace: true });
+              }}
               options={names.map((name) => [name, name] as const)}
             />
           ) : null}

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { countChanged, DEFAULT_SAMPLING, NUMBER_FIELDS, parseField, toWire } from "./sampling";
+import { chooseModel, countChanged, DEFAULT_SAMPLING, NUMBER_FIELDS, parseField, toWire } from "./sampling";
 
 const field = (name: string) => {
   const found = NUMBER_FIELDS.find((candidate) => candidate.name === name);
@@ -24,4 +24,11 @@ test("numbers out of range are refused", () => {
   expect(parseField(field("temperature"), "2.1")).toBeUndefined();
   expect(parseField(field("top_k"), "1.5")).toBeUndefined();
   expect(parseField(field("seed"), "x")).toBeUndefined();
+});
+
+test("a model that is gone is not asked", () => {
+  expect(chooseModel("b", "a", ["a", "b"])).toBe("b");
+  expect(chooseModel(undefined, "a", ["b", "a"])).toBe("a");
+  expect(chooseModel("gone", "gone", ["a", "b"])).toBe("a");
+  expect(chooseModel(undefined, "", [])).toBe("");
 });

@@ -117,3 +117,12 @@ export function saveSampling(conversationId: string | null, sampling: Sampling):
   remember("sampling", sampling);
   if (conversationId !== null) remember(`sampling.${conversationId}`, sampling);
 }
+
+/** Who answers: the one asked for by a link, or the one used last, or the first; a remembered one may be gone. */
+export function chooseModel(
+  wanted: string | undefined,
+  remembered: string,
+  names: readonly string[],
+): string {
+  return [wanted, remembered].find((name) => name && names.includes(name)) ?? names[0] ?? "";
+}

@@ -4,6 +4,7 @@ import { ArrowDown } from "lucide-react";
 import { useRef, useState } from "react";
 import type { ModelEntry, Turn } from "../../api/types";
 import { Problem, Skeleton } from "../../parts/problem";
+import { notify } from "../../parts/toasts";
 import { Announcer } from "./announcer";
 import { Composer } from "./composer";
 import { Empty } from "./empty";
@@ -34,6 +35,7 @@ export function Thread({ chat, conversationId, models, onReceipt }: ThreadProps)
     toEnd();
     await chat.send(text);
   };
+  const answer = (userTurnId: string) => tellFailure(chat.answer(userTurnId));
 
   return (
     <>
@@ -44,7 +46,7 @@ export function Thread({ chat, conversationId, models, onReceipt }: ThreadProps)
           {models.isError ? (
             <Problem error={models.error} what="No models" onRetry={() => void models.refetch()} />
           ) : null}
-          {isEmpty ? <Empty hasNoModel={hasNoModel} onChoose={(text) => void send(text)} /> : null}
+          {isEmpty ? <Empty hasNoModel={hasNoModel} onChoose={(text) => tellFailure(send(text))} /> : null}
           {path.map(({ turn, siblings }) => (
             <TurnView
               key={turn.id}
@@ -57,18 +59,18 @@ export function Thread({ chat, conversationId, models, onReceipt }: ThreadProps)
               onEdit={() => setEditing(turn.id)}
               onEditDone={(text) => {
                 setEditing(null);
-                if (text !== null) void chat.edit(turn, text).then(toEnd);
+                if (text !== null) tellFailure(chat.edit(turn, text).then(toEnd));
               }}
               onShow={chat.show}
-              onAnswer={answerOf(turn, chat)}
+              onAnswer={answerOf(turn, answer)}
               onReceipt={onReceipt}
             />
           ))}
-          {reply ? <LiveTurn reply={reply} onRetry={() => chat.answer(reply.parentId)} /> : null}
+          {reply ? <LiveTurn reply={reply} onRetry={() => answer(reply.parentId)} /> : null}
           {!reply && last?.role === "user" && !chat.isLoading ? (
             <p className="unanswered">
               No reply was kept.
-              <button type="button" className="button" onClick={() => chat.answer(last.id)}>
+              <button type="button" className="button" onClick={() => answer(last.id)}>
                 Ask again
               </button>
             </p>
@@ -96,8 +98,13 @@ export function Thread({ chat, conversationId, models, onReceipt }: ThreadProps)
   );
 }
 
+/** What has no place of its own for an error says it in a notice. */
+function tellFailure(work: Promise<void>): void {
+  work.catch((error: unknown) => notify(error instanceof Error ? error.message : String(error)));
+}
+
 /** Answering a reply's question again makes a sibling of the reply. */
-function answerOf(turn: Turn, chat: Chat): (() => void) | null {
+function answerOf(turn: Turn, answer: (userTurnId: string) => void): (() => void) | null {
   const { parent_id } = turn;
-  return turn.role === "assistant" && parent_id !== null ? () => chat.answer(parent_id) : null;
+  return turn.role === "assistant" && parent_id !== null ? () => answer(parent_id) : null;
 }

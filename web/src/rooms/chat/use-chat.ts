@@ -21,7 +21,7 @@ export interface Chat {
   reply: Reply | undefined;
   isBusy: boolean;
   send: (text: string) => Promise<void>;
-  answer: (userTurnId: string) => void;
+  answer: (userTurnId: string) => Promise<void>;
   edit: (turn: Turn, text: string) => Promise<void>;
   stop: () => void;
   show: (turn: Turn) => void;
@@ -33,7 +33,11 @@ export function useReply(conversationId: string | null): Reply | undefined {
   );
 }
 
-export function useChat(conversationId: string | null, sampling: Sampling): Chat {
+export function useChat(
+  conversationId: string | null,
+  sampling: Sampling,
+  findModel: () => Promise<string>,
+): Chat {
   const client = useQueryClient();
   const navigate = useNavigate();
   const query = useQuery({ ...conversationQuery(conversationId ?? ""), enabled: conversationId !== null });
@@ -56,7 +60,7 @@ export function useChat(conversationId: string | null, sampling: Sampling): Chat
   }, [turns, picks, reply]);
 
   const ask = useCallback(
-    (id: string, parentId: string) => {
+    (id: string, parentId: string, model: string) => {
       const stored = client.getQueryData(conversationQuery(id).queryKey)?.messages ?? [];
       const messages = ancestry(stored, parentId).map(({ role, content }) => ({ role, content }));
       const system = sampling.system.trim();
@@ -64,7 +68,7 @@ export function useChat(conversationId: string | null, sampling: Sampling): Chat
       setPicks(id, (now) => without(now, parentId));
       replies.dismiss(id);
       void replies.start(client, id, parentId, {
-        model: sampling.model,
+        model,
         messages,
         sampling: toWire(sampling),
       });
@@ -73,16 +77,17 @@ export function useChat(conversationId: string | null, sampling: Sampling): Chat
   );
 
   const send = async (text: string) => {
+    const model = await findModel();
     let id = conversationId;
     if (id === null) {
-      const body = { title: titleFrom(text), model: sampling.model };
+      const body = { title: titleFrom(text), model };
       const created = await sendJson<Conversation>("POST", "/api/conversations", body);
       id = created.id;
       client.setQueryData(conversationQuery(id).queryKey, { ...created, messages: [] });
     }
     const parentId = path.at(-1)?.turn.id ?? null;
     const stored = await storeTurn(client, id, { role: "user", content: text, parent_id: parentId });
-    ask(id, stored.id);
+    ask(id, stored.id, model);
     if (conversationId === null) {
       await navigate({ to: "/chat/$conversationId", params: { conversationId: id }, replace: true });
     }
@@ -90,10 +95,11 @@ export function useChat(conversationId: string | null, sampling: Sampling): Chat
 
   const edit = async (turn: Turn, text: string) => {
     if (conversationId === null) return;
+    const model = await findModel();
     const sibling: NewTurn = { role: "user", content: text, parent_id: turn.parent_id };
     const stored = await storeTurn(client, conversationId, sibling);
     setPicks(conversationId, (now) => without(now, turn.parent_id ?? ""));
-    ask(conversationId, stored.id);
+    ask(conversationId, stored.id, model);
   };
 
   return {
@@ -105,8 +111,8 @@ export function useChat(conversationId: string | null, sampling: Sampling): Chat
     isBusy,
     send,
     edit,
-    answer: (userTurnId) => {
-      if (conversationId !== null) ask(conversationId, userTurnId);
+    answer: async (userTurnId) => {
+      if (conversationId !== null) ask(conversationId, userTurnId, await findModel());
     },
     stop: () => {
       if (conversationId !== null) replies.stop(conversationId);
