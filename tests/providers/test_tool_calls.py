@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cairn.core.chat import ToolCall
@@ -94,7 +94,14 @@ def test_text_without_calls_is_never_lost(text: str, cuts: list[int]) -> None:
         assert "".join(shown.split()) == "".join(text.split())
 
 
-@given(st.dictionaries(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists)))
+short = st.text(max_size=6)
+values = st.recursive(
+    st.none() | st.integers() | short, lambda each: st.lists(each, max_size=3), max_leaves=4
+)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(short, values, max_size=4))
 def test_object_with_spans_finds_every_value(value: dict[str, object]) -> None:
     for text in (json.dumps(value), json.dumps(value, indent=1, ensure_ascii=False)):
         found = object_with_spans(text)
