@@ -151,8 +151,6 @@ def save_decoder(model: Decoder, folder: Path, *, max_shard_bytes: int = 5_000_0
     except OSError as error:
         raise StorageError(f"cannot make {folder}: {error}", remedy="choose another folder") from None
     shards = _shards(_named_tensors(model), max_shard_bytes)
-    for old in [*folder.glob("model*.safetensors"), folder / INDEX]:
-        old.unlink(missing_ok=True)
     names = [f"model-{index:05}-of-{len(shards):05}.safetensors" for index in range(1, len(shards) + 1)]
     names = [SINGLE] if len(shards) == 1 else names
     for name, tensors in zip(names, shards, strict=True):
@@ -161,6 +159,10 @@ def save_decoder(model: Decoder, folder: Path, *, max_shard_bytes: int = 5_000_0
         weight_map = {tensor: name for name, part in zip(names, shards, strict=True) for tensor, _ in part}
         total = sum(_num_bytes(tensor) for part in shards for _, tensor in part)
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+        names.append(INDEX)
+    for old in [*folder.glob("model*.safetensors"), folder / INDEX]:
+        if old.name not in names:
+            old.unlink(missing_ok=True)
     dtype = str(model.embedding.dtype).removeprefix("torch.")
     write_json(folder / "config.json", {**model.config.to_hf(), "dtype": dtype})
 

@@ -55,6 +55,7 @@ class DecoderConfig:
     pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
+        _require(self.family in families.FAMILIES, f"the family is {self.family!r}, which has no table")
         sizes = ("vocab_size", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "max_position")
         for name in sizes:
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, allowed: above 0")

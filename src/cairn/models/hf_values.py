@@ -91,12 +91,16 @@ class HfValues:
             )
         share = parameters.get("partial_rotary_factor", self.number("partial_rotary_factor", 1.0))
         given = HfValues(parameters)
+        original = self._original_positions(given) if scaling in ("llama3", "yarn") else None
+        stretch = (
+            self.integer("max_position_embeddings") / original if scaling == "yarn" and original else None
+        )
         return RopeSpec(
             theta=given.number("rope_theta", self.number("rope_theta", theta)),
             rotary_dim=int(head_dim * share),
             scaling=cast("RopeScaling", scaling),
-            factor=given.number("factor") if scaling != "default" else 1.0,
-            original_max_position=self._original_positions(given) if scaling in ("llama3", "yarn") else None,
+            factor=given.number("factor", stretch) if scaling != "default" else 1.0,
+            original_max_position=original,
             low_freq_factor=given.number("low_freq_factor", 1.0),
             high_freq_factor=given.number("high_freq_factor", 4.0),
             beta_fast=given.number("beta_fast", 32.0),
@@ -118,8 +122,10 @@ class HfValues:
         return dict(parameters)
 
     def _original_positions(self, given: "HfValues") -> int:
-        whole = self.integer("original_max_position_embeddings", self.integer("max_position_embeddings"))
-        return given.integer("original_max_position_embeddings", whole)
+        """The context before stretching; the outer key wins where both are there, as in transformers."""
+        whole = self.integer("max_position_embeddings")
+        inner = given.integer("original_max_position_embeddings", whole)
+        return self.integer("original_max_position_embeddings", inner)
 
     def _present(self, key: str, default: Any) -> Any:
         value = self._values.get(key)

@@ -146,15 +146,16 @@ class Experts(nn.Module):
         """Each token through its experts; summed in the router's order, whoever else is in the batch."""
         order = chosen.flatten().argsort(stable=True)
         rows = x[order // chosen.shape[1]].split(counts.tolist())
-        outputs = [self._expert(index, tokens) for index, tokens in enumerate(rows) if len(tokens)]
+        # `unbind`, not indexing: its backward writes the experts' gradients once, not once an expert.
+        experts = zip(rows, self.inner.unbind(), self.output.unbind(), strict=True)
+        outputs = [self._expert(*expert) for expert in experts if len(expert[0])]
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
         by_token = torch.cat(outputs)[back].view(*chosen.shape, x.shape[-1])
         return (by_token * weights.unsqueeze(-1)).sum(1)
 
-    def _expert(self, index: int, tokens: Tensor) -> Tensor:
-        inner = activate(linear(tokens, self.inner[index]), self._activation, gated=self._gated)
-        return linear(inner, self.output[index])
+    def _expert(self, tokens: Tensor, inner: Tensor, output: Tensor) -> Tensor:
+        return linear(activate(linear(tokens, inner), self._activation, gated=self._gated), output)
 
 
 def _gate(x: Tensor, weight: Tensor) -> Tensor:

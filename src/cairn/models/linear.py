@@ -42,7 +42,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 without emulating it."""
     # The one question torch asks itself before it hands a bfloat16 product to oneDNN.
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Linear(nn.Module):

@@ -35,6 +35,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension; x [..., N] any dtype, weight [N]."""
     if x.device.type == "cpu":
         return _RmsNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call, no-any-return]
+    if x.dtype == weight.dtype:
+        return F.rms_norm(x, weight.shape, weight, eps)
     return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
 
 
