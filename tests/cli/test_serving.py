@@ -32,6 +32,7 @@ def home(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty CAIRN_HOME."""
     monkeypatch.setenv("CAIRN_HOME", str(settings.home))
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return settings.home
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from cairn.core.digests import canonical_json
 from cairn.models import Decoder, DecoderConfig, save_decoder
 from cairn.registry import Artifact, Registry
@@ -33,6 +35,9 @@ def tiny_artifact(
     registry: Registry, *, name: str = "tiny", seed: int = 1, generation: dict[str, Any] | None = None
 ) -> Artifact:
     """Store the model and give it a name. `generation` replaces generation_config.json."""
+    torch.set_num_threads(
+        1
+    )  # products this small only wait for a second thread, long when the machine is busy
     tokenizer = tiny_tokenizer()
     end, document_end = tokenizer.token_id("<|im_end|>"), tokenizer.eos_token_id
     assert end is not None
