@@ -104,7 +104,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     folder = tmp_path_factory.mktemp("built")
     recipe = write_recipe(folder / "recipe")
     with Registry.open(Settings(home=folder / "home")) as registry:
-        yield Built(recipe, registry, build(recipe, registry))
+        yield Built(recipe, registry, build(recipe, registry, predict=False))
 
 
 @pytest.fixture

@@ -124,6 +124,6 @@ def test_forcing_a_stage_gives_the_same_artifact(built: Built) -> None:
 def test_a_model_above_its_limit_is_refused(built: Built, changed: Callable[[str, str], Path]) -> None:
     path = changed('intended_use = "Tests."', 'intended_use = "Tests."\nmax_bytes = 1000')
     with pytest.raises(ConfigError, match=r"release.max_bytes allows 1,000"):
-        build(path, built.registry)
+        build(path, built.registry, predict=False)
     last = built.registry.runs(2)
     assert {run.status for run in last} == {"failed"}

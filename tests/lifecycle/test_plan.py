@@ -7,6 +7,7 @@ import pytest
 
 from cairn.compute import Device, MachineProfile
 from cairn.lifecycle import plan_recipe, predictions
+from cairn.lifecycle.comparison import comparison_rows, comparisons, keep_plan
 from cairn.lifecycle.probe import Measured
 from cairn.registry import Registry
 
@@ -35,7 +36,6 @@ def test_a_plan_before_anything_is_built(recipe_path: Path, registry: Registry) 
     assert stages["pretrain"].tokens == 12 * 512
     assert stages["pretrain"].basis == "profile"
     assert stages["data"].basis == "rule of thumb"
-    assert stages["data"].actual_seconds is None
     assert found.seconds == sum(stage.seconds for stage in found.stages)
     assert not found.warnings
 
@@ -44,12 +44,18 @@ def test_after_a_build_the_plan_knows_how_right_it_was(built: Built) -> None:
     found = plan_recipe(built.recipe_path, built.registry, measure=False)
     stages = {stage.stage: stage for stage in found.stages}
     assert found.num_params == built.result.model.metadata["parameters"]
-    assert all(stage.actual_seconds for stage in found.stages)
     assert stages["data"].basis == "last run"
+    took = comparisons("tiny", built.registry)
+    assert set(took) == set(stages)
+    assert all(each.off_by is None for each in took.values())
+    keep_plan(found, built.registry.settings)
+    took = comparisons("tiny", built.registry)
+    assert took["data"].off_by == pytest.approx(0)
+    rows = comparison_rows(built.result, built.registry)
+    assert {row[0] for row in rows} >= {"pretrain, peak memory in MB", "sft, tokens", "data, seconds"}
     assert stages["sft"].tokens is not None
     actual = built.result.outcome("sft").artifact.metadata["tokens"]
     assert stages["sft"].tokens == pytest.approx(actual, rel=0.5)
-    assert (stages["pretrain"].actual_memory_bytes or 0) > 1e8
 
 
 def test_measured_rates_are_used_and_named(
@@ -60,6 +66,7 @@ def test_measured_rates_are_used_and_named(
     stages = {stage.stage: stage for stage in found.stages}
     assert stages["pretrain"].basis == stages["sft"].basis == "measured"
     assert stages["pretrain"].seconds == pytest.approx(6.0)
+    assert stages["pretrain"].memory_bytes == 1
 
 
 def test_what_does_not_fit_is_said_beforehand(

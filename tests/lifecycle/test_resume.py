@@ -23,7 +23,7 @@ from cairn.core import Settings
 from cairn.lifecycle import build
 from cairn.registry import Registry
 with Registry.open(Settings(home=Path(sys.argv[2]))) as registry:
-    print(build(Path(sys.argv[1]), registry).model.digest)
+    print(build(Path(sys.argv[1]), registry, predict=False).model.digest)
 """
 
 DIE = """
@@ -61,7 +61,7 @@ def test_killed_in_the_middle_of_training_it_ends_the_same(built: Built, tmp_pat
     assert killed.returncode == -signal.SIGKILL
     with Registry.open(Settings(home=home)) as registry:
         said: list[str] = []
-        result = build(built.recipe_path, registry, _Says(said))
+        result = build(built.recipe_path, registry, _Says(said), predict=False)
         runs = [run for run in registry.runs(100) if run.stage == "pretrain"]
     assert digests(result) == digests(built.result)
     assert [run.status for run in runs] == ["succeeded", "interrupted"]
@@ -107,11 +107,11 @@ def test_a_full_disk_loses_nothing(built: Built, tmp_path: Path, monkeypatch: py
         with monkeypatch.context() as patched:
             patched.setattr(train, "save_trained", no_room)
             with pytest.raises(StorageError, match="disk is full") as caught:
-                build(built.recipe_path, registry)
+                build(built.recipe_path, registry, predict=False)
         assert "run the same command again" in caught.value.remedy
         assert {run.stage for run in registry.runs(100) if run.status == "failed"} == {"", "pretrain"}
         said: list[str] = []
-        result = build(built.recipe_path, registry, _Says(said))
+        result = build(built.recipe_path, registry, _Says(said), predict=False)
     assert digests(result) == digests(built.result)
     assert "resumed at step 12 of 12" in said
 

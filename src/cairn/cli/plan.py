@@ -21,58 +21,55 @@ def plan(
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Predict parameters, memory, FLOPs and time of a recipe here."""
+    from cairn.lifecycle.comparison import comparisons
     from cairn.lifecycle.predictions import plan_recipe
     from cairn.registry import Registry
 
     with Registry.open() as registry:
         found = plan_recipe(recipe, registry, measure=measure)
+        built = comparisons(found.recipe, registry)
     if as_json:
-        values = asdict(found)
-        print_json(
-            {**values, "seconds": found.seconds, "flops": found.flops, "memory_bytes": found.memory_bytes}
-        )
+        values = {**asdict(found), "last_build": {name: _compared(each) for name, each in built.items()}}
+        totals = {"seconds": found.seconds, "flops": found.flops, "memory_bytes": found.memory_bytes}
+        print_json({**values, **totals})
         return
     typer.echo(
         f"{found.recipe}: {found.num_params:,} parameters, {human_bytes(found.model_bytes)} in bfloat16, "
         f"trained in {found.dtype}"
     )
-    rows = [_row(stage) for stage in found.stages]
-    rows.append(
-        {
-            "stage": "total",
-            "tokens": "",
-            "FLOPs": f"{found.flops:.1e}",
-            "memory": human_bytes(found.memory_bytes),
-            "tokens/s": "",
-            "predicted": human_seconds(found.seconds),
-            "basis": "",
-            "actual": _total_actual(found.stages),
-            "off by": "",
-        }
-    )
-    print_table(rows, tuple(rows[0]), empty="no stages")
+    rows = [_row(stage, built.get(stage.stage)) for stage in found.stages]
+    total = {
+        "stage": "total",
+        "FLOPs": f"{found.flops:.1e}",
+        "memory": human_bytes(found.memory_bytes),
+        "time": human_seconds(found.seconds),
+        "it took": human_seconds(sum(each.actual for each in built.values())) if built else "",
+    }
+    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    rows.append({column: total.get(column, "") for column in rows[0]})
+    print_table(rows, columns, empty="no stages")
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
 
 
-def _row(stage: Any) -> dict[str, str]:
-    actual = stage.actual_seconds
+def _row(stage: Any, last: Any) -> dict[str, str]:
+    off_by = last.off_by if last else None
     return {
         "stage": stage.stage,
         "tokens": f"{stage.tokens:,}" if stage.tokens else "",
         "FLOPs": f"{stage.flops:.1e}" if stage.flops else "",
         "memory": human_bytes(stage.memory_bytes) if stage.memory_bytes else "",
         "tokens/s": f"{stage.tokens_per_second:,.0f}" if stage.tokens_per_second else "",
-        "predicted": human_seconds(stage.seconds),
+        "time": human_seconds(stage.seconds),
         "basis": stage.basis,
-        "actual": human_seconds(actual) if actual is not None else "",
-        "off by": f"{stage.seconds / actual - 1:+.0%}" if actual else "",
+        "was predicted": human_seconds(last.predicted) if last and last.predicted else "",
+        "it took": human_seconds(last.actual) if last else "",
+        "off by": f"{off_by:+.0%}" if off_by is not None else "",
     }
 
 
-def _total_actual(stages: Any) -> str:
-    known = [stage.actual_seconds for stage in stages]
-    return human_seconds(sum(known)) if known and None not in known else ""
+def _compared(comparison: Any) -> dict[str, float | None]:
+    return {**asdict(comparison), "off_by": comparison.off_by}
 
 
 def human_seconds(seconds: float) -> str:

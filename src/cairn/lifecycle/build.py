@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cairn.core import CairnError, Progress, Silent, StorageError, short
+from cairn.lifecycle.comparison import keep_plan
 from cairn.lifecycle.overall import Overall
+from cairn.lifecycle.predictions import plan_recipe
 from cairn.lifecycle.recipe import Recipe, load_recipe
 from cairn.lifecycle.slots import Slot, hold_slot, remove_checkpoints
 from cairn.lifecycle.stage import Recorded, Stage, StageContext, record
@@ -66,8 +68,12 @@ def build(
     *,
     from_stage: str | None = None,
     force: Collection[str] = (),
+    predict: bool = True,
 ) -> BuildResult:
-    """Build a recipe. `from_stage` runs that stage and all later ones again, `force` just those named."""
+    """Build a recipe. `from_stage` runs that stage and all later ones again, `force` just those named.
+
+    `predict` times a few steps beforehand, for the progress display and the report's comparison.
+    """
     from cairn.lifecycle.report import write_report
 
     recipe = load_recipe(recipe_path)
@@ -75,7 +81,10 @@ def build(
     started = time.monotonic()
     run = registry.start_run(recipe=recipe.name, config=recipe.model_dump(mode="json"))
     with _recorded(registry, run):
-        job = _Build(recipe, recipe_path, registry, progress or Silent(), run.run_id, again)
+        progress = progress or Silent()
+        if predict:
+            _predict(recipe, recipe_path, registry, progress, again)
+        job = _Build(recipe, recipe_path, registry, progress, run.run_id, again)
         result = BuildResult(
             recipe=recipe,
             recipe_path=recipe_path,
@@ -194,6 +203,24 @@ class _Build:
         return StageOutcome(
             stage=stage.name, key=key, artifact=artifact, is_cached=False, seconds=seconds, run_id=run.run_id
         )
+
+
+def _predict(
+    recipe: Recipe, recipe_path: Path, registry: Registry, progress: Progress, again: Collection[str]
+) -> None:
+    """Keep a plan for a build that has to train; without one the build is as good, only less foretold."""
+    statuses = stage_statuses(recipe, recipe_path, registry, again=again)
+    if not any(status.stage == "pretrain" and status.status == "to do" for status in statuses):
+        return
+    try:
+        plan = plan_recipe(recipe_path, registry)
+        keep_plan(plan, registry.settings)
+    except CairnError as error:
+        progress.say(f"no prediction: {error.message}")
+        return
+    for warning in plan.warnings:
+        progress.say(f"warning: {warning}")
+    progress.say(f"about {plan.seconds / 60:.0f} minutes in all, were nothing cached")
 
 
 def _name(result: BuildResult, registry: Registry) -> None:

@@ -57,11 +57,10 @@ class Overall:
 
 def stage_weights(recipe: Recipe, registry: Registry, todo: Sequence[str]) -> dict[str, float]:
     """Predicted seconds of the stages that have to run."""
+    from cairn.lifecycle.comparison import kept_plan
     from cairn.lifecycle.history import last_seconds
-    from cairn.lifecycle.predictions import kept_predictions
 
-    kept = kept_predictions(recipe.name, registry.settings)
-    predicted = {name: plan.seconds for name, plan in kept.items()}
+    predicted = {name: plan.seconds for name, plan in kept_plan(recipe.name, registry.settings).items()}
     known = {**last_seconds(registry, recipe.name), **predicted}
     return {name: known.get(name, _GUESS) for name in todo}
 

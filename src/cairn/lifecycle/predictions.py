@@ -1,35 +1,31 @@
-"""`plan`: what each stage of a recipe will take here, and, after a build, how right that was.
+"""`plan`: what each stage of a recipe will take on this machine.
 
-Training stages are computed (`cairn.compute.plan`), with the step rate either measured on real
-steps of this model or taken from the machine profile. The other stages take what they took the
-last time; the first time a rule of thumb by the amount of text. The basis is always named.
-Predictions are kept in the home folder by recipe name, so that a build can be held against them.
+Training stages are computed (`cairn.compute.plan`), with step rate and peak memory either measured on real
+steps of this very model or taken from the machine profile and the formulas. The other stages take what
+they took the last time; the first time a rule of thumb by the amount of text. The basis is always named.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cairn.compute import TrainingPlan, machine_profile, weight_bytes
 from cairn.compute import plan as plan_training
 from cairn.core import Settings
 from cairn.lifecycle.amounts import Amounts, estimate_amounts
 from cairn.lifecycle.hardware import resolved, this_device
-from cairn.lifecycle.history import last_seconds, stage_runs
+from cairn.lifecycle.history import last_seconds
 from cairn.lifecycle.network import decoder_config
+from cairn.lifecycle.probe import Measured
 from cairn.lifecycle.recipe import Recipe, load_recipe
-from cairn.lifecycle.train import read_result
 from cairn.registry import Registry
 from cairn.training import TrainConfig
 
-if TYPE_CHECKING:
-    from cairn.lifecycle.build import BuildResult
-
 MEASURED, PROFILE, LAST_RUN, RULE = "measured", "profile", "last run", "rule of thumb"
-_MB_PER_SECOND = {"data": 1.0, "tokenizer": 3.0, "pack": 3.0}
+_ORDER = ("data", "tokenizer", "pack", "pretrain", "instructions", "sft", "evaluate", "register")
+_MB_PER_SECOND = {"data": 0.5, "tokenizer": 3.0, "pack": 4.0}
 _XZ_MB_PER_SECOND = 0.6
+_TOKENIZER_BYTES_PER_ENTRY = 70
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +35,11 @@ class StagePlan:
     stage: str
     seconds: float
     basis: str
+    """Where `seconds` and `memory_bytes` come from: measured, profile, last run, rule of thumb."""
     tokens: int | None = None
     flops: float | None = None
     memory_bytes: int | None = None
     tokens_per_second: float | None = None
-    actual_seconds: float | None = None
-    """What the newest successful run of the stage took."""
-    actual_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,66 +70,30 @@ def plan_recipe(recipe_path: Path, registry: Registry, *, measure: bool = True) 
     """Predict a recipe; `measure` times real steps of its model, else the machine profile has to do."""
     recipe = load_recipe(recipe_path)
     amounts = estimate_amounts(recipe, recipe_path, registry)
-    shape = decoder_config(recipe.model, vocab_size=recipe.tokenizer.vocab_size).shape()
-    pretrain = _training(recipe, recipe.pretrain, amounts.train_tokens, registry.settings, measure=measure)
+    measured = _measured(recipe) if measure else None
+    pretrain = _training(recipe, recipe.pretrain, amounts.train_tokens, registry.settings, measured)
     # The same model and, per token, the same work: its rate need not be measured twice.
-    sft = _training(
-        recipe,
-        recipe.sft,
-        amounts.instruction_tokens,
-        registry.settings,
-        measure=False,
-        rate=pretrain.tokens_per_second if pretrain.basis == MEASURED else None,
-    )
-    stages = _stages(recipe, registry, amounts, pretrain, sft)
-    result = RecipePlan(
+    sft = _training(recipe, recipe.sft, amounts.instruction_tokens, registry.settings, measured)
+    return RecipePlan(
         recipe=recipe.name,
-        num_params=shape.num_params,
-        model_bytes=weight_bytes(shape, "bfloat16"),
+        num_params=pretrain.num_params,
+        model_bytes=pretrain.num_params * 2,
         dtype=resolved(recipe.pretrain).dtype,
-        stages=stages,
-        warnings=tuple(_warnings(recipe, pretrain, shape.num_params, amounts)),
+        stages=tuple(_stages(recipe, registry, amounts, {"pretrain": pretrain, "sft": sft}, measured)),
+        warnings=tuple(_warnings(recipe, pretrain, amounts)),
     )
-    _keep(result, registry.settings)
-    return result
 
 
-def comparison_rows(result: "BuildResult", registry: Registry) -> list[tuple[str, str, str, str, str]]:
-    """(stage, predicted, actual, difference, basis) of a build, for its report."""
-    kept = kept_predictions(result.recipe.name, registry.settings)
-    rows = []
-    for outcome in result.outcomes:
-        found = kept.get(outcome.stage)
-        predicted = f"{found.seconds:.1f} s" if found else "-"
-        difference = f"{outcome.seconds / found.seconds - 1:+.0%}" if found and found.seconds else "-"
-        basis = found.basis if found else "-"
-        rows.append((outcome.stage, predicted, f"{outcome.seconds:.1f} s", difference, basis))
-    return rows
+def _measured(recipe: Recipe) -> Measured:
+    from cairn.lifecycle import probe
 
-
-def kept_predictions(recipe: str, settings: Settings) -> dict[str, StagePlan]:
-    """The newest stored predictions for a recipe, by stage."""
-    try:
-        values = json.loads(_path(recipe, settings).read_text())
-    except OSError:
-        return {}
-    return {stage["stage"]: StagePlan(**stage) for stage in values["stages"]}
+    return probe.measure(recipe, resolved(recipe.pretrain))
 
 
 def _training(
-    recipe: Recipe,
-    config: TrainConfig,
-    dataset_tokens: int,
-    settings: Settings,
-    *,
-    measure: bool,
-    rate: float | None = None,
+    recipe: Recipe, config: TrainConfig, dataset_tokens: int, settings: Settings, measured: Measured | None
 ) -> TrainingPlan:
     config = resolved(config)
-    if measure:
-        from cairn.lifecycle.probe import measure as measure_steps
-
-        rate = measure_steps(recipe, config).tokens_per_second
     return plan_training(
         decoder_config(recipe.model, vocab_size=recipe.tokenizer.vocab_size).shape(),
         machine_profile(settings, device=this_device()),
@@ -147,85 +105,64 @@ def _training(
         optimizer=config.optimizer,
         checkpoint_activations=config.checkpoint_activations,
         loss_chunk_tokens=config.loss_chunk_tokens,
-        measured_tokens_per_second=rate,
+        measured_tokens_per_second=measured.tokens_per_second if measured else None,
     )
 
 
 def _stages(
-    recipe: Recipe, registry: Registry, amounts: Amounts, pretrain: TrainingPlan, sft: TrainingPlan
-) -> tuple[StagePlan, ...]:
-    trained = {"pretrain": pretrain, "sft": sft}
-    runs = stage_runs(registry, recipe.name)
-    actual = last_seconds(registry, recipe.name)
-    rough = _rough(recipe, amounts, pretrain)
-    plans = []
-    for stage, guess in rough.items():
-        result = read_result(registry.run_folder(runs[stage].run_id)) if stage in runs else {}
-        peak = result.get("peak_memory_bytes")
-        known = {"actual_seconds": actual.get(stage), "actual_memory_bytes": int(peak) if peak else None}
+    recipe: Recipe,
+    registry: Registry,
+    amounts: Amounts,
+    trained: dict[str, TrainingPlan],
+    measured: Measured | None,
+) -> Iterator[StagePlan]:
+    last = last_seconds(registry, recipe.name)
+    rough = _rough(recipe, amounts, trained["pretrain"])
+    for stage in _ORDER:
         if found := trained.get(stage):
-            plans.append(
-                StagePlan(
-                    stage=stage,
-                    seconds=found.seconds,
-                    basis=found.basis,
-                    tokens=found.tokens,
-                    flops=found.flops,
-                    memory_bytes=found.memory.total,
-                    tokens_per_second=found.tokens_per_second,
-                    **known,  # type: ignore[arg-type]
-                )
+            is_measured = measured is not None and stage == "pretrain"
+            yield StagePlan(
+                stage=stage,
+                seconds=found.seconds,
+                basis=found.basis,
+                tokens=found.tokens,
+                flops=found.flops,
+                memory_bytes=measured.peak_memory_bytes if measured and is_measured else found.memory.total,
+                tokens_per_second=found.tokens_per_second,
             )
+        elif stage in last:
+            yield StagePlan(stage=stage, seconds=last[stage], basis=LAST_RUN)
         else:
-            seconds, basis = (actual[stage], LAST_RUN) if stage in actual else (guess, RULE)
-            plans.append(StagePlan(stage=stage, seconds=seconds, basis=basis, **known))  # type: ignore[arg-type]
-    return tuple(plans)
+            yield StagePlan(stage=stage, seconds=rough.get(stage, 1.0), basis=RULE)
 
 
 def _rough(recipe: Recipe, amounts: Amounts, pretrain: TrainingPlan) -> dict[str, float]:
-    """Seconds by rule of thumb; training stages are filled in by who calls."""
-    megabytes = amounts.text_bytes / 1e6
-    rough = {name: 1 + megabytes / rate for name, rate in _MB_PER_SECOND.items()}
+    """Seconds by rule of thumb of the stages that do not train."""
+    config, megabytes = recipe.evaluate, amounts.text_bytes / 1e6
     # Scoring is a forward pass, a third of a step, over overlapping windows, for two models.
     scored_tokens = 2 * 2 * amounts.held_out_tokens
-    replies = (
-        recipe.evaluate.num_instructions + len(recipe.evaluate.prompts)
-    ) * recipe.evaluate.max_reply_tokens
-    forward_rate = 3 * pretrain.tokens_per_second
-    evaluate = scored_tokens / forward_rate + 4 * replies / forward_rate + 2 * megabytes / _XZ_MB_PER_SECOND
-    order = ("data", "tokenizer", "pack", "pretrain", "instructions", "sft", "evaluate", "register")
-    return {name: {**rough, "evaluate": 2 + evaluate, "instructions": 2.0}.get(name, 1.0) for name in order}
+    replied_tokens = 4 * (config.num_instructions + len(config.prompts)) * config.max_reply_tokens
+    forward_seconds = (scored_tokens + replied_tokens) / (3 * pretrain.tokens_per_second)
+    rough = {name: 1 + megabytes / rate for name, rate in _MB_PER_SECOND.items()}
+    return {**rough, "instructions": 2.0, "evaluate": 2 + forward_seconds + 2 * megabytes / _XZ_MB_PER_SECOND}
 
 
-def _warnings(recipe: Recipe, plan: TrainingPlan, num_params: int, amounts: Amounts) -> Sequence[str]:
-    warnings = []
-    device = this_device()
+def _warnings(recipe: Recipe, plan: TrainingPlan, amounts: Amounts) -> Iterator[str]:
+    device, limit = this_device(), recipe.release.max_bytes
     if not device.gpus and plan.memory.total > device.memory_bytes:
-        warnings.append(
+        yield (
             f"training needs about {plan.memory.total / 1e9:.1f} GB, this machine has "
             f"{device.memory_bytes / 1e9:.1f} GB: lower micro_batch_tokens or set checkpoint_activations"
         )
-    limit = recipe.release.max_bytes
-    # A tokenizer of the Hugging Face layout takes about 70 bytes an entry.
-    shipped = num_params * 2 + 70 * recipe.tokenizer.vocab_size
+    shape = decoder_config(recipe.model, vocab_size=recipe.tokenizer.vocab_size).shape()
+    shipped = weight_bytes(shape, "bfloat16") + _TOKENIZER_BYTES_PER_ENTRY * recipe.tokenizer.vocab_size
     if limit and shipped > limit:
-        warnings.append(
+        yield (
             f"the model will have about {shipped / 1e6:.1f} MB, release.max_bytes allows "
             f"{limit / 1e6:.1f} MB: make the model or the tokenizer smaller"
         )
     if plan.tokens > 40 * max(amounts.train_tokens, 1):
-        warnings.append(
+        yield (
             f"the texts have about {amounts.train_tokens:,} tokens and are read "
-            f"{plan.tokens / amounts.train_tokens:.0f} times: expect it to learn them by heart"
+            f"{plan.tokens / max(amounts.train_tokens, 1):.0f} times: expect it to learn them by heart"
         )
-    return warnings
-
-
-def _keep(plan: RecipePlan, settings: Settings) -> None:
-    path = _path(plan.recipe, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(plan), indent=2))
-
-
-def _path(recipe: str, settings: Settings) -> Path:
-    return settings.home / "plans" / f"{recipe}.json"

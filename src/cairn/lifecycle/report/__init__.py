@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 REPORT_HTML = "report.html"
 REPORT_MARKDOWN = "report.md"
-_INSTRUCTIONS_SHOWN = 8
+_INSTRUCTIONS_SHOWN = 10
+_SHOWN_CHARACTERS = 320
 
 
 def write_report(result: "BuildResult", registry: Registry) -> Artifact:
@@ -108,8 +109,9 @@ def _samples(samples: Mapping[str, Any]) -> list[Block]:
     blocks += [Heading("The base model goes on", 3)]
     blocks += [Exchange(each["prompt"], each["reply"]) for each in samples["base"]]
     blocks += [Heading("Held-out instructions, greedy", 3)]
-    shown = samples["held_out_instructions"][:_INSTRUCTIONS_SHOWN]
-    blocks += [Exchange(each["prompt"], each["reply"], each["expected"]) for each in shown]
+    answered = samples["held_out_instructions"]
+    shown = answered[:: max(1, len(answered) // _INSTRUCTIONS_SHOWN)][:_INSTRUCTIONS_SHOWN]
+    blocks += [Exchange(_end(each["prompt"]), each["reply"], _end(each["expected"])) for each in shown]
     return blocks
 
 
@@ -137,10 +139,15 @@ def _data(result: "BuildResult") -> list[Block]:
     return blocks
 
 
-def _stages(result: "BuildResult", registry: Registry) -> list[Block]:
-    from cairn.lifecycle.predictions import comparison_rows
+def _end(text: str) -> str:
+    """The end of a long text: where the question stands."""
+    return text if len(text) <= _SHOWN_CHARACTERS else "… " + text[-_SHOWN_CHARACTERS:].split(" ", 1)[-1]
 
-    columns = ("stage", "predicted", "actual", "difference", "basis")
+
+def _stages(result: "BuildResult", registry: Registry) -> list[Block]:
+    from cairn.lifecycle.comparison import comparison_rows
+
+    columns = ("what", "predicted", "actual", "off by", "basis")
     rows = comparison_rows(result, registry)
     return [Heading("Predicted against actual"), Table(columns, rows, frozenset({1, 2, 3}))]
 

@@ -16,7 +16,7 @@ main{max-width:56rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
 h1{font-size:1.75rem;line-height:1.2;margin:0 0 .25rem;letter-spacing:-.01em}
 h2{font-size:1.15rem;margin:2.75rem 0 .75rem;padding-bottom:.35rem;border-bottom:1px solid var(--line)}
 h3{font-size:1rem;margin:1.75rem 0 .5rem}
-p{margin:.5rem 0;max-width:44rem}
+p{margin:.5rem 0;max-width:44rem;overflow-wrap:anywhere}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th{text-align:left;font-weight:600;color:var(--faint);border-bottom:1px solid var(--line)}
@@ -34,7 +34,7 @@ img{max-width:100%;height:auto}
 figure{margin:1rem 0}figcaption{font-size:.85rem;color:var(--faint)}
 .exchange{margin:1rem 0;border:1px solid var(--line)}
 .exchange>*{padding:.7rem 1rem;margin:0;max-width:none;white-space:pre-wrap;overflow-wrap:anywhere}
-.prompt{background:var(--panel);font-weight:600;font-size:.92rem}
+.prompt{background:var(--panel);font-size:.92rem}
 .reply{border-left:3px solid var(--accent)}
 .expected{font-size:.88rem;color:var(--faint);border-top:1px solid var(--line)}
 code{font:.85em ui-monospace,monospace;background:var(--panel);padding:.1em .3em}
