@@ -18,7 +18,8 @@ run: $(VENV)/.train $(PAGE) ## Install what is missing, start Cairn and print wh
 
 test: $(VENV)/.test $(PAGE) ## Run every test (installs Chromium when root and missing).
 	@scripts/ensure-chromium
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST)
+	@# One thread a process: two test processes on two cores, and tiny shapes gain nothing from more.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST)
 
 check: $(VENV)/.test web/node_modules/.stamp ## Lint, types, layers, docs, and the page's own checks.
 	$(BIN)/ruff check .
@@ -39,7 +40,9 @@ format: $(VENV)/.test ## Format the code and mend what a linter can.
 
 bench: $(VENV)/.test ## Measure one area here: make bench AREA=engine (data, training, server, starter).
 	@test -n "$(AREA)" || { echo "say which: make bench AREA=$$(ls -d benchmarks/*/ | xargs -n1 basename | paste -sd'|')"; exit 2; }
-	for script in benchmarks/$(AREA)/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $$(grep -l __main__ benchmarks/$(AREA)/*.py); do \
+	  $(BIN)/python -m benchmarks.$(AREA).$$(basename $$script .py) || exit 1; \
+	done
 	$(BIN)/python -m benchmarks.table
 
 docs: $(VENV)/.test ## Serve the documentation.
