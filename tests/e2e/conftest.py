@@ -101,7 +101,8 @@ def signed_in(up: Up, browser: Browser) -> StorageState:
     context = browser.new_context()
     page = context.new_page()
     page.goto(up.link)
-    expect(page.get_by_role("textbox", name="Message")).to_be_visible()
+    # The first visit of all: nothing is cached anywhere yet.
+    expect(page.get_by_role("textbox", name="Message")).to_be_visible(timeout=60_000)
     state = context.storage_state()
     context.close()
     return state
