@@ -26,7 +26,7 @@ def jaccard(left: str, right: str) -> float:
     return len(shingles[0] & shingles[1]) / len(shingles[0] | shingles[1])
 
 
-def found_share(num_changes: int, count: int = 60) -> tuple[float, float]:
+def found_share(num_changes: int, count: int = 40) -> tuple[float, float]:
     """Share of changed copies that are found, and their mean similarity."""
     rng = np.random.default_rng(num_changes)
     found, similarity = 0, 0.0

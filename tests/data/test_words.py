@@ -82,4 +82,4 @@ def test_the_table_grows() -> None:
         table.add(part, np.zeros(len(part), np.uint32))
     assert table.find(keys)[0].all()
     assert not table.find(keys + np.uint64(1 << 63))[0].any()
-    assert table.num_bytes <= 60 * len(keys)
+    assert table.num_bytes <= 35 * len(keys)

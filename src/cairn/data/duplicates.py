@@ -1,7 +1,7 @@
 """Duplicates: exact ones by hash, near ones by MinHash (Broder 1997) and locality-sensitive hashing.
 
-The first of a group stays. Both see documents one after the other and keep some 20 bytes for each hash, so a
-corpus far larger than memory streams through: 20 bytes a document or paragraph for exact duplicates, 280 for
+The first of a group stays. Both see documents one after the other and keep some 25 bytes for each hash, so a
+corpus far larger than memory streams through: 25 bytes a document or paragraph for exact duplicates, 350 for
 near ones at 14 bands. A near duplicate is a document that agrees in one whole band with an earlier one; with
 8 rows to a band, documents sharing three quarters of their 5-word runs are found three times out of four.
 """

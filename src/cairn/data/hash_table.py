@@ -1,4 +1,4 @@
-"""A table of 64-bit keys with small values in flat numpy arrays: about 20 bytes a key, whole batches at once.
+"""A table of 64-bit keys with small values in flat numpy arrays: 17 to 34 bytes a key, whole batches at once.
 
 Python's own sets take 60 to 100 bytes a key and one call each; duplicate detection over a large corpus
 needs neither. Open addressing with linear probing; keys are hashes, spread evenly already.
@@ -11,6 +11,7 @@ from cairn.data.words import Hashes
 
 _EMPTY = np.uint64(0)
 _LEAST_SLOTS = 1 << 10
+_MOST_FILLED = 0.7
 Values = NDArray[np.uint32]
 
 
@@ -50,7 +51,7 @@ class HashTable:
         keys, first = np.unique(np.maximum(keys, np.uint64(1)), return_index=True)
         is_new = ~self.find(keys)[0]
         keys, values = keys[is_new], values[first][is_new]
-        while 2 * (self._count + len(keys)) > len(self._keys):
+        while self._count + len(keys) > _MOST_FILLED * len(self._keys):
             self._grow()
         self._insert(keys, values)
         self._count += len(keys)
