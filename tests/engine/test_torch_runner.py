@@ -8,6 +8,7 @@ import torch
 
 from cairn.core.chat import SamplingParams
 from cairn.engine import Engine, EngineConfig, EngineError, PromptOutput, Request, TorchRunner
+from cairn.engine.packed import has_bfloat16
 from cairn.models import Decoder, save_decoder
 from tests.engine.naive import run_all
 from tests.engine.tiny_decoders import (
@@ -55,24 +56,25 @@ def test_a_mixed_batch_equals_full_recomputation(family: str) -> None:
 
 
 CONFIGS = {
-    "one token at a time": EngineConfig(num_blocks=200, max_num_seqs=1, token_budget=1, prefix_cache=False),
+    "a few tokens at a time": EngineConfig(
+        num_blocks=200, max_num_seqs=3, token_budget=3, prefix_cache=False
+    ),
     "small chunks": EngineConfig(num_blocks=200, max_num_seqs=8, token_budget=24),
     "all at once": EngineConfig(num_blocks=200, max_num_seqs=8, token_budget=4096),
-    "preempting": EngineConfig(num_blocks=24, max_num_seqs=8, token_budget=64),
+    "preempting": EngineConfig(num_blocks=14, max_num_seqs=8, token_budget=64),
     "small blocks": EngineConfig(block_size=5, num_blocks=600, max_num_seqs=8, token_budget=64),
 }
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_bits_do_not_depend_on_batch_chunks_cache_or_preemption(family: str) -> None:
     """Every distribution of every request, bit for bit, float32."""
     model = tiny_decoder(family)
     shared = _prompt(0, 80)
+    prompts = [shared, shared[:64], _prompt(9, 3), (*shared[:50], 7, 7), _prompt(8, 100)]
     requests = [
-        Request(f"r{i}", prompt, SamplingParams(seed=i, max_tokens=30, n=1 + i % 2))
-        for i, prompt in enumerate(
-            [shared, shared[:64], _prompt(9, 3), (*shared[:50], 7, 7), _prompt(8, 120)]
-        )
+        Request(f"r{i}", prompt, SamplingParams(seed=i, max_tokens=14, n=1 + i % 2))
+        for i, prompt in enumerate(prompts)
     ]
     alone: dict[tuple[str, int, int], bytes] = {}
     for request in requests:
@@ -107,12 +109,25 @@ def test_prompt_logprobs_equal_full_recomputation() -> None:
 
 def test_weights_are_computed_in_the_dtype_this_cpu_is_fast_in() -> None:
     model = Decoder(tiny_decoder("llama").config).to(torch.bfloat16)
-    has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     runner = TorchRunner(model)
-    assert model.output_weight.dtype == (torch.bfloat16 if has_bfloat16 else torch.float32)
-    per_token = runner.bytes_per_block(16) / 16
-    assert per_token == 2 * 3 * 2 * 8 * model.output_weight.element_size()
+    dtype = runner.model.output_weight.dtype
+    assert dtype == (torch.bfloat16 if has_bfloat16() else torch.float32)
+    assert runner.bytes_per_block(16) / 16 == 2 * 3 * 2 * 8 * dtype.itemsize
     assert TorchRunner(model, dtype=torch.bfloat16).model.output_weight.dtype == torch.bfloat16
+
+
+def test_the_model_handed_in_stays_as_it_is() -> None:
+    model = Decoder(tiny_decoder("llama").config).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    runner = TorchRunner(model)
+    run_all(Engine(runner, EngineConfig(num_blocks=8)), [Request("a", (1, 2), _greedy(2))])
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert {name: value.tolist() for name, value in before.items()} == {
+        name: value.tolist() for name, value in model.state_dict().items()
+    }
+    # What needs no packing is shared.
+    assert runner.model.embedding is model.embedding
 
 
 def test_bfloat16_answers() -> None:
@@ -130,11 +145,10 @@ def test_an_idle_pool_costs_no_memory() -> None:
     assert _resident_bytes() - before < 1 << 28
 
 
-def test_logits_that_are_not_finite_fail_the_request_alone() -> None:
+def test_logits_that_are_not_finite_fail_the_request() -> None:
     model = Decoder(tiny_decoder("llama").config)
     with torch.no_grad():
         model.embedding[7] = float("nan")
-    # An untied head keeps the poison where the token is.
     engine = Engine(TorchRunner(model), EngineConfig(num_blocks=40, max_num_seqs=1))
     engine.add_request(Request("a", (7, 7), _greedy(4)))
     with pytest.raises(EngineError, match="not finite"):

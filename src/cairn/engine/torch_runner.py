@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cairn.engine.packed import PackedLinear, can_pack, has_bfloat16, inference_copy
 from cairn.engine.paged_attention import PagedAttention
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
 from cairn.models import Decoder
@@ -30,13 +31,16 @@ class TorchRunner:
     """A `ModelRunner` over `cairn.models.Decoder`, on the device of its weights.
 
     In `dtype`, or that of the weights; on a CPU without bfloat16 products in float32, which is several
-    times faster there than what torch does instead. The model is converted in place.
+    times faster there than what torch does instead. The runner works on a copy that shares what it can
+    (see `packed`); drop the model itself to free the rest.
     """
 
     def __init__(self, model: Decoder, *, dtype: torch.dtype | None = None) -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.model.to(dtype or _fast_dtype(model.output_weight))
-        self._weight = model.output_weight
+        self.model = inference_copy(model, dtype or _fast_dtype(model.output_weight))
+        self._weight = self.model.output_weight
+        self._head = None
+        if can_pack(self._weight, self._weight.dtype):
+            self._head = PackedLinear(self._weight.detach(), None)
         self._attention: PagedAttention | None = None
 
     @property
@@ -79,7 +83,10 @@ class TorchRunner:
     def _logits(self, hidden: Tensor, rows: list[int]) -> Tensor:
         if not rows:  # every prompt of this step goes on in the next
             return hidden.new_empty((0, self.vocab_size), dtype=torch.float32)
-        return self.model.logits(hidden[torch.tensor(rows, device=self.device)])
+        hidden = hidden[torch.tensor(rows, device=self.device)]
+        if self._head is None:
+            return self.model.logits(hidden)
+        return self.model.cap_logits(self._head(hidden).float())
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -93,8 +100,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
 def _fast_dtype(weight: Tensor) -> torch.dtype:
     if weight.device.type != "cpu" or weight.dtype == torch.float32:
         return weight.dtype
-    has_bfloat16 = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    return torch.bfloat16 if weight.dtype == torch.bfloat16 and has_bfloat16() else torch.float32
 
 
 def _available_memory() -> int:

@@ -118,7 +118,10 @@ class Decoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., hidden] -> float32 scores [..., vocab], soft-capped where the model does so."""
         rows = linear(hidden.reshape(-1, hidden.shape[-1]), self.output_weight)
-        scores = rows.float().view(*hidden.shape[:-1], -1)
+        return self.cap_logits(rows.float().view(*hidden.shape[:-1], -1))
+
+    def cap_logits(self, scores: Tensor) -> Tensor:
+        """Scores of the output head, soft-capped where the model does so."""
         cap = self.config.logit_softcap
         return scores if cap is None else torch.tanh(scores / cap) * cap
 
