@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cairn.core import ConfigError, NotFoundError, UnsupportedModelError
-from cairn.data import Tokenizer, check_fits
+from cairn.data import Tokenizer, check_fits, word_encoder
 from tests.data.conftest import CORPUS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -168,3 +168,28 @@ def test_byte_lengths_add_up(tokenizer: Tokenizer) -> None:
     for text in CORPUS[:4]:
         assert sum(lengths[i] for i in tokenizer.encode(text)) == len(text.encode())
     assert lengths[tokenizer.special_tokens["<|im_end|>"]] == 0
+
+
+def test_the_memory_of_words_is_bounded(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_encoder, "_MAX_WORDS", 5)
+    encoder = word_encoder.WordEncoder(tokenizer._backend)
+    for text in CORPUS[:4] * 2:
+        ids = encoder.encode(text)
+        assert ids is not None
+        assert ids.tolist() == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("form", ["text", "list"])
+def test_a_template_inside_the_config(tokenizer: Tokenizer, tmp_path: Path, form: str) -> None:
+    tokenizer.with_chat_template(None).save(tmp_path)
+    assert Tokenizer.load(tmp_path).chat_template is None
+    path = tmp_path / "tokenizer_config.json"
+    named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "yes"}]
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"chat_template": "yes" if form == "text" else named})
+    )
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.chat_template is not None
+    assert loaded.chat_template.source == "yes"
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again" / "chat_template.jinja").read_text() == "yes"
