@@ -104,7 +104,7 @@ def _counts(grams: list[Ids], sizes: list[int], order: int) -> list[Ids]:
 def _table(keys: Ids, counts: Ids, num_contexts: int, vocab_size: int) -> _Order:
     contexts = keys // vocab_size  # 0 for the unigrams, whose key is the token
     discounts = _discounts(counts)
-    totals = np.bincount(contexts, weights=counts, minlength=num_contexts)
+    totals: Floats = np.bincount(contexts, weights=counts, minlength=num_contexts).astype(np.float64)
     freed = np.bincount(contexts, weights=discounts[np.minimum(counts, 3)], minlength=num_contexts)
     backoff = np.divide(freed, totals, out=np.ones(num_contexts), where=totals > 0)
     return _Order(keys, counts, totals, backoff, discounts)
@@ -117,7 +117,8 @@ def _discounts(counts: Ids) -> Floats:
         return np.array([0.0, 0.5, 1.0, 1.5])
     y = n1 / (n1 + 2 * n2)
     raw = np.array([0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
-    return np.clip(raw, 0.0, [0.0, 1.0, 2.0, 3.0])
+    clipped: Floats = np.minimum(np.maximum(raw, 0.0), [0.0, 1.0, 2.0, 3.0])
+    return clipped
 
 
 def _find(keys: Ids, contexts: Ids, tokens: Ids, vocab_size: int) -> Ids:
