@@ -42,6 +42,7 @@ def test_the_profile_is_measured_once(tmp_path: Path, monkeypatch: pytest.Monkey
         return a_profile()
 
     monkeypatch.setattr(profile, "measure_profile", measure)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0.1, 0.1))
     settings = Settings(home=tmp_path)
     first = machine_profile(settings, device=DEVICE)
     assert machine_profile(settings, device=DEVICE) == first
@@ -49,6 +50,13 @@ def test_the_profile_is_measured_once(tmp_path: Path, monkeypatch: pytest.Monkey
     other = Device(processor="y", num_cores=2, memory_bytes=1 << 34, features=())
     machine_profile(settings, device=other)
     assert len(calls) == 2
+
+
+def test_what_a_busy_machine_shows_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "measure_profile", lambda device, folder: a_profile())
+    monkeypatch.setattr("os.getloadavg", lambda: (3.0, 3.0, 3.0))
+    assert machine_profile(Settings(home=tmp_path), device=DEVICE) == a_profile()
+    assert not (tmp_path / "machine.json").exists()
 
 
 def test_a_damaged_profile_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

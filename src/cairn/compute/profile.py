@@ -2,8 +2,9 @@
 
 `machine_profile` measures on first use (a few seconds) and reads `machine.json` in the home
 folder afterwards, until the hardware or the torch version changes. Rates are the best of
-several short runs, so that a busy moment does not stay on record; a machine that is always
-busy is slower than its profile, which is why plans prefer to time a real step.
+several short runs, and what is measured while the machine is busy with something else is not
+kept; a machine that is always busy is slower than its profile, which is why plans prefer to
+time real steps.
 """
 
 import os
@@ -24,6 +25,8 @@ _ROWS = 1024
 _COPY_BYTES = 64 << 20
 _DISK_BYTES = 64 << 20
 _SECONDS_EACH = 0.25
+_BUSY_LOAD = 0.75
+"""Load average per core from which a measurement says more of the others than of the machine."""
 _EMULATED_FLOPS = 1e9
 """A product of a few rows slower than this is not done in hardware."""
 
@@ -60,8 +63,10 @@ def machine_profile(settings: Settings, *, device: Device | None = None) -> Mach
     kept = _load(path)
     if kept and kept.device == device.digest and kept.torch == _torch_version():
         return kept
+    is_busy = os.getloadavg()[0] > _BUSY_LOAD * device.num_cores
     profile = measure_profile(device, settings.home)
-    _save(profile, path)
+    if not is_busy:
+        _save(profile, path)
     return profile
 
 

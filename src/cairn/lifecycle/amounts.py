@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cairn.core import CairnError
+from cairn.core import Settings
+from cairn.data import find_dataset, local_dataset
 from cairn.lifecycle.recipe import InstructionSource, Recipe, TextSource
 from cairn.lifecycle.sources import source_files
 from cairn.lifecycle.status import stage_statuses
@@ -33,7 +34,8 @@ def estimate_amounts(recipe: Recipe, recipe_path: Path, registry: Registry) -> A
         for status in stage_statuses(recipe, recipe_path, registry)
         if status.artifact is not None
     }
-    text_bytes = sum(_source_bytes(source, recipe_path) for source in recipe.data.sources)
+    settings = registry.settings
+    text_bytes = sum(_source_bytes(source, recipe_path, settings) for source in recipe.data.sources)
     tokens = round(text_bytes / _BYTES_PER_TOKEN)
     held_out = round(tokens / 12)
     if shards := built.get("pack"):
@@ -45,25 +47,23 @@ def estimate_amounts(recipe: Recipe, recipe_path: Path, registry: Registry) -> A
         text_bytes=text_bytes,
         train_tokens=tokens,
         held_out_tokens=held_out,
-        instruction_tokens=_instruction_tokens(recipe, recipe_path, built.get("instructions")),
+        instruction_tokens=_instruction_tokens(recipe, recipe_path, built.get("instructions"), settings),
         is_counted="pack" in built,
     )
 
 
-def _instruction_tokens(recipe: Recipe, recipe_path: Path, built: Artifact | None) -> int:
+def _instruction_tokens(recipe: Recipe, recipe_path: Path, built: Artifact | None, settings: Settings) -> int:
     if built is not None:
         num_bytes = next(entry.size for entry in built.files if entry.path == "train.jsonl")
     else:
-        num_bytes = sum(_source_bytes(source, recipe_path) for source in recipe.instructions.sources)
+        sources = recipe.instructions.sources
+        num_bytes = sum(_source_bytes(source, recipe_path, settings) for source in sources)
     return round(num_bytes / _BYTES_PER_TOKEN / (1 - recipe.instructions.replay_share))
 
 
-def _source_bytes(source: TextSource | InstructionSource, recipe_path: Path) -> int:
-    from cairn.data.datasets import find_dataset
-
-    if source.dataset:
-        return round(find_dataset(source.dataset).archive_bytes * _UNPACKED)
-    try:
+def _source_bytes(source: TextSource | InstructionSource, recipe_path: Path, settings: Settings) -> int:
+    if not source.dataset:
         return sum(path.stat().st_size for path in source_files(source, recipe_path))
-    except CairnError:
-        return 0
+    if local := local_dataset(source.dataset, settings):
+        return sum(path.stat().st_size for path in local.folder.rglob("*") if path.is_file())
+    return round(find_dataset(source.dataset).archive_bytes * _UNPACKED)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,13 +65,16 @@ def comparison_rows(result: "BuildResult", registry: Registry) -> list[Row]:
     kept = kept_plan(result.recipe.name, registry.settings)
     runs = stage_runs(registry, result.recipe.name)
     rows: list[Row] = []
+    peak = 0
     for outcome in result.outcomes:
         if (found := kept.get(outcome.stage)) is None:
             continue
         rows.append(_row(f"{outcome.stage}, seconds", found.seconds, outcome.seconds, found.basis))
         if found.tokens_per_second and outcome.stage in runs:
             folder = registry.run_folder(runs[outcome.stage].run_id)
-            rows += _training_rows(found, read_result(folder))
+            # What is measured is the peak of the whole process so far.
+            peak = max(peak, found.memory_bytes or 0)
+            rows += _training_rows(replace(found, memory_bytes=peak), read_result(folder))
     return rows
 
 

@@ -5,7 +5,7 @@ steps of this very model or taken from the machine profile and the formulas. The
 they took the last time; the first time a rule of thumb by the amount of text. The basis is always named.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,12 @@ _ORDER = ("data", "tokenizer", "pack", "pretrain", "instructions", "sft", "evalu
 _MB_PER_SECOND = {"data": 0.5, "tokenizer": 3.0, "pack": 4.0}
 _XZ_MB_PER_SECOND = 0.6
 _TOKENIZER_BYTES_PER_ENTRY = 70
+_CONVERSATION_TOKENS = 128
+_START_SECONDS = 1.5
+"""Loading torch, opening the data, the first and last checkpoint."""
+_REPLIES_AT_ONCE = 16
+_REPLY_STEP_SECONDS = 0.03
+"""A step of the engine with all replies in it, whatever the (small) model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,24 +76,34 @@ def plan_recipe(recipe_path: Path, registry: Registry, *, measure: bool = True) 
     """Predict a recipe; `measure` times real steps of its model, else the machine profile has to do."""
     recipe = load_recipe(recipe_path)
     amounts = estimate_amounts(recipe, recipe_path, registry)
-    measured = _measured(recipe) if measure else None
-    pretrain = _training(recipe, recipe.pretrain, amounts.train_tokens, registry.settings, measured)
-    # The same model and, per token, the same work: its rate need not be measured twice.
-    sft = _training(recipe, recipe.sft, amounts.instruction_tokens, registry.settings, measured)
+    measured = _measured(recipe) if measure else {}
+    tokens = {"pretrain": amounts.train_tokens, "sft": amounts.instruction_tokens}
+    trained = {
+        stage: _training(recipe, config, tokens[stage], registry.settings, measured.get(stage))
+        for stage, config in (("pretrain", recipe.pretrain), ("sft", recipe.sft))
+    }
+    pretrain = trained["pretrain"]
     return RecipePlan(
         recipe=recipe.name,
         num_params=pretrain.num_params,
         model_bytes=pretrain.num_params * 2,
         dtype=resolved(recipe.pretrain).dtype,
-        stages=tuple(_stages(recipe, registry, amounts, {"pretrain": pretrain, "sft": sft}, measured)),
+        stages=tuple(_stages(recipe, registry, amounts, trained, measured)),
         warnings=tuple(_warnings(recipe, pretrain, amounts)),
     )
 
 
-def _measured(recipe: Recipe) -> Measured:
+def _measured(recipe: Recipe) -> dict[str, Measured]:
+    """Real steps of both training stages; conversations are many short documents."""
     from cairn.lifecycle import probe
 
-    return probe.measure(recipe, resolved(recipe.pretrain))
+    context = recipe.model.context
+    lengths = {"pretrain": context, "sft": min(context, _CONVERSATION_TOKENS)}
+    configs = {"pretrain": recipe.pretrain, "sft": recipe.sft}
+    return {
+        stage: probe.measure(recipe, resolved(config), document_tokens=lengths[stage])
+        for stage, config in configs.items()
+    }
 
 
 def _training(
@@ -113,38 +129,47 @@ def _stages(
     recipe: Recipe,
     registry: Registry,
     amounts: Amounts,
-    trained: dict[str, TrainingPlan],
-    measured: Measured | None,
+    trained: Mapping[str, TrainingPlan],
+    measured: Mapping[str, Measured],
 ) -> Iterator[StagePlan]:
     last = last_seconds(registry, recipe.name)
     rough = _rough(recipe, amounts, trained["pretrain"])
     for stage in _ORDER:
         if found := trained.get(stage):
-            is_measured = measured is not None and stage == "pretrain"
+            steps = measured.get(stage)
             yield StagePlan(
                 stage=stage,
-                seconds=found.seconds,
+                seconds=_START_SECONDS + found.seconds + _validation_seconds(recipe, stage, found, amounts),
                 basis=found.basis,
                 tokens=found.tokens,
                 flops=found.flops,
-                memory_bytes=measured.peak_memory_bytes if measured and is_measured else found.memory.total,
+                memory_bytes=steps.peak_memory_bytes if steps else found.memory.total,
                 tokens_per_second=found.tokens_per_second,
             )
         elif stage in last:
             yield StagePlan(stage=stage, seconds=last[stage], basis=LAST_RUN)
         else:
-            yield StagePlan(stage=stage, seconds=rough.get(stage, 1.0), basis=RULE)
+            yield StagePlan(stage=stage, seconds=rough.get(stage, 0.2), basis=RULE)
+
+
+def _validation_seconds(recipe: Recipe, stage: str, plan: TrainingPlan, amounts: Amounts) -> float:
+    """Seconds of validating now and then: a forward pass is a third of a step."""
+    config = {"pretrain": recipe.pretrain, "sft": recipe.sft}[stage]
+    every = config.eval_every or plan.steps
+    held_out = amounts.held_out_tokens if stage == "pretrain" else amounts.instruction_tokens // 10
+    tokens = min(held_out, config.eval_tokens or held_out)
+    return -(-plan.steps // every) * tokens / (3 * plan.tokens_per_second)
 
 
 def _rough(recipe: Recipe, amounts: Amounts, pretrain: TrainingPlan) -> dict[str, float]:
     """Seconds by rule of thumb of the stages that do not train."""
     config, megabytes = recipe.evaluate, amounts.text_bytes / 1e6
     # Scoring is a forward pass, a third of a step, over overlapping windows, for two models.
-    scored_tokens = 2 * 2 * amounts.held_out_tokens
-    replied_tokens = 4 * (config.num_instructions + len(config.prompts)) * config.max_reply_tokens
-    forward_seconds = (scored_tokens + replied_tokens) / (3 * pretrain.tokens_per_second)
-    rough = {name: 1 + megabytes / rate for name, rate in _MB_PER_SECOND.items()}
-    return {**rough, "instructions": 2.0, "evaluate": 2 + forward_seconds + 2 * megabytes / _XZ_MB_PER_SECOND}
+    scoring = 2 * 2 * amounts.held_out_tokens / (3 * pretrain.tokens_per_second)
+    rounds = -(-config.num_instructions // _REPLIES_AT_ONCE) + 2
+    replying = rounds * config.max_reply_tokens * _REPLY_STEP_SECONDS
+    rough = {name: 0.2 + megabytes / rate for name, rate in _MB_PER_SECOND.items()}
+    return {**rough, "evaluate": 1 + scoring + replying + 2 * megabytes / _XZ_MB_PER_SECOND}
 
 
 def _warnings(recipe: Recipe, plan: TrainingPlan, amounts: Amounts) -> Iterator[str]:
