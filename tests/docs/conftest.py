@@ -39,22 +39,22 @@ def docs_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def docs_server(docs_home: Path) -> Iterator[LiveServer]:
     """`cairn up` on a free port over the same home."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [CAIRN, "up", "--port", "0", "--new-key"],
         env=os.environ | {"CAIRN_HOME": str(docs_home), "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    try:
-        said = _read_until_ready(process)
-        url = re.search(r"http://127\.0\.0\.1:\d+", said)
-        key = re.search(r"\bcairn_[A-Za-z0-9_-]{20,}\b", said)
-        assert url, said
-        assert key, said
-        yield LiveServer(url[0], key[0])
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    ) as process:
+        try:
+            said = _read_until_ready(process)
+            url = re.search(r"http://127\.0\.0\.1:\d+", said)
+            key = re.search(r"\bcairn_[A-Za-z0-9_-]{20,}\b", said)
+            assert url, said
+            assert key, said
+            yield LiveServer(url[0], key[0])
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
 
 
 def _read_until_ready(process: "subprocess.Popen[bytes]") -> str:

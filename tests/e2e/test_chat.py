@@ -102,7 +102,8 @@ def test_thumbs_are_stored_with_the_receipt(page: Page, up: Up) -> None:
     done(page)
     page.get_by_role("button", name="Bad reply").click()
     page.get_by_label("What was wrong with it?").fill("It goes in circles")
-    page.keyboard.press("Enter")
+    with page.expect_response("**/api/feedback"):
+        page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Bad reply")).to_have_attribute("aria-pressed", "true")
     page.reload()
     expect(page.get_by_role("button", name="Bad reply")).to_have_attribute("title", re.compile("in circles"))
