@@ -30,7 +30,7 @@ _CONVERSATION_TOKENS = 128
 _START_SECONDS = 1.5
 """Loading torch, opening the data, the first and last checkpoint."""
 _REPLIES_AT_ONCE = 16
-_REPLY_STEP_SECONDS = 0.03
+_REPLY_STEP_SECONDS = 0.01
 """A step of the engine with all replies in it, whatever the (small) model."""
 
 
