@@ -74,6 +74,9 @@ class FakeRunner:
         self.block_size = block_size
         self.cache = np.full((num_blocks, block_size), -1, np.int64)
 
+    def clear_blocks(self, block_ids: list[int]) -> None:
+        self.cache[block_ids] = -1
+
     def run(self, model_input: ModelInput) -> Logits:
         if self.fail_next:
             self.fail_next -= 1

@@ -115,7 +115,9 @@ async def test_stopping_ends_open_streams_with_an_error() -> None:
     engine.start()
     stream = engine.generate(Request("a", (1, 2), LONG))
     stopping = asyncio.create_task(asyncio.to_thread(engine.stop))
-    runner.allow(1)
+    while engine.is_healthy:
+        await asyncio.sleep(0)
+    runner.allow(1)  # the step under way, and no other
     with pytest.raises(UnavailableError, match="stopped"):
         await _tokens(stream)
     await stopping

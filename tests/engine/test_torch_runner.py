@@ -145,15 +145,18 @@ def test_an_idle_pool_costs_no_memory() -> None:
     assert _resident_bytes() - before < 1 << 28
 
 
-def test_logits_that_are_not_finite_fail_the_request() -> None:
-    model = Decoder(tiny_decoder("llama").config)
+def test_numbers_that_are_not_finite_fail_their_request_and_poison_nobody() -> None:
+    model = Decoder(tiny_decoder("mistral").config)
     with torch.no_grad():
         model.embedding[7] = float("nan")
-    engine = Engine(TorchRunner(model), EngineConfig(num_blocks=40, max_num_seqs=1))
-    engine.add_request(Request("a", (7, 7), _greedy(4)))
+    engine = Engine(TorchRunner(model), EngineConfig(num_blocks=8, max_num_seqs=1))
+    engine.add_request(Request("a", (7,) * 90, _greedy(4)))
     with pytest.raises(EngineError, match="not finite"):
         engine.step()
     assert not engine.has_unfinished
+    prompt = (3, 1, 4, 1, 5)
+    tokens = run_all(engine, [Request("b", prompt, _greedy(8))]).tokens["b"][0]
+    assert tokens == naive_greedy(model, prompt, 8)
 
 
 def _resident_bytes() -> int:

@@ -63,6 +63,9 @@ class ScriptedRunner:
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> None:
         del num_blocks, block_size
 
+    def clear_blocks(self, block_ids: list[int]) -> None:
+        del block_ids
+
     def run(self, model_input: ModelInput) -> ScriptedLogits:
         if self.is_gated:
             self.gate.acquire()

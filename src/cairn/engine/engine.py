@@ -47,7 +47,7 @@ class EngineStats:
     num_cached_blocks: int
     num_steps: int
     num_prompt_tokens: int
-    """Tokens of admitted prompts, those from the cache included."""
+    """Tokens of prompts that were read, once a request, those from the cache included."""
     num_cached_tokens: int
     num_generated_tokens: int
     num_preemptions: int
@@ -132,10 +132,8 @@ class Engine:
         try:
             outputs += self._run(batch)
         except Exception as error:
-            request_ids = tuple({item.seq.request.request_id: None for item in batch.items})
-            for request_id in request_ids:
-                self.abort(request_id)
             self._ended = outputs
+            request_ids = self._drop(batch)
             raise EngineError(f"a step failed: {error!r}", request_ids=request_ids) from error
         return outputs
 
@@ -171,6 +169,16 @@ class Engine:
         outputs += [self._append(rows[i].seq, token) for i, token in zip(indices, sampled, strict=True)]
         return outputs
 
+    def _drop(self, batch: ScheduledBatch) -> tuple[str, ...]:
+        """Abort all requests of a failed batch; what it may have left in their blocks is wiped out."""
+        seqs = [item.seq for item in batch.items]
+        written = {block_id for seq in seqs for block_id in seq.block_table[seq.num_registered_blocks :]}
+        request_ids = tuple({seq.request.request_id: None for seq in seqs})
+        for request_id in request_ids:
+            self.abort(request_id)
+        self.runner.clear_blocks(sorted(written))
+        return request_ids
+
     def _score_prompts(self, logits: Logits, rows: tuple[LogitRow, ...]) -> None:
         """Log-probabilities of the prompt tokens that follow the computed ones."""
         scored = [i for i, row in enumerate(rows) if row.position + 1 < row.seq.num_prompt_tokens]
@@ -194,11 +202,11 @@ class Engine:
             if item.stop < seq.num_prompt_tokens or seq.is_prompt_finished:
                 continue
             seq.is_prompt_finished = True
-            self._num_prompt_tokens += seq.num_prompt_tokens
-            self._num_cached_tokens += seq.num_cached_tokens or 0
-            request = seq.request
             if seq.index > 0:
                 continue
+            request = seq.request
+            self._num_prompt_tokens += seq.num_prompt_tokens
+            self._num_cached_tokens += seq.num_cached_tokens or 0
             if seq.wants_prompt_logprobs:
                 outputs.append(PromptOutput(request.request_id, tuple(seq.prompt_logprobs)))
             if seq.max_new_tokens == 0:

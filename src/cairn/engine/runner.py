@@ -106,6 +106,13 @@ class ModelRunner(Protocol):
         """Make the pool; called once, before the first `run`."""
         ...
 
+    def clear_blocks(self, block_ids: list[int]) -> None:
+        """Zero these blocks: a failed step may have left numbers there that are not finite.
+
+        Attention multiplies what it must not see by zero, which only finite numbers survive.
+        """
+        ...
+
     def run(self, model_input: ModelInput) -> Logits:
         """Compute the step's tokens, write their keys and values to their slots."""
         ...

@@ -70,6 +70,10 @@ class TorchRunner:
         shape = (config.num_layers, 2, num_blocks, config.num_kv_heads, block_size, config.head_dim)
         self._attention = PagedAttention(_zeros(shape, self._weight.dtype, self.device))
 
+    def clear_blocks(self, block_ids: list[int]) -> None:
+        assert self._attention is not None, "allocate_kv_cache comes first"
+        self._attention.cache[:, :, block_ids] = 0
+
     @torch.inference_mode()
     def run(self, model_input: ModelInput) -> Logits:
         assert self._attention is not None, "allocate_kv_cache comes first"
