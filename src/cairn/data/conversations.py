@@ -5,22 +5,20 @@ others the last tenth is held out, by place, so that the split never depends on 
 """
 
 import ast
-import csv
 import json
-import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cairn.core.chat import Message, TextPart, ToolCall, ToolDefinition, text_message
 from cairn.core.errors import ConfigError
 from cairn.data.datasets import LocalDataset
-
-Split = Literal["train", "held_out"]
-HELD_OUT_SHARE = 0.1
+from cairn.data.rows import HELD_OUT_SHARE, Split, read_rows, split_rows
+from cairn.data.story_requests import story_requests
+from cairn.data.texts import story_documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +47,29 @@ def exchange(user: str, assistant: str, source: str) -> Conversation:
     return Conversation((text_message("user", user), text_message("assistant", assistant)), source=source)
 
 
-def last_tenth(rows: Sequence[Any], split: Split, share: float = HELD_OUT_SHARE) -> Sequence[Any]:
-    """Rows of a split where the last share is held out."""
-    kept = len(rows) - math.ceil(len(rows) * share)
-    return rows[:kept] if split == "train" else rows[kept:]
+def read_instructions(
+    paths: Iterable[Path], split: Split = "train", *, share: float = HELD_OUT_SHARE, source: str = ""
+) -> list[Conversation]:
+    """Exchanges of files of `{instruction, input?, output}` rows; those with an empty side are left out."""
+    rows = [(path.name, place, row) for path in paths for place, row in enumerate(read_rows(path), start=1)]
+    pairs = [_instruction(*row) for row in split_rows(rows, split, share)]
+    return [exchange(user, reply, source) for user, reply in pairs if user and reply]
 
 
-def _alpaca(path: str, name: str) -> Callable[[Path, Split], list[Conversation]]:
-    """Sets of `{instruction, input, output}`."""
+def _instruction(name: str, place: int, row: Any) -> tuple[str, str]:
+    try:
+        user = "\n\n".join(filter(None, (row["instruction"], row.get("input", ""))))
+        return user.strip(), row["output"].strip()
+    except (KeyError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{name}: row {place} is no instruction, allowed: {{instruction, input?, output}}",
+            remedy="mend that row",
+        ) from None
 
-    def read(folder: Path, split: Split) -> list[Conversation]:
-        rows = last_tenth(read_json(folder / path), split)
-        pairs = [
-            ("\n\n".join(filter(None, (row["instruction"], row["input"]))), row["output"]) for row in rows
-        ]
-        return [
-            exchange(user.strip(), reply.strip(), name)
-            for user, reply in pairs
-            if user.strip() and reply.strip()
-        ]
 
-    return read
+def _instructions(path: str, source: str) -> Callable[[Path, Split], list[Conversation]]:
+    """A set that is one file of instructions."""
+    return lambda folder, split: read_instructions([folder / path], split, source=source)
 
 
 _CALCULATION = re.compile(r"<<[^>]*>>")
@@ -77,7 +77,7 @@ _CALCULATION = re.compile(r"<<[^>]*>>")
 
 def _gsm8k(folder: Path, split: Split) -> list[Conversation]:
     """Its test split is held out; calculator marks are taken out of the solutions."""
-    rows = read_json(folder / ("train.jsonl" if split == "train" else "test.jsonl"))
+    rows = read_rows(folder / ("train.jsonl" if split == "train" else "test.jsonl"))
     solutions = [_CALCULATION.sub("", row["answer"]).partition("####") for row in rows]
     return [
         exchange(row["question"].strip(), f"{steps.strip()}\nThe answer is {result.strip()}.", "gsm8k")
@@ -95,8 +95,8 @@ def _fairytaleqa(folder: Path, split: Split) -> list[Conversation]:
 def _story_questions(root: Path, part: str) -> Iterator[Conversation]:
     for path in sorted((root / "questions" / part).glob("*.csv")):
         story = root / "section-stories" / part / path.name.replace("-questions", "-story")
-        sections = {row["section"]: " ".join(row["text"].split()) for row in read_csv(story)}
-        for row in read_csv(path):
+        sections = {row["section"]: " ".join(row["text"].split()) for row in read_rows(story)}
+        for row in read_rows(path):
             text = sections.get(row["cor_section"].strip(), "")
             question, answer = row["question"].strip(), row["answer1"].strip()
             if text and question and answer:
@@ -117,7 +117,7 @@ _JSON_TYPES = {"string", "number", "integer", "boolean", "array", "object"}
 def _openfunctions(folder: Path, split: Split) -> list[Conversation]:
     """A question, one tool, and the call that answers it; dots in names become underscores."""
     part = "train" if split == "train" else "test"
-    rows = read_json(folder / "openfunction" / f"openfunction_{part}.json")
+    rows = read_rows(folder / "openfunction" / f"openfunction_{part}.json")
     return [conversation for row in rows if (conversation := _function_call(row)) is not None]
 
 
@@ -167,10 +167,10 @@ def _sgd(folder: Path, split: Split) -> list[Conversation]:
 def _dialogues(folder: Path) -> Iterator[Conversation]:
     tools = {
         service["service_name"]: tuple(_service_tools(service))
-        for service in read_json(folder / "schema.json")
+        for service in read_rows(folder / "schema.json")
     }
     for path in sorted(folder.glob("dialogues_*.json")):
-        for dialogue in read_json(path):
+        for dialogue in read_rows(path):
             offered = tuple(tool for name in dialogue["services"] for tool in tools[name])
             turns = tuple(message for turn in dialogue["turns"] for message in _dialogue_turn(turn))
             yield Conversation(turns, offered, "sgd-dialogues")
@@ -206,32 +206,21 @@ def _dialogue_turn(turn: Mapping[str, Any]) -> Iterator[Message]:
     yield text_message("assistant", turn["utterance"])
 
 
-def _tutorial(folder: Path, split: Split) -> list[Conversation]:
-    return _alpaca("questions.jsonl", "tutorial")(folder, split)
-
-
-def read_json(path: Path) -> list[Any]:
-    """The rows of a JSON array or of JSON lines."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    value = json.loads(text)
-    assert isinstance(value, list)
-    return value
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{key: value or "" for key, value in row.items()} for row in csv.DictReader(file)]
+def _stories(folder: Path, split: Split) -> list[Conversation]:
+    """Stories with a request that fits them; those without a telling word are left out."""
+    train, asked = (
+        [document.text for document in story_documents(folder, part)] for part in ("train", split)
+    )
+    return [exchange(request, story, "tinystories-2mb") for request, story in story_requests(asked, train)]
 
 
 _READERS: dict[str, Callable[[Path, Split], list[Conversation]]] = {
-    "rasbt-instructions": _alpaca("instruction-data.json", "rasbt-instructions"),
-    "dolly-2k": _alpaca("dolly/dolly_train.json", "dolly-2k"),
+    "rasbt-instructions": _instructions("instruction-data.json", "rasbt-instructions"),
+    "dolly-2k": _instructions("dolly/dolly_train.json", "dolly-2k"),
     "openfunctions": _openfunctions,
     "gsm8k": _gsm8k,
     "fairytaleqa": _fairytaleqa,
     "sgd-dialogues": _sgd,
-    "tutorial": _tutorial,
+    "tinystories-2mb": _stories,
+    "tutorial": _instructions("questions.jsonl", "tutorial"),
 }

@@ -27,7 +27,8 @@ from cairn.core.errors import ConfigError, IntegrityError, MissingExtraError, No
 from cairn.data.compressed import BROKEN_STREAM, decompress, split_compression
 from cairn.data.documents import Document, Source
 
-TEXT_SUFFIXES = (".txt", ".md", ".markdown")
+MARKDOWN_SUFFIXES = (".md", ".markdown")
+TEXT_SUFFIXES = (".txt", *MARKDOWN_SUFFIXES)
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 ARCHIVE_SUFFIXES = (".tar", ".tgz", ".zip")
 READABLE = (*TEXT_SUFFIXES, *ROW_SUFFIXES, *ARCHIVE_SUFFIXES)

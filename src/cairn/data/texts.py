@@ -4,18 +4,16 @@ Held-out documents follow the table: whole books every 12th by sorted path, the 
 set's own splits. Evaluation texts are what decontamination looks for: the questions, not the names.
 """
 
-import gzip
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cairn.core.errors import ConfigError
-from cairn.data.conversations import Split, last_tenth, read_csv
 from cairn.data.datasets import LocalDataset
 from cairn.data.documents import Document, Source
 from cairn.data.readers import read_documents
+from cairn.data.rows import Split, read_rows, split_rows
 
 _EVERY = 12
 
@@ -67,18 +65,19 @@ def _chapters(folder: Path, split: Split) -> Iterator[Document]:
             yield document
 
 
-def _stories(folder: Path, split: Split) -> Iterator[Document]:
+def story_documents(folder: Path, split: Split) -> Iterator[Document]:
+    """The stories of `tinystories-2mb`."""
     text = (folder / "tinystories_sample.txt").read_text(encoding="utf-8")
     # The sample is a range of bytes: its first and last story are cut off.
     stories = [story.strip() for story in text.split("<|endoftext|>")[1:-1] if story.strip()]
-    for story in last_tenth(stories, split):
+    for story in split_rows(stories, split):
         yield Document(story, Source("tinystories_sample.txt"))
 
 
 def _fairytales(folder: Path, split: Split) -> Iterator[Document]:
     for part in ("train",) if split == "train" else ("val", "test"):
         for path in sorted((folder / "data-by-train-split" / "section-stories" / part).glob("*.csv")):
-            sections = [" ".join(row["text"].split()) for row in read_csv(path)]
+            sections = [" ".join(row["text"].split()) for row in read_rows(path)]
             yield Document("\n\n".join(filter(None, sections)), Source(path.name))
 
 
@@ -94,7 +93,7 @@ _DOCUMENTS: dict[str, Callable[[Path, Split], Iterator[Document]]] = {
     "children-books": _books,
     "classic-books": _books,
     "tutorial": _chapters,
-    "tinystories-2mb": _stories,
+    "tinystories-2mb": story_documents,
     "fairytaleqa": _fairytales,
     "tinyshakespeare": _shakespeare,
     "wikitext2-eval": _wikitext,
@@ -106,7 +105,7 @@ def _fields(pattern: str, *names: str) -> Callable[[Path], Iterator[str]]:
 
     def read(folder: Path) -> Iterator[str]:
         for path in sorted(folder.glob(pattern)):
-            for row in _rows(path):
+            for row in read_rows(path):
                 yield "\n".join(_text(row.get(name, "")) for name in names)
 
     return read
@@ -125,17 +124,6 @@ def _bare_questions(pattern: str) -> Callable[[Path], Iterator[str]]:
             yield match[1] if match else text
 
     return read
-
-
-def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
-    if path.suffix == ".csv":
-        return read_csv(path)
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if ".jsonl" in path.name:
-        return [json.loads(line) for line in data.splitlines() if line.strip()]
-    value = json.loads(data)
-    rows: list[Any] = value["examples"] if isinstance(value, dict) else value
-    return rows
 
 
 def _text(value: Any) -> str:

@@ -22,10 +22,22 @@ from cairn.data import (
 )
 from cairn.data.words import find_words
 from cairn.lifecycle.recipe import DataStage
-from cairn.lifecycle.texts import passages
 
 HELD_OUT = "held-out texts"
 _REASONS_SHOWN = 2
+
+
+def passages(text: str, characters: int) -> Sequence[str]:
+    """A text cut at paragraphs into pieces of about `characters`; joined by blank lines they are the text."""
+    pieces: list[list[str]] = [[]]
+    size = 0
+    for paragraph in text.split("\n\n"):
+        if pieces[-1] and size + len(paragraph) > characters:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(paragraph)
+        size += len(paragraph)
+    return ["\n\n".join(piece) for piece in pieces]
 
 
 def cleaned(text: str, config: DataStage) -> str:

@@ -5,16 +5,20 @@ or the last share is, by sorted path, so that the split never depends on chance.
 """
 
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cairn.data import Document, LocalDataset, Source, find_dataset, load_documents, read_documents
+from cairn.data import (
+    Document,
+    LocalDataset,
+    Source,
+    find_dataset,
+    load_documents,
+    plain_text,
+    read_documents,
+)
+from cairn.data.readers import MARKDOWN_SUFFIXES, kind_of
 from cairn.lifecycle.recipe import TextSource
-
-_HEADING = re.compile(r"^#+[ \t]*(?:(?:Title|Author|Year):.*)?|^-{3,}[ \t]*$", re.MULTILINE)
-_BLANK_LINES = re.compile(r"\n\s*\n\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +42,11 @@ def read_source(source: TextSource, folder: Path) -> TextSplit:
     )
 
 
-def plain_text(markdown: str) -> str:
-    """A book's Markdown as plain paragraphs: its front matter, rules and heading marks are taken off."""
-    lines = _HEADING.sub("", markdown.replace("\r\n", "\n"))
-    return _BLANK_LINES.sub("\n\n", "\n".join(line.strip() for line in lines.splitlines())).strip()
-
-
-def passages(text: str, characters: int) -> Sequence[str]:
-    """A text cut at paragraphs into pieces of about `characters`; joined by blank lines they are the text."""
-    pieces: list[list[str]] = [[]]
-    size = 0
-    for paragraph in text.split("\n\n"):
-        if pieces[-1] and size + len(paragraph) > characters:
-            pieces.append([])
-            size = 0
-        pieces[-1].append(paragraph)
-        size += len(paragraph)
-    return ["\n\n".join(piece) for piece in pieces]
-
-
 def _plain(document: Document, folder: Path) -> Document:
     """Plain text, and a path that is the same wherever the files lie."""
     path = Path(document.source.path)
     name = (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
-    text = plain_text(document.text) if path.suffix == ".md" else document.text
+    text = plain_text(document.text) if kind_of(path.name) in MARKDOWN_SUFFIXES else document.text
     return Document(text, Source(name), document.metadata)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cairn.data import Document
-from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, write_rows
+from cairn.data import Document, write_rows
+from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN
 from cairn.lifecycle.filters import cleaned, evaluation_index, filtered
 from cairn.lifecycle.recipe import Recipe
 from cairn.lifecycle.sources import evaluation_sets, source_config, store_source

@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cairn.core.chat import Message, SamplingParams, text_message
-from cairn.data import Conversation, PackedDataset, Tokenizer, encode_chat, end_of_turn_id
+from cairn.data import (
+    Conversation,
+    PackedDataset,
+    Tokenizer,
+    encode_chat,
+    end_of_turn_id,
+    read_conversations,
+)
 from cairn.evaluation import KneserNey, Reply, diversity, template_following, xz_bits_per_byte
-from cairn.lifecycle.conversations import from_row, prompt_of, reply_of
-from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, read_rows, read_texts, token_documents
+from cairn.lifecycle.conversations import prompt_of, reply_of
+from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, read_corpus, read_texts, token_documents
 from cairn.lifecycle.generation import generate
 from cairn.lifecycle.recipe import EvaluateStage, Recipe
 from cairn.lifecycle.stage import Stage, StageContext
@@ -67,10 +74,10 @@ def held_out_texts(path: Path, config: EvaluateStage) -> list[str]:
     """Held-out documents of the chosen sources, up to the chosen number of bytes."""
     texts: list[str] = []
     left = config.max_held_out_bytes or None
-    for row in read_rows(path):
-        if config.sources and row["source"] not in config.sources:
+    for document in read_corpus(path):
+        if config.sources and document.metadata["source"] not in config.sources:
             continue
-        text = row["text"] if left is None else row["text"].encode()[:left].decode(errors="ignore")
+        text = document.text if left is None else document.text.encode()[:left].decode(errors="ignore")
         left = None if left is None else left - len(text.encode())
         texts += [text] if text else []
     return texts
@@ -131,7 +138,7 @@ def _answers(
 ) -> tuple[list[dict[str, str]], Any]:
     """Greedy replies to an even sample of the held-out instructions."""
     config = context.recipe.evaluate
-    found = [from_row(row) for row in read_rows(path)]
+    found = list(read_conversations(path))
     count = min(config.num_instructions, len(found))
     found = [found[place * len(found) // count] for place in range(count)]
     sampling = SamplingParams(temperature=0, max_tokens=config.max_reply_tokens)

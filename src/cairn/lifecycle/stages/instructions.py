@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from cairn.data import Conversation
-from cairn.lifecycle.conversations import prompt_of, read_conversations, to_row
-from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, read_texts, write_rows
+from cairn.data import Conversation, write_conversations
+from cairn.lifecycle.conversations import prompt_of, read_source
+from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, read_texts
 from cairn.lifecycle.filters import apart, evaluation_index
 from cairn.lifecycle.recipe import Recipe
 from cairn.lifecycle.sources import evaluation_sets, source_config, store_source
@@ -25,7 +25,7 @@ def _run(context: StageContext) -> Artifact:
     with context.progress.task("reading", len(sources)) as task:
         for source in sources:
             artifact, origin = store_source(source, context)
-            split = read_conversations(source, artifact.folder)
+            split = read_source(source, artifact.folder)
             train += split.train * source.repeat
             held_out += split.held_out
             raw.append(artifact.digest)
@@ -50,8 +50,8 @@ def _run(context: StageContext) -> Artifact:
         metadata=metadata,
         run_id=context.run_id,
     ) as writer:
-        write_rows(map(to_row, train), writer.folder / CORPUS_TRAIN)
-        write_rows(map(to_row, held_out), writer.folder / CORPUS_HELD_OUT)
+        write_conversations(train, writer.folder / CORPUS_TRAIN)
+        write_conversations(held_out, writer.folder / CORPUS_HELD_OUT)
     return writer.artifact
 
 

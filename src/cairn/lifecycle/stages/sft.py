@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.lifecycle.conversations import from_row, reply_of
-from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN, read_rows
+from cairn.lifecycle.conversations import reply_of
+from cairn.lifecycle.corpus import CORPUS_HELD_OUT, CORPUS_TRAIN
 from cairn.lifecycle.hardware import result_config
 from cairn.lifecycle.recipe import Recipe
 from cairn.lifecycle.stage import Stage, StageContext
@@ -76,12 +76,11 @@ def _packed(
 def _examples(
     context: StageContext, tokenizer: "Tokenizer", path: Path, replay: Path | None
 ) -> Iterator[Example]:
-    from cairn.data import render_for_training
+    from cairn.data import read_conversations, render_for_training
 
     longest = context.recipe.model.context
     total = 0
-    for row in read_rows(path):
-        conversation = from_row(row)
+    for conversation in read_conversations(path):
         example = render_for_training(tokenizer, conversation.messages, conversation.tools)
         # A cut conversation would teach the model not to end its turn.
         if len(example.input_ids) <= longest:
