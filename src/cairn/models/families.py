@@ -7,16 +7,14 @@ A family is a pair of small functions: `read` turns a config.json into the field
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cairn.core import UnsupportedModelError
 from cairn.models import family_readers as readers
 from cairn.models import family_writers as writers
+from cairn.models.architecture import Architecture
 from cairn.models.generation import token_ids
 from cairn.models.hf_values import HfValues
-
-if TYPE_CHECKING:
-    from cairn.models.config import DecoderConfig
 
 Fields = dict[str, Any]
 
@@ -27,7 +25,7 @@ class Family:
 
     architecture: str
     read: Callable[[HfValues], Fields]
-    write: Callable[["DecoderConfig"], Fields]
+    write: Callable[[Architecture], Fields]
 
 
 def read_config(values: Mapping[str, Any]) -> Fields:
@@ -48,7 +46,7 @@ def read_config(values: Mapping[str, Any]) -> Fields:
     return {**shared, **FAMILIES[model_type].read(hf)}
 
 
-def write_config(config: "DecoderConfig") -> Fields:
+def write_config(config: Architecture) -> Fields:
     """The content of a config.json, without `dtype`, which belongs to the weights."""
     family = FAMILIES[config.family]
     eos: int | list[int] | None = list(config.eos_token_ids) or None

@@ -1,15 +1,13 @@
-"""What each family's config.json says: from a `DecoderConfig` to the keys transformers reads.
+"""What each family's config.json says: from an `Architecture` to the keys transformers reads.
 
 The inverse of `family_readers`; reading what was written gives an equal config.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cairn.models.architecture import Architecture
 from cairn.models.hf_values import FULL, SLIDING
 from cairn.models.specs import ExpertsSpec, RopeSpec
-
-if TYPE_CHECKING:
-    from cairn.models.config import DecoderConfig
 
 Fields = dict[str, Any]
 _ACTIVATION_NAMES = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
@@ -33,7 +31,7 @@ def _write_rope(rope: RopeSpec, head_dim: int) -> Fields:
     return values
 
 
-def _write_common(config: "DecoderConfig", *, activation_key: str = "hidden_act") -> Fields:
+def _write_common(config: Architecture, *, activation_key: str = "hidden_act") -> Fields:
     """The keys every family but GPT-2 has."""
     rope = next((layer.rope for layer in config.layers if layer.rope), None)
     dense = [layer.intermediate_size for layer in config.layers]
@@ -52,15 +50,15 @@ def _write_common(config: "DecoderConfig", *, activation_key: str = "hidden_act"
     }
 
 
-def _layer_types(config: "DecoderConfig") -> list[str]:
+def _layer_types(config: Architecture) -> list[str]:
     return [SLIDING if layer.window else FULL for layer in config.layers]
 
 
-def _window(config: "DecoderConfig") -> int | None:
+def _window(config: Architecture) -> int | None:
     return next((layer.window for layer in config.layers if layer.window), None)
 
 
-def write_gpt2(config: "DecoderConfig") -> Fields:
+def write_gpt2(config: Architecture) -> Fields:
     first, last = config.layers[0].attention.scale, config.layers[-1].attention.scale
     return {
         "n_embd": config.hidden_size,
@@ -77,16 +75,16 @@ def write_gpt2(config: "DecoderConfig") -> Fields:
     }
 
 
-def write_llama(config: "DecoderConfig") -> Fields:
+def write_llama(config: Architecture) -> Fields:
     biases = {"attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias}
     return {**_write_common(config), **biases}
 
 
-def write_mistral(config: "DecoderConfig") -> Fields:
+def write_mistral(config: Architecture) -> Fields:
     return {**_write_common(config), "sliding_window": _window(config)}
 
 
-def write_qwen(config: "DecoderConfig") -> Fields:
+def write_qwen(config: Architecture) -> Fields:
     window = _window(config)
     return {
         **_write_common(config),
@@ -97,7 +95,7 @@ def write_qwen(config: "DecoderConfig") -> Fields:
     }
 
 
-def write_gemma(config: "DecoderConfig") -> Fields:
+def write_gemma(config: Architecture) -> Fields:
     attention = config.layers[0].attention
     ropes = {kind: layer.rope for kind, layer in zip(_layer_types(config), config.layers, strict=True)}
     values = {
@@ -116,11 +114,11 @@ def write_gemma(config: "DecoderConfig") -> Fields:
     return values
 
 
-def write_olmo2(config: "DecoderConfig") -> Fields:
+def write_olmo2(config: Architecture) -> Fields:
     return {**_write_common(config), "attention_bias": config.qkv_bias}
 
 
-def write_smollm3(config: "DecoderConfig") -> Fields:
+def write_smollm3(config: Architecture) -> Fields:
     window = _window(config)
     return {
         **write_llama(config),
@@ -131,12 +129,12 @@ def write_smollm3(config: "DecoderConfig") -> Fields:
     }
 
 
-def _experts(config: "DecoderConfig") -> ExpertsSpec:
+def _experts(config: Architecture) -> ExpertsSpec:
     found = next((layer.experts for layer in config.layers if layer.experts), None)
     return found or ExpertsSpec(num_experts=0, num_experts_per_token=0, intermediate_size=0)
 
 
-def write_mixtral(config: "DecoderConfig") -> Fields:
+def write_mixtral(config: Architecture) -> Fields:
     experts = _experts(config)
     return {
         **write_mistral(config),
@@ -147,7 +145,7 @@ def write_mixtral(config: "DecoderConfig") -> Fields:
     }
 
 
-def write_qwen_moe(config: "DecoderConfig") -> Fields:
+def write_qwen_moe(config: Architecture) -> Fields:
     experts = _experts(config)
     return {
         **write_qwen(config),
