@@ -3,9 +3,10 @@
 `build` runs a recipe, `stage_statuses` says what it would do, `plan_recipe` what it would take.
 """
 
-from cairn.lifecycle.build import BuildResult, StageOutcome, build
+from cairn.lifecycle.build import build
 from cairn.lifecycle.predictions import RecipePlan, StagePlan, plan_recipe
 from cairn.lifecycle.recipe import Recipe, load_recipe
+from cairn.lifecycle.result import BuildResult, StageOutcome
 from cairn.lifecycle.status import StageStatus, stage_statuses, stages_again
 
 __all__ = [

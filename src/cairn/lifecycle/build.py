@@ -9,7 +9,6 @@ import errno
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from cairn.core import CairnError, Progress, Silent, StorageError, short
@@ -17,6 +16,8 @@ from cairn.lifecycle.comparison import keep_plan
 from cairn.lifecycle.overall import Overall
 from cairn.lifecycle.predictions import plan_recipe
 from cairn.lifecycle.recipe import Recipe, load_recipe
+from cairn.lifecycle.report import write_report
+from cairn.lifecycle.result import BuildResult, StageOutcome
 from cairn.lifecycle.slots import Slot, hold_slot, remove_checkpoints
 from cairn.lifecycle.stage import Recorded, Stage, StageContext, record
 from cairn.lifecycle.stages import STAGES
@@ -24,41 +25,6 @@ from cairn.lifecycle.status import run_of_key, stage_statuses, stages_again
 from cairn.registry import Artifact, Registry, Run
 
 GO_ON = "run the same command again: it goes on where it stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageOutcome:
-    """How one stage of a build went."""
-
-    stage: str
-    key: str
-    artifact: Artifact
-    is_cached: bool
-    seconds: float
-    """Wall time of the run that made it, earlier attempts not included; 0 when unknown."""
-    run_id: str
-    """The run that made the artifact, of this build or an earlier one; empty when unknown."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildResult:
-    """A finished build."""
-
-    recipe: Recipe
-    recipe_path: Path
-    run_id: str
-    outcomes: tuple[StageOutcome, ...]
-    seconds: float
-    report: Artifact | None = None
-
-    @property
-    def model(self) -> Artifact:
-        """The finished model."""
-        return self.outcomes[-1].artifact
-
-    def outcome(self, stage: str) -> StageOutcome:
-        """How the named stage went."""
-        return next(outcome for outcome in self.outcomes if outcome.stage == stage)
 
 
 def build(
@@ -74,8 +40,6 @@ def build(
 
     `predict` times a few steps beforehand, for the progress display and the report's comparison.
     """
-    from cairn.lifecycle.report import write_report
-
     recipe = load_recipe(recipe_path)
     again = stages_again(from_stage, force)
     started = time.monotonic()

@@ -4,16 +4,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cairn.core import Settings, StorageError
 from cairn.lifecycle.history import last_seconds, stage_runs
 from cairn.lifecycle.predictions import RecipePlan, StagePlan
+from cairn.lifecycle.result import BuildResult
 from cairn.lifecycle.train import read_result
 from cairn.registry import Registry
-
-if TYPE_CHECKING:
-    from cairn.lifecycle.build import BuildResult
 
 Row = tuple[str, str, str, str, str]
 
@@ -60,7 +57,7 @@ def comparisons(recipe: str, registry: Registry) -> dict[str, Comparison]:
     }
 
 
-def comparison_rows(result: "BuildResult", registry: Registry) -> list[Row]:
+def comparison_rows(result: BuildResult, registry: Registry) -> list[Row]:
     """(what, predicted, actual, off by, basis) of a build, for its report."""
     kept = kept_plan(result.recipe.name, registry.settings)
     runs = stage_runs(registry, result.recipe.name)

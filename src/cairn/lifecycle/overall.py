@@ -10,6 +10,8 @@ from typing import Self
 
 from cairn.core import Progress
 from cairn.core.progress import Task
+from cairn.lifecycle.comparison import kept_plan
+from cairn.lifecycle.history import last_seconds
 from cairn.lifecycle.recipe import Recipe
 from cairn.registry import Registry
 
@@ -57,9 +59,6 @@ class Overall:
 
 def stage_weights(recipe: Recipe, registry: Registry, todo: Sequence[str]) -> dict[str, float]:
     """Predicted seconds of the stages that have to run."""
-    from cairn.lifecycle.comparison import kept_plan
-    from cairn.lifecycle.history import last_seconds
-
     predicted = {name: plan.seconds for name, plan in kept_plan(recipe.name, registry.settings).items()}
     known = {**last_seconds(registry, recipe.name), **predicted}
     return {name: known.get(name, _GUESS) for name in todo}

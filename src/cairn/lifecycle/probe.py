@@ -62,7 +62,7 @@ def measure(recipe: Recipe, training: TrainConfig, *, document_tokens: int) -> M
 
 def main() -> None:
     """The process that measures."""
-    import cairn.lifecycle.build  # noqa: F401 - its libraries count in the memory of a build
+    import cairn.lifecycle.stages  # noqa: F401 - their libraries count in the memory of a build
 
     request = json.load(sys.stdin)
     work = _Work(

@@ -7,18 +7,17 @@ against actual, the card's facts, and the digest of everything that was made.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cairn.core import digest_json, short
 from cairn.lifecycle.card import score_rows
+from cairn.lifecycle.comparison import comparison_rows
 from cairn.lifecycle.report.blocks import Block, Exchange, Figures, Heading, Image, Table, Text
 from cairn.lifecycle.report.html import to_html
 from cairn.lifecycle.report.markdown import to_markdown
+from cairn.lifecycle.result import BuildResult
 from cairn.lifecycle.stages.evaluate import SAMPLES
 from cairn.registry import Artifact, Registry
-
-if TYPE_CHECKING:
-    from cairn.lifecycle.build import BuildResult
 
 REPORT_HTML = "report.html"
 REPORT_MARKDOWN = "report.md"
@@ -26,7 +25,7 @@ _INSTRUCTIONS_SHOWN = 10
 _SHOWN_CHARACTERS = 320
 
 
-def write_report(result: "BuildResult", registry: Registry) -> Artifact:
+def write_report(result: BuildResult, registry: Registry) -> Artifact:
     """Write the report of a finished build and store it."""
     blocks = _blocks(result, registry)
     title = result.recipe.release.title or result.recipe.release.name
@@ -45,7 +44,7 @@ def write_report(result: "BuildResult", registry: Registry) -> Artifact:
     return writer.artifact
 
 
-def _blocks(result: "BuildResult", registry: Registry) -> list[Block]:
+def _blocks(result: BuildResult, registry: Registry) -> list[Block]:
     scores = result.outcome("evaluate").artifact
     samples = json.loads((scores.folder / SAMPLES).read_text(encoding="utf-8"))
     return [
@@ -60,7 +59,7 @@ def _blocks(result: "BuildResult", registry: Registry) -> list[Block]:
     ]
 
 
-def _glance(result: "BuildResult", scores: Mapping[str, Any]) -> Figures:
+def _glance(result: BuildResult, scores: Mapping[str, Any]) -> Figures:
     bits, model = scores["bits_per_byte"], result.model
     following = scores["template_following"]
     return Figures(
@@ -89,7 +88,7 @@ def _glance(result: "BuildResult", scores: Mapping[str, Any]) -> Figures:
     )
 
 
-def _training(result: "BuildResult", registry: Registry) -> list[Block]:
+def _training(result: BuildResult, registry: Registry) -> list[Block]:
     blocks: list[Block] = [Heading("Training")]
     for stage in ("pretrain", "sft"):
         outcome = result.outcome(stage)
@@ -115,7 +114,7 @@ def _samples(samples: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
-def _data(result: "BuildResult") -> list[Block]:
+def _data(result: BuildResult) -> list[Block]:
     blocks: list[Block] = [Heading("Data")]
     for stage, what in (("data", "Texts"), ("instructions", "Instructions")):
         metadata = result.outcome(stage).artifact.metadata
@@ -144,15 +143,13 @@ def _end(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else "… " + text[-_SHOWN_CHARACTERS:].split(" ", 1)[-1]
 
 
-def _stages(result: "BuildResult", registry: Registry) -> list[Block]:
-    from cairn.lifecycle.comparison import comparison_rows
-
+def _stages(result: BuildResult, registry: Registry) -> list[Block]:
     columns = ("what", "predicted", "actual", "off by", "basis")
     rows = comparison_rows(result, registry)
     return [Heading("Predicted against actual"), Table(columns, rows, frozenset({1, 2, 3}))]
 
 
-def _provenance(result: "BuildResult") -> list[Block]:
+def _provenance(result: BuildResult) -> list[Block]:
     rows = [
         (
             outcome.stage,
