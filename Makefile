@@ -19,7 +19,7 @@ run: $(VENV)/.train $(PAGE) ## Install what is missing, start Cairn and print wh
 test: $(VENV)/.test $(PAGE) ## Run every test (installs Chromium when root and missing).
 	@scripts/ensure-chromium
 	@# One thread a process: two test processes on two cores, and tiny shapes gain nothing from more.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not browser" $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 1 -m "not browser" $(PYTEST)
 	@# Apart: the browser's driver keeps an event loop running in its process, which asyncio's tests refuse.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser $(PYTEST)
 

@@ -1,20 +1,64 @@
-"""Fixtures every room shares: settings and a registry in a temporary home, and a real Postgres server."""
+"""Fixtures every room shares: settings and a registry in a temporary home, and a real Postgres server.
 
+And the last resort against waiting for ever. pytest-timeout raises in a test that takes too long, but what
+ends such a test (an event loop that waits for its threads, a fixture that stops a server) may wait for
+the very same thing, and after a failure nobody watches any more. Then the process ends and says where
+it was.
+"""
+
+import faulthandler
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cairn.core import Settings
 from cairn.registry import Registry
+
+PATIENCE = 300.0
+"""Seconds after which what a test waits for is not coming any more."""
+_LAST_RESORT = 1200.0
+"""Seconds a test may take with its fixtures; above pytest's `timeout`, which says more."""
+_LAST_WORDS = 60.0
+"""Seconds the process may take to end after its last test."""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    watchdog = threading.Timer(_LAST_RESORT, _give_up, (item.config, item.nodeid))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        return (yield)
+    finally:
+        watchdog.cancel()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # Python waits at its end for threads that a failed test may have left behind.
+    watchdog = threading.Timer(_LAST_WORDS, _give_up, (session.config, "the end"))
+    watchdog.daemon = True
+    watchdog.start()
+
+
+def _give_up(config: pytest.Config, where: str) -> None:
+    captured = config.pluginmanager.getplugin("capturemanager")
+    if captured is not None:
+        captured.suspend_global_capture()
+    print(f"\n{where}: waited for too long; every thread stands at:", file=sys.__stderr__, flush=True)
+    faulthandler.dump_traceback(file=sys.__stderr__ or 2)
+    os._exit(1)
 
 
 @pytest.fixture
@@ -59,7 +103,9 @@ def _postgres_binaries() -> Path | None:
             ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "postgresql"],
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
             check=False,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
+            timeout=PATIENCE,
         )
         found = _find_postgres()
     return found
@@ -80,8 +126,10 @@ def _running_postgres(binaries: Path) -> Iterator[str]:
         shutil.chown(folder, user)
     data = str(folder / "data")
     make = f"-D {data} -U postgres -A trust -E UTF8 --no-sync --locale=C"
+    # A lock that some test's connection never gives back fails the statement that waits for it.
     serve = (
-        f"-D {data} -k {folder} -c listen_addresses= -c fsync=off -c autovacuum=off -c shared_buffers=16MB"
+        f"-D {data} -k {folder} -c listen_addresses= -c fsync=off -c autovacuum=off -c shared_buffers=16MB "
+        "-c lock_timeout=60s"
     )
     try:
         subprocess.run(
@@ -97,12 +145,16 @@ def _running_postgres(binaries: Path) -> Iterator[str]:
             try:
                 _wait_until_ready(server)
                 # Nobody reads its log from here on, but a full pipe would stop it.
-                drain = threading.Thread(target=deque, args=(server.stderr, 0))
+                drain = threading.Thread(target=deque, args=(server.stderr, 0), daemon=True)
                 drain.start()
                 yield f"postgresql://postgres@/postgres?host={folder}"
             finally:
                 server.send_signal(signal.SIGQUIT)
-            drain.join()
+                try:
+                    server.wait(PATIENCE)
+                finally:
+                    server.kill()  # leaving the block waits for it without end
+            drain.join(PATIENCE)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -110,11 +162,23 @@ def _running_postgres(binaries: Path) -> Iterator[str]:
 def _wait_until_ready(server: subprocess.Popen[str]) -> None:
     assert server.stderr is not None
     said = []
-    for line in server.stderr:
-        said.append(line)
-        if "ready to accept connections" in line:
-            return
+    with killed_when_late(server):
+        for line in server.stderr:
+            said.append(line)
+            if "ready to accept connections" in line:
+                return
     raise RuntimeError("PostgreSQL did not start:\n" + "".join(said))
+
+
+@contextmanager
+def killed_when_late(process: "subprocess.Popen[Any]", seconds: float = PATIENCE) -> Iterator[None]:
+    """Kill a process that this block has waited for too long, so that its output ends and the wait too."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _postgres_user() -> str:

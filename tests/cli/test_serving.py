@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from cairn.core import Settings
 from cairn.providers.starter import adopt_starter
 from cairn.registry import Registry
 from cairn.registry.manifest import MANIFEST_NAME
+from tests.conftest import killed_when_late
 from tests.providers.tiny_model import tiny_artifact
 
 PATIENCE = 120
@@ -70,11 +72,12 @@ class Up:
         )
         assert self.process.stdout is not None
         self.lines: dict[str, str] = {}
-        while "Next" not in self.lines:
-            line = self.process.stdout.readline()
-            assert line, f"it ended: {self.lines}"
-            label, _, value = line.strip().partition(" ")
-            self.lines[label] = value.strip()
+        with killed_when_late(self.process, PATIENCE):
+            while "Next" not in self.lines:
+                line = self.process.stdout.readline()
+                assert line, f"it ended: {self.lines}"
+                label, _, value = line.strip().partition(" ")
+                self.lines[label] = value.strip()
 
     @property
     def link(self) -> str:
@@ -214,6 +217,8 @@ def read_until(descriptor: int, mark: bytes) -> None:
     """Read from a terminal until it shows a mark."""
     shown = b""
     while not shown.endswith(mark):
+        readable, _, _ = select.select([descriptor], [], [], PATIENCE)
+        assert readable, shown
         piece = os.read(descriptor, 1024)
         assert piece, shown
         shown += piece

@@ -54,7 +54,10 @@ def docs_server(docs_home: Path) -> Iterator[LiveServer]:
             yield LiveServer(url[0], key[0])
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            try:
+                process.wait(timeout=60)
+            finally:
+                process.kill()  # leaving the block waits for it without end
 
 
 def _read_until_ready(process: "subprocess.Popen[bytes]") -> str:

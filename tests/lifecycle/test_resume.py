@@ -49,6 +49,14 @@ def start(code: str, recipe: Path, home: Path) -> "subprocess.Popen[str]":
     )
 
 
+def said_by(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """Its output and errors; one that does not end is killed, nothing runs on behind the tests."""
+    try:
+        return process.communicate(timeout=300)
+    finally:
+        process.kill()
+
+
 def digests(result: BuildResult) -> dict[str, str]:
     return {outcome.stage: outcome.artifact.digest for outcome in result.outcomes}
 
@@ -57,7 +65,7 @@ def digests(result: BuildResult) -> dict[str, str]:
 def test_killed_in_the_middle_of_training_it_ends_the_same(built: Built, tmp_path: Path) -> None:
     home = tmp_path / "home"
     killed = start(DIE.format(signal="SIGKILL") + BUILD, built.recipe_path, home)
-    killed.communicate(timeout=300)
+    said_by(killed)
     assert killed.returncode == -signal.SIGKILL
     with Registry.open(Settings(home=home)) as registry:
         said: list[str] = []
@@ -73,7 +81,7 @@ def test_killed_in_the_middle_of_training_it_ends_the_same(built: Built, tmp_pat
 def test_interrupted_it_is_recorded_and_can_go_on(built: Built, tmp_path: Path) -> None:
     home = tmp_path / "home"
     stopped = start(DIE.format(signal="SIGINT") + BUILD, built.recipe_path, home)
-    _, errors = stopped.communicate(timeout=300)
+    _, errors = said_by(stopped)
     assert "KeyboardInterrupt" in errors
     recipe = load_recipe(built.recipe_path)
     with Registry.open(Settings(home=home)) as registry:
@@ -88,7 +96,7 @@ def test_interrupted_it_is_recorded_and_can_go_on(built: Built, tmp_path: Path) 
 def test_two_builds_at_once_share_the_work(built: Built, tmp_path: Path) -> None:
     home = tmp_path / "home"
     both = [start(BUILD, built.recipe_path, home) for _ in range(2)]
-    outputs = [process.communicate(timeout=300) for process in both]
+    outputs = [said_by(process) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert {output.strip() for output, _ in outputs} == {built.result.model.digest}
     with Registry.open(Settings(home=home)) as registry:

@@ -57,7 +57,7 @@ def test_one_build_at_a_time_holds_a_slot(tmp_path: Path) -> None:
             done.set()
 
     with hold_slot(settings, "sha256:" + "0" * 64, waiting=lambda: None):
-        thread = threading.Thread(target=second)
+        thread = threading.Thread(target=second, daemon=True)
         thread.start()
         assert waited.wait(30)
         assert not done.is_set()

@@ -18,6 +18,8 @@ from cairn.registry import Receipt
 
 TEXTS = ("a cairn is a pile of stones", "the stones mark the way", '{"name": "weather", "arguments": {}}')
 CONTEXT = 512
+PATIENCE = 120.0
+"""Seconds after which nobody will open the gate any more."""
 
 
 @cache
@@ -68,7 +70,7 @@ class ScriptedRunner:
 
     def run(self, model_input: ModelInput) -> ScriptedLogits:
         if self.is_gated:
-            self.gate.acquire()
+            assert self.gate.acquire(timeout=PATIENCE), "nobody opened the gate"
         self.num_steps += 1
         favoured = []
         for row in model_input.logit_rows:

@@ -204,6 +204,7 @@ async def test_overload_is_raised_before_any_event(make: Make) -> None:
     scripted.runner.is_gated = True
     first = asyncio.create_task(events_of(scripted, chat()))
     while scripted.engine._idle.is_set():
+        assert not first.done()
         await asyncio.sleep(0)
     with pytest.raises(OverloadedError):
         await events_of(scripted, chat())

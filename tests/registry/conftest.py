@@ -1,6 +1,7 @@
 """The registry's tests run on SQLite and on Postgres; nothing else differs between the two."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from cairn.core import Settings
 from cairn.registry import Artifact, Registry
 
 Make = Callable[..., Artifact]
+PATIENCE = 120.0
+"""Seconds after which a process is not coming any more."""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -35,3 +38,18 @@ def make_artifact(
     with registry.create(kind, parents=parents) as writer:
         (writer.folder / "text.txt").write_text(text)
     return writer.artifact
+
+
+def run_together(processes: Sequence[BaseProcess]) -> None:
+    """Start them all; each must end well, and soon: one that waits for ever is killed."""
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(PATIENCE)
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+    assert [process.exitcode for process in processes] == [0] * len(processes)

@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cairn.core import Settings
 from cairn.registry import Registry
-from tests.registry.conftest import make_artifact
+from tests.registry.conftest import PATIENCE, make_artifact, run_together
 
 FORK = multiprocessing.get_context("fork")
 
 
 def in_processes(settings: Settings, count: int, work: Callable[[Registry, int], None]) -> None:
     """Run `work` in `count` processes that start together; each must end well."""
-    barrier = FORK.Barrier(count)
+    barrier = FORK.Barrier(count, timeout=PATIENCE)
 
     def child(number: int) -> None:
         with Registry.open(settings) as registry:
@@ -21,11 +21,7 @@ def in_processes(settings: Settings, count: int, work: Callable[[Registry, int],
             work(registry, number)
 
     processes = [FORK.Process(target=child, args=(number,)) for number in range(count)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * count
+    run_together(processes)
 
 
 def assert_sound(registry: Registry) -> None:

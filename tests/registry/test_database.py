@@ -14,6 +14,7 @@ from cairn.core import ConfigError, IntegrityError, MissingExtraError, Settings,
 from cairn.registry import Base, Database, Registry, migrations
 from cairn.registry.database import head_revision, revisions
 from cairn.registry.tables import AuditHeadRow
+from tests.registry.conftest import PATIENCE, run_together
 
 
 @pytest.fixture
@@ -57,13 +58,9 @@ def open_one(settings: Settings, barrier: "multiprocessing.synchronize.Barrier")
 
 def test_processes_that_open_a_new_home_at_once(settings: Settings) -> None:
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(4)
+    barrier = context.Barrier(4, timeout=PATIENCE)
     processes = [context.Process(target=open_one, args=(settings, barrier)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 4
+    run_together(processes)
     with Registry.open(settings) as registry:
         assert registry.audit.verify() == 4
 

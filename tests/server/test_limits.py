@@ -30,6 +30,16 @@ def raw_request(
     ).encode() + body
 
 
+def read_until(sock: socket.socket, mark: bytes, *, step: int = 4096) -> bytes:
+    """What the server sends up to a mark, a piece at a time."""
+    answer = b""
+    while mark not in answer:
+        piece = sock.recv(step)
+        assert piece, f"it hung up after {answer!r}"
+        answer += piece
+    return answer
+
+
 def assert_still_up(server: Running) -> None:
     assert server.client().chat.completions.create(**ASK).choices[0].message.content == REPLY
 
@@ -172,11 +182,7 @@ def test_a_client_that_does_not_read_is_dropped_and_holds_up_nobody(serve: Serve
 def test_a_client_that_reads_slowly_gets_everything(server: Running) -> None:
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
         sock.sendall(raw_request(server))
-        answer = b""
-        while b"data: [DONE]" not in answer:
-            piece = sock.recv(7)
-            assert piece
-            answer += piece
+        answer = read_until(sock, b"data: [DONE]", step=7)
     text = "".join(
         json.loads(line[6:])["choices"][0]["delta"].get("content", "")
         for line in answer.decode().splitlines()
@@ -238,14 +244,11 @@ def test_a_silent_stream_shows_that_it_lives(serve: Serve, script: Script) -> No
     server = serve(scripted, keep_alive_seconds=0.1)
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
         sock.sendall(raw_request(server))
-        answer = b""
-        while b": still working" not in answer:
-            answer += sock.recv(4096)
+        answer = read_until(sock, b": still working")
         assert b"x-cairn-receipt: rcpt_" in answer
         scripted.runner.is_gated = False
         scripted.runner.gate.release(10)
-        while b"[DONE]" not in answer:
-            answer += sock.recv(4096)
+        read_until(sock, b"[DONE]")
 
 
 def test_shutdown_finishes_what_runs_and_refuses_what_comes(serve: Serve, script: Script) -> None:
