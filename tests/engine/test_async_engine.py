@@ -1,4 +1,5 @@
 import asyncio
+import threading
 
 import pytest
 
@@ -7,7 +8,7 @@ from cairn.core.chat import SamplingParams
 from cairn.core.errors import ContextLengthError, OverloadedError, UnavailableError
 from cairn.engine import AsyncEngine, Engine, EngineConfig, EngineError, Request, TokenOutput, TokenStream
 from tests.engine.fake_runner import FakeRunner
-from tests.engine.gate import GatedRunner
+from tests.engine.gate import PATIENCE, GatedRunner
 from tests.engine.naive import naive_generate
 
 LONG = SamplingParams(temperature=0, max_tokens=40)
@@ -92,6 +93,28 @@ async def test_a_full_queue_refuses_with_a_time() -> None:
         runner.open()
         assert len(await asyncio.gather(*map(_tokens, streams))) == 3
         assert len(await _tokens(engine.generate(Request("late", (1,), LONG)))) == 40
+
+
+async def test_a_request_on_its_way_into_the_engine_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = _engine(max_num_seqs=1, max_waiting=0)
+    taken, may_go_on = threading.Event(), threading.Event()
+    add_request = engine.engine.add_request
+
+    def slowly(request: Request) -> None:
+        taken.set()
+        assert may_go_on.wait(PATIENCE)
+        add_request(request)
+
+    monkeypatch.setattr(engine.engine, "add_request", slowly)
+    with engine:
+        stream = engine.generate(Request("a", (1, 2), LONG))
+        assert taken.wait(PATIENCE)
+        try:
+            with pytest.raises(OverloadedError):
+                engine.generate(Request("late", (1, 2), LONG))
+        finally:
+            may_go_on.set()
+        assert len(await _tokens(stream)) == 40
 
 
 async def test_draining_finishes_what_runs_and_refuses_the_rest() -> None:

@@ -168,10 +168,10 @@ class AsyncEngine:
                 f"request_id {request.request_id!r} is already running",
                 remedy="give every request its own id",
             )
-        scheduler, config = self.engine.scheduler, self.engine.config
-        num_waiting = len(self._added) + len(scheduler.waiting)
-        num_places = max(0, config.max_num_seqs - len(scheduler.running)) + config.max_waiting
-        if num_waiting >= num_places:
+        # By what is open here: between the scheduler's lists a sequence is in neither for a moment.
+        config = self.engine.config
+        num_waiting = sum(reference.num_open for reference in self._streams.values()) - config.max_num_seqs
+        if num_waiting >= config.max_waiting:
             seconds = float(max(1, math.ceil(self._seconds_per_request)))
             raise OverloadedError(
                 f"{num_waiting} requests are waiting, allowed: {config.max_waiting}",
