@@ -194,6 +194,17 @@ def test_an_unknown_model_is_404(server: Running) -> None:
         server.client().chat.completions.create(**(ASK | {"model": "nothing"}))
 
 
+def test_the_remedy_is_a_field_and_the_end_of_the_message(server: Running) -> None:
+    stranger = server.client().with_options(api_key="cairn_wrong")
+    with pytest.raises(openai.AuthenticationError) as caught:
+        stranger.chat.completions.create(**ASK)
+    error = caught.value.body
+    assert isinstance(error, dict)
+    assert error["remedy"]
+    assert error["message"].endswith(f"; {error['remedy']}")
+    assert error["remedy"] in str(caught.value)
+
+
 def test_fields_of_others_that_have_no_effect_are_taken(server: Running) -> None:
     answer = server.client().chat.completions.create(
         **ASK,

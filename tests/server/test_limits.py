@@ -113,7 +113,7 @@ def test_errors_have_one_shape(server: Running) -> None:
     ]
     for response, status in cases:
         assert response.status_code == status
-        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+        assert set(response.json()["error"]) == {"message", "type", "param", "code", "remedy"}
 
 
 def test_a_bug_is_a_500_that_tells_nothing(serve: Serve, script: Script) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from cairn import __version__
 from cairn.cli import artifact, audit, build, chat, data, doctor, key, models, plan, receipt, runs, up
+from cairn.cli.output import fail
 from cairn.core.errors import CairnError
 
 app = typer.Typer(
@@ -60,10 +61,3 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has left (`cairn artifact ls | head`); that is not a failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def fail(message: str, remedy: str = "") -> None:
-    """An error on stderr, the remedy last."""
-    typer.echo(f"error: {message}", err=True)
-    if remedy:
-        typer.echo(f"  {remedy}", err=True)

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cairn.cli.output import fail
+from cairn.core.errors import CairnError
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -73,8 +76,14 @@ def _converse(
             continue
         if not said:
             continue
-        history.append(text_message("user", said))
-        history.append(text_message("assistant", _answer(runner, provider, history, sampling)))
+        asked = [*history, text_message("user", said)]
+        try:
+            reply = _answer(runner, provider, asked, sampling)
+        except CairnError as error:
+            # One refused question (too long, say) does not end the conversation.
+            fail(error.message, error.remedy)
+            continue
+        history[:] = [*asked, text_message("assistant", reply)]
 
 
 def _answer(

@@ -11,6 +11,13 @@ import typer
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 
+def fail(message: str, remedy: str = "") -> None:
+    """An error on stderr, the remedy last."""
+    typer.echo(f"error: {message}", err=True)
+    if remedy:
+        typer.echo(f"  {remedy}", err=True)
+
+
 def print_json(value: Any) -> None:
     """A value as indented JSON on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

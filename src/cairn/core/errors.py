@@ -20,8 +20,20 @@ class CairnError(Exception):
         self.message = message
         self.remedy = remedy
 
+    @property
+    def sentence(self) -> str:
+        """Message and remedy in one line, for where there is no second one."""
+        return joined(self.message, self.remedy)
+
     def __str__(self) -> str:
         return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+
+
+def joined(message: str, remedy: str) -> str:
+    """`no such model; choose one of these`."""
+    if not remedy:
+        return message
+    return f"{message}{' ' if message.endswith(('.', '!', '?')) else '; '}{remedy}"
 
 
 class ConfigError(CairnError):

@@ -1,6 +1,7 @@
-"""Every failure in OpenAI's error shape: `{"error": {"message", "type", "param", "code"}}`.
+"""Every failure in OpenAI's error shape: `{"error": {"message", "type", "param", "code", "remedy"}}`.
 
-The remedy is part of the message, so that a client's traceback shows it. What is not a known
+The message ends with the remedy, so that any client's traceback shows it; the field of its own, which
+OpenAI does not have, is for those who show it apart. What is not a known
 error is logged with its traceback and answered with 500 and nothing of its inside.
 """
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from cairn.core.errors import CairnError, UnavailableError
+from cairn.core.errors import CairnError, UnavailableError, joined
 
 logger = logging.getLogger("cairn.server")
 
@@ -36,6 +37,8 @@ class ErrorDetail(BaseModel):
     type: str
     param: str | None = None
     code: str | None = None
+    remedy: str | None = None
+    """What to do next; the message ends with it too."""
 
 
 class ErrorBody(BaseModel):
@@ -52,17 +55,18 @@ class TimeLimitError(CairnError):
 
 
 def error_body(
-    status: int, message: str, *, param: str | None = None, code: str | None = None
+    status: int, message: str, *, param: str | None = None, code: str | None = None, remedy: str = ""
 ) -> dict[str, Any]:
     """The error object of a status."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    error = {"message": joined(message, remedy), "type": kind, "param": param, "code": code}
+    return {"error": {**error, "remedy": remedy or None}}
 
 
 def cairn_error_body(error: CairnError) -> dict[str, Any]:
     """A known error as an error object."""
-    message = f"{error.message}. {error.remedy}" if error.remedy else error.message
-    return error_body(error.http_status, message, param=getattr(error, "param", None), code=error.code)
+    param = getattr(error, "param", None)
+    return error_body(error.http_status, error.message, param=param, code=error.code, remedy=error.remedy)
 
 
 def cairn_error_response(error: CairnError) -> JSONResponse:
@@ -77,9 +81,11 @@ def cairn_error_response(error: CairnError) -> JSONResponse:
     return JSONResponse(cairn_error_body(error), error.http_status, headers)
 
 
-def error_response(status: int, message: str, **fields: str | None) -> JSONResponse:
+def error_response(
+    status: int, message: str, *, param: str | None = None, code: str | None = None, remedy: str = ""
+) -> JSONResponse:
     """Any error as a response."""
-    return JSONResponse(error_body(status, message, **fields), status)
+    return JSONResponse(error_body(status, message, param=param, code=code, remedy=remedy), status)
 
 
 def install_error_handlers(app: FastAPI) -> None:

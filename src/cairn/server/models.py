@@ -90,7 +90,7 @@ class ModelPool:
             async with self.use(served[0].name):
                 pass
         except CairnError as error:
-            self._problem = f"{error.message}. {error.remedy}"
+            self._problem = error.sentence
             logger.error("cannot load %s: %s", served[0].name, error)
 
     async def close(self) -> None:

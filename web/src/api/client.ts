@@ -17,6 +17,12 @@ export class ApiError extends Error {
   }
 }
 
+/** A failure in one line, the remedy last, for notices. */
+export function told(error: unknown): string {
+  if (error instanceof ApiError) return [error.message, error.remedy].filter(Boolean).join(" ");
+  return error instanceof Error ? error.message : String(error);
+}
+
 let announceSignedOut: () => void = () => {};
 
 export function onSignedOut(listener: () => void): void {
@@ -30,12 +36,26 @@ export function errorFrom(status: number, body: unknown, retryAfter: string | nu
   const wait = retryAfter === null ? "" : `Try again in ${retryAfter} s.`;
   const message =
     asText(error?.message) ?? validationText(record?.detail) ?? `The server answered ${status}.`;
+  const remedy = asText(error?.remedy);
   return new ApiError(
     status,
-    message.charAt(0).toUpperCase() + message.slice(1),
-    asText(error?.remedy) ?? wait,
+    sentence(withoutRemedy(message, remedy)),
+    sentence(remedy ?? wait),
     asText(error?.code) ?? "",
   );
+}
+
+/** The server's message ends with the remedy, for clients that show nothing else; here it stands apart. */
+function withoutRemedy(message: string, remedy = ""): string {
+  return remedy !== "" && message.endsWith(remedy)
+    ? message.slice(0, -remedy.length).replace(/[;\s]+$/, "")
+    : message;
+}
+
+/** `the queue is full` as `The queue is full.` */
+function sentence(text: string): string {
+  const end = text === "" || /[.!?:]$/.test(text) ? "" : ".";
+  return text.charAt(0).toUpperCase() + text.slice(1) + end;
 }
 
 /** FastAPI's `detail`: a sentence, or a list of field problems. */

@@ -20,9 +20,13 @@ export function Problem({ error, what, onRetry, retryLabel = "Try again", childr
       <div>
         <p>
           {what ? <strong>{what}. </strong> : null}
-          {message}
+          <WithCode text={message} />
         </p>
-        {remedy ? <p>{remedy}</p> : null}
+        {remedy ? (
+          <p>
+            <WithCode text={remedy} />
+          </p>
+        ) : null}
         {children}
       </div>
       {onRetry ? (
@@ -32,6 +36,12 @@ export function Problem({ error, what, onRetry, retryLabel = "Try again", childr
       ) : null}
     </div>
   );
+}
+
+/** Text in which what stands between backticks is code. */
+function WithCode({ text }: { text: string }) {
+  // biome-ignore lint/suspicious/noArrayIndexKey: the parts of a fixed text never change places
+  return text.split("`").map((part, place) => (place % 2 === 1 ? <code key={place}>{part}</code> : part));
 }
 
 export function RouteProblem({ error, reset }: { error: unknown; reset: () => void }) {

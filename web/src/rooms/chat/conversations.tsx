@@ -4,7 +4,7 @@ import { Link, useNavigate } from "@tanstack/react-router";
 import { MoreHorizontal, Pencil, Plus, Trash2 } from "lucide-react";
 import { DropdownMenu } from "radix-ui";
 import { type ReactNode, useRef, useState } from "react";
-import { sendJson } from "../../api/client";
+import { sendJson, told } from "../../api/client";
 import { conversationQuery, conversationsQuery } from "../../api/queries";
 import type { ConversationEntry } from "../../api/types";
 import { dayLabel, formatMoment, matches } from "../../format";
@@ -194,7 +194,7 @@ function useConversationChanges({ id, title }: ConversationEntry, isCurrent: boo
     await client.invalidateQueries({ queryKey: conversationsQuery.queryKey });
     await client.invalidateQueries({ queryKey: conversationQuery(id).queryKey });
   };
-  const tell = (error: Error) => notify(error.message);
+  const tell = (error: Error) => notify(told(error));
 
   const rename = useMutation({
     mutationFn: (text: string) => sendJson("PATCH", path, { title: text }),

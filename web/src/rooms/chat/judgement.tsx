@@ -3,7 +3,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { ThumbsDown, ThumbsUp } from "lucide-react";
 import { Popover } from "radix-ui";
 import { useState } from "react";
-import { sendJson } from "../../api/client";
+import { sendJson, told } from "../../api/client";
 import { conversationQuery } from "../../api/queries";
 import type { Feedback, NewFeedback, Turn } from "../../api/types";
 import { notify } from "../../parts/toasts";
@@ -129,7 +129,7 @@ function useJudge(turn: Turn, conversationId: string | null) {
     onSuccess: (stored) => show(stored),
     onError: (error, _change, before) => {
       show(before ?? null);
-      notify(error.message);
+      notify(told(error));
     },
   });
 }

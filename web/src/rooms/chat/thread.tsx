@@ -2,6 +2,7 @@
 import type { UseQueryResult } from "@tanstack/react-query";
 import { ArrowDown } from "lucide-react";
 import { useRef, useState } from "react";
+import { told } from "../../api/client";
 import type { ModelEntry, Turn } from "../../api/types";
 import { Problem, Skeleton } from "../../parts/problem";
 import { notify } from "../../parts/toasts";
@@ -100,7 +101,7 @@ export function Thread({ chat, conversationId, models, onReceipt }: ThreadProps)
 
 /** What has no place of its own for an error says it in a notice. */
 function tellFailure(work: Promise<void>): void {
-  work.catch((error: unknown) => notify(error instanceof Error ? error.message : String(error)));
+  work.catch((error: unknown) => notify(told(error)));
 }
 
 /** Answering a reply's question again makes a sibling of the reply. */
