@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cairn.core import ConfigError
 from cairn.lifecycle import build, load_recipe, stage_statuses
 from cairn.lifecycle.stages import STAGES
+from cairn.registry import recorded_stages
 
 from .conftest import Built
 
@@ -49,6 +51,12 @@ def test_the_same_build_again_runs_nothing(built: Built) -> None:
         each.artifact.digest for each in built.result.outcomes
     ]
     assert not built.registry.runs(parent_id=again.run_id)
+    made, reused = (
+        recorded_stages(built.registry.run_folder(result.run_id)) for result in (built.result, again)
+    )
+    assert [stage.stage for stage in made] == NAMES
+    assert not any(stage.cached for stage in made)
+    assert [replace(stage, cached=True) for stage in made] == reused
 
 
 def test_transformers_opens_the_model_and_it_stops_at_either_end_token(built: Built) -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from cairn.registry import Registry
+from cairn.registry import BuildStage, Registry, record_stage
 from cairn.server.openapi import DEFAULT_PATH, main, openapi_text
 from tests.server.conftest import Running
 
@@ -50,6 +50,32 @@ def test_runs_and_their_metrics(server: Running, registry: Registry) -> None:
     assert [run["run_id"] for run in client.get("/api/runs").json()] == [stage.run_id, build.run_id]
     for path_of_nothing in ("/api/runs/run_0", "/api/runs/run_0/metrics", "/api/receipts/rcpt_0"):
         assert client.get(path_of_nothing).status_code == 404
+
+
+def test_numbers_that_json_cannot_say_and_damaged_lines(server: Running, registry: Registry) -> None:
+    run = registry.start_run(recipe="tutorial", stage="pretrain")
+    lines = [
+        '{"step": 1, "loss": NaN, "grad_norm": [Infinity, 1e999]}',
+        "half a li",
+        '{"step": 2, "loss": 1.5}',
+    ]
+    (registry.run_folder(run.run_id) / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    page = server.http().get(f"/api/runs/{run.run_id}/metrics").json()
+    first = {"step": 1, "loss": None, "grad_norm": [None, None]}
+    assert page == {"lines": [first, {"step": 2, "loss": 1.5}], "next": 3}
+
+
+def test_a_build_says_what_it_took_from_cache(server: Running, registry: Registry) -> None:
+    earlier = registry.start_run(recipe="tutorial", stage="data")
+    build = registry.start_run(recipe="tutorial")
+    own = registry.start_run(recipe="tutorial", stage="pack", parent_id=build.run_id)
+    folder = registry.run_folder(build.run_id)
+    digest = "sha256:" + "0" * 64
+    for stage, run_id, cached in (("data", earlier.run_id, True), ("pack", own.run_id, False)):
+        record_stage(folder, BuildStage(stage=stage, output=digest, cached=cached, run_id=run_id))
+    found = server.http().get(f"/api/runs/{build.run_id}").json()
+    assert [run["run_id"] for run in found["cached"]] == [earlier.run_id]
+    assert [run["run_id"] for run in found["children"]] == [own.run_id]
 
 
 def test_the_description_is_the_same_every_time() -> None:

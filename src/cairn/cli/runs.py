@@ -38,12 +38,14 @@ def list_runs(
 @app.command("show")
 def show(run_id: str = typer.Argument(help="Run, see `cairn runs ls`."), as_json: bool = JSON_OPTION) -> None:
     """Show a run: its stages, inputs, output, and the last of its metrics."""
-    from cairn.registry import Registry
+    from cairn.registry import Registry, recorded_stages
 
     with Registry.open() as registry:
         run = registry.run(run_id)
-        children = registry.runs(1000, parent_id=run_id)
         folder = registry.run_folder(run_id)
+        reused = [stage.run_id for stage in recorded_stages(folder) if stage.cached and stage.run_id]
+        stages = [{**_row(registry.run(found)), "status": "cached"} for found in reused]
+        stages += [_row(child) for child in reversed(registry.runs(1000, parent_id=run_id))]
     metrics = _last_metrics(folder)
     if as_json:
         values = {
@@ -52,7 +54,6 @@ def show(run_id: str = typer.Argument(help="Run, see `cairn runs ls`."), as_json
             "error": run.error,
             "config": dict(run.config),
         }
-        stages = [_row(child) for child in reversed(children)]
         print_json({**_row(run), **values, "metrics": metrics, "folder": str(folder), "stages": stages})
         return
     rows = {**_row(run), "output": run.output or "", "error": run.error, "folder": str(folder)}
@@ -62,12 +63,8 @@ def show(run_id: str = typer.Argument(help="Run, see `cairn runs ls`."), as_json
         ("what", "value"),
         empty="nothing is known of it",
     )
-    if children:
-        print_table(
-            [_row(child) for child in reversed(children)],
-            ("run_id", "stage", "status", "started", "took"),
-            empty="",
-        )
+    if stages:
+        print_table(stages, ("run_id", "stage", "status", "started", "took"), empty="")
 
 
 def _row(run: Any) -> dict[str, Any]:

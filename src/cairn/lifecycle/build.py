@@ -22,7 +22,7 @@ from cairn.lifecycle.slots import Slot, hold_slot, remove_checkpoints
 from cairn.lifecycle.stage import Recorded, Stage, StageContext, record
 from cairn.lifecycle.stages import STAGES
 from cairn.lifecycle.status import run_of_key, stage_statuses, stages_again
-from cairn.registry import Artifact, Registry, Run
+from cairn.registry import Artifact, BuildStage, Registry, Run, record_stage
 
 GO_ON = "run the same command again: it goes on where it stopped"
 
@@ -101,10 +101,20 @@ class _Build:
         key = recorded.key(stage.name)
         outcome = self._cached(stage, key) or self._made(stage, recorded, key, overall)
         overall.done(stage.name)
+        self._record(outcome)
         self._artifacts[stage.name] = outcome.artifact
         state = "unchanged" if outcome.is_cached else f"{outcome.seconds:.1f} s"
         self._progress.say(f"{stage.name:<13}{short(outcome.artifact.digest)}  {state}")
         return outcome
+
+    def _record(self, outcome: StageOutcome) -> None:
+        done = BuildStage(
+            stage=outcome.stage,
+            output=outcome.artifact.digest,
+            cached=outcome.is_cached,
+            run_id=outcome.run_id,
+        )
+        record_stage(self._registry.run_folder(self._run_id), done)
 
     def _cached(self, stage: Stage, key: str) -> StageOutcome | None:
         if stage.name in self._again:

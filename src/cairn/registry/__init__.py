@@ -8,6 +8,7 @@ default; Postgres by URL.
 from cairn.registry.aliases import Alias, AliasMove
 from cairn.registry.artifact import Artifact, ArtifactWriter
 from cairn.registry.audit import AuditEntry, AuditHead, AuditLog
+from cairn.registry.build_stages import BuildStage, record_stage, recorded_stages
 from cairn.registry.database import Database
 from cairn.registry.lineage import Lineage
 from cairn.registry.manifest import FileEntry
@@ -25,6 +26,7 @@ __all__ = [
     "AuditHead",
     "AuditLog",
     "Base",
+    "BuildStage",
     "Database",
     "FileEntry",
     "Lineage",
@@ -33,4 +35,6 @@ __all__ = [
     "Run",
     "RunStatus",
     "new_receipt_id",
+    "record_stage",
+    "recorded_stages",
 ]

@@ -1,6 +1,7 @@
 """Artifacts, lineage, runs and receipts as the page reads them."""
 
 import json
+import math
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from cairn.core.errors import NotFoundError
-from cairn.registry import Artifact, Registry, Run
+from cairn.registry import Artifact, Registry, Run, recorded_stages
 from cairn.server.auth import Caller
 from cairn.server.state import state_of
 
@@ -83,6 +84,8 @@ class RunDetail(RunSummary):
     config: dict[str, Any]
     inputs: list[str]
     children: list[RunSummary]
+    cached: list[RunSummary]
+    """Of a build: the earlier runs whose output it took instead of running the stage again."""
 
 
 class MetricLines(BaseModel):
@@ -166,6 +169,7 @@ def get_run(request: Request, _caller: Caller, run_id: str) -> RunDetail:
         config=dict(run.config),
         inputs=list(run.inputs),
         children=[_run(child) for child in registry.runs(limit=500, parent_id=run_id)],
+        cached=[_run(registry.run(found)) for found in _cached(registry, run_id)],
     )
 
 
@@ -176,8 +180,8 @@ def get_run_metrics(
     """Metrics written since line `after`."""
     registry = state_of(request).registry
     registry.run(run_id)
-    lines = _read_metrics(registry.run_folder(run_id) / "metrics.jsonl", after)
-    return MetricLines(lines=lines, next=after + len(lines))
+    lines, following = _read_metrics(registry.run_folder(run_id) / "metrics.jsonl", after)
+    return MetricLines(lines=lines, next=following)
 
 
 @router.get("/receipts/{receipt_id}")
@@ -189,14 +193,36 @@ def get_receipt(request: Request, caller: Caller, receipt_id: str) -> ReceiptOut
     return ReceiptOut(**{name: getattr(receipt, name) for name in ReceiptOut.model_fields})
 
 
-def _read_metrics(path: Path, after: int) -> list[dict[str, Any]]:
+def _cached(registry: Registry, run_id: str) -> list[str]:
+    stages = recorded_stages(registry.run_folder(run_id))
+    return [stage.run_id for stage in stages if stage.cached and stage.run_id]
+
+
+def _read_metrics(path: Path, after: int) -> tuple[list[dict[str, Any]], int]:
+    """The readable lines from `after` on, and where to go on."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             lines = list(islice(file, after, after + _MAX_LINES))
     except FileNotFoundError:
-        return []
+        return [], after
     # The writer may be in the middle of the last line; it is read next time.
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    whole = [line for line in lines if line.endswith("\n")]
+    rows = (_metrics_row(line) for line in whole)
+    return [row for row in rows if row is not None], after + len(whole)
+
+
+def _metrics_row(line: str) -> dict[str, Any] | None:
+    """A line as JSON, null for what is not finite, which JSON cannot say; None when it is damaged."""
+    try:
+        row = json.loads(line, parse_constant=lambda _: None, parse_float=_finite)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
 def _card(path: Path) -> str:

@@ -769,6 +769,8 @@ export interface components {
             message: string;
             /** Param */
             param?: string | null;
+            /** Remedy */
+            remedy?: string | null;
             /** Type */
             type: string;
         };
@@ -1044,6 +1046,8 @@ export interface components {
          * @description A run with what it was given and the runs inside it.
          */
         RunDetail: {
+            /** Cached */
+            cached: components["schemas"]["RunSummary"][];
             /** Children */
             children: components["schemas"]["RunSummary"][];
             /** Config */

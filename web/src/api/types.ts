@@ -26,7 +26,8 @@ export interface MetricsLine {
   step: number;
   time: number;
   split: "train" | "validation";
-  loss: number;
+  /** Null where the run diverged: JSON has no NaN. */
+  loss: number | null;
   tokens: number;
   learning_rate?: number | null;
   grad_norm?: number | null;

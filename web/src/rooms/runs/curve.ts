@@ -15,7 +15,7 @@ export function toColumns(lines: readonly MetricsLine[], xAxis: XAxis): Columns 
   for (const line of lines) {
     const x = line[xAxis];
     const row = rows.get(x) ?? { train: null, validation: null };
-    if (Number.isFinite(line.loss)) row[line.split] = line.loss;
+    if (line.loss !== null && Number.isFinite(line.loss)) row[line.split] = line.loss;
     rows.set(x, row);
   }
   const sorted = [...rows].sort(([a], [b]) => a - b);

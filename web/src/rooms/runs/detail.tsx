@@ -2,14 +2,14 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { ArrowLeft } from "lucide-react";
-import { lineageQuery, runQuery, runsQuery } from "../../api/queries";
+import { runQuery } from "../../api/queries";
 import type { RunDetail } from "../../api/types";
 import { formatMoment, shortDigest } from "../../format";
 import { Problem, Skeleton } from "../../parts/problem";
 import { useTitle } from "../../parts/title";
 import { LossCurve } from "./loss-curve";
 import "./runs.css";
-import { anchorOf, type StageRow, stagesOf } from "./stages";
+import { type StageRow, stagesOf } from "./stages";
 import { Elapsed, runName, Status, Unchanged } from "./status";
 
 export function RunRoom() {
@@ -37,7 +37,7 @@ export function RunRoom() {
 }
 
 function Detail({ run }: { run: RunDetail }) {
-  const stages = useStages(run);
+  const stages = stagesOf(run);
   return (
     <>
       <div className="room-head">
@@ -100,16 +100,6 @@ function Detail({ run }: { run: RunDetail }) {
       ) : null}
     </>
   );
-}
-
-/** The stages of a build, those of earlier builds that it reused included; none for a run that is no build. */
-function useStages(run: RunDetail): StageRow[] {
-  const isBuild = run.stage === "";
-  const anchor = isBuild ? anchorOf(run) : null;
-  const runs = useQuery({ ...runsQuery, enabled: isBuild }).data ?? [];
-  const lineage = useQuery({ ...lineageQuery(anchor ?? ""), enabled: anchor !== null }).data;
-  const known = new Set(lineage?.nodes.map(({ digest }) => digest));
-  return isBuild ? stagesOf(run, runs, known) : [];
 }
 
 function ArtifactLink({ digest }: { digest: string }) {

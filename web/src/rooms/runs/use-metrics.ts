@@ -20,7 +20,7 @@ function metricsQuery(client: QueryClient, runId: string) {
       for (;;) {
         const path = `/api/runs/${encodeURIComponent(runId)}/metrics?after=${next}`;
         const page = await getJson<MetricsPage>(path, signal);
-        if (page.lines.length === 0) return { lines, next };
+        if (page.next === next) return { lines, next };
         lines = [...lines, ...page.lines];
         next = page.next;
       }
