@@ -14,18 +14,10 @@ from cairn.core import IntegrityError, NotFoundError, StorageError, UnsupportedM
 from cairn.models.config import DecoderConfig
 from cairn.models.decoder import Decoder
 from cairn.models.generation import read_json
-from cairn.models.tensor_names import HEAD, Layout, Piece, embedding_names, is_buffer, layouts
-from cairn.models.weight_files import (
-    DTYPE_NAMES,
-    INDEX,
-    SINGLE,
-    StoredTensor,
-    open_weights,
-    write_json,
-    write_weights,
-)
-
-_FLOATS = {"F64", "F32", "BF16", "F16"}
+from cairn.models.tensor_names import HEAD, Layout, embedding_names, layouts
+from cairn.models.weight_files import DTYPE_NAMES, StoredTensor, open_weights, write_json, write_weights
+from cairn.models.weight_paths import INDEX, SINGLE
+from cairn.models.weight_plan import plan_weights, some_names
 
 
 def load_config(folder: Path) -> DecoderConfig:
@@ -48,7 +40,8 @@ def load_decoder(
     with torch.device("meta"):
         model = Decoder(config)
     with open_weights(folder) as stored:
-        plan = _plan(model, stored, folder)
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        plan = plan_weights(config, shapes, stored, folder)
         state = {
             name: _fill(parameter.shape, plan[name], stored, dtype, device)
             for name, parameter in model.named_parameters()
@@ -58,53 +51,6 @@ def load_decoder(
         _check_finite(state, folder)
     model.load_state_dict(state, assign=True)
     return model
-
-
-def _plan(model: Decoder, stored: dict[str, StoredTensor], folder: Path) -> dict[str, Layout]:
-    """Which tensors fill which parameter; `IntegrityError` naming all that does not fit."""
-    plan: dict[str, Layout] = {}
-    for name, parameter in model.named_parameters():
-        ways = layouts(model.config, name, tuple(parameter.shape))
-        plan[name] = max(ways, key=lambda way: sum(piece.name in stored for piece in way) / len(way))
-    pieces = {piece.name: (piece, name) for name, layout in plan.items() for piece in layout}
-    missing = [name for name in pieces if name not in stored]
-    unexpected = [name for name in stored if name not in pieces and not is_buffer(name)]
-    if model.config.tie_embeddings:
-        unexpected = [name for name in unexpected if name != HEAD]
-    misshapen = [
-        problem
-        for name, (piece, parameter_name) in pieces.items()
-        if name in stored and (problem := _misfit(piece, model.get_parameter(parameter_name), stored[name]))
-    ]
-    if missing or unexpected or misshapen:
-        raise _misfit_error(folder, missing, unexpected, misshapen)
-    return plan
-
-
-def _misfit(piece: Piece, parameter: Tensor, tensor: StoredTensor) -> str:
-    part = parameter[piece.index] if piece.index else parameter
-    shape = tuple(reversed(part.shape)) if piece.transposed else tuple(part.shape)
-    if tensor.dtype not in _FLOATS:
-        return f"{piece.name} is {tensor.dtype}, allowed: {', '.join(sorted(_FLOATS))}"
-    return "" if shape == tensor.shape else f"{piece.name} is {list(tensor.shape)}, expected {list(shape)}"
-
-
-def _misfit_error(
-    folder: Path, missing: list[str], unexpected: list[str], misshapen: list[str]
-) -> IntegrityError:
-    lists = {"missing": missing, "unexpected": unexpected, "wrong": misshapen}
-    parts = [f"{label}: {_some(names)}" for label, names in lists.items() if names]
-    remedy = "config.json and the weights must come from the same checkpoint; fetch both again"
-    if missing == [HEAD]:
-        remedy = "if the head is the embedding, set tie_word_embeddings to true in config.json"
-    return IntegrityError(
-        f"the weights in {folder} do not fit config.json; " + "; ".join(parts), remedy=remedy
-    )
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:8])
-    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
 
 
 def _fill(
@@ -138,7 +84,7 @@ def _check_finite(state: dict[str, Tensor], folder: Path) -> None:
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise IntegrityError(
-            f"weights in {folder} hold NaN or infinity: {_some(broken)}",
+            f"weights in {folder} hold NaN or infinity: {some_names(broken)}",
             remedy="the training that made them diverged; take an earlier checkpoint",
         )
 

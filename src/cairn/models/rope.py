@@ -1,18 +1,17 @@
-"""Rotary position embedding: frequencies of every scaling, and the rotation itself.
+"""Rotary position embedding: the rotation itself, by the frequencies of `rope_frequencies`.
 
 Cosines and sines are float32 and computed once a forward from the positions, shared by all layers
 of an equal `RopeSpec`; nothing is tabulated, so no length is fixed and no memory kept. The halves
-of a head are rotated against each other, as in the Hugging Face layout. Formulas: Su et al. 2021;
-yarn: Peng et al. 2023, sections 3.2 to 3.4; llama3: Llama 3.1's reference code.
+of a head are rotated against each other, as in the Hugging Face layout (Su et al. 2021).
 """
 
 import functools
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cairn.models.rope_frequencies import attention_factor, frequencies_of
 from cairn.models.specs import RopeSpec
 
 
@@ -20,58 +19,7 @@ from cairn.models.specs import RopeSpec
 @torch.inference_mode(False)
 def inverse_frequencies(spec: RopeSpec) -> Tensor:
     """Radians per position, float32 [rotary_dim / 2] on the CPU; shared, not to be changed."""
-    exponents = torch.arange(0, spec.rotary_dim, 2, dtype=torch.float32, device="cpu") / spec.rotary_dim
-    frequencies = 1.0 / (spec.theta**exponents)
-    if spec.scaling == "linear":
-        return frequencies / spec.factor
-    if spec.scaling == "llama3":
-        return _llama3(spec, frequencies)
-    if spec.scaling == "yarn":
-        return _yarn(spec, frequencies)
-    return frequencies
-
-
-def attention_factor(spec: RopeSpec) -> float:
-    """Factor on cosines and sines; 1 but for yarn (equation 22 and DeepSeek's mscale)."""
-    if spec.scaling != "yarn":
-        return 1.0
-    if spec.attention_factor is not None:
-        return spec.attention_factor
-
-    def mscale(weight: float) -> float:
-        return 1.0 if spec.factor <= 1 else 0.1 * weight * math.log(spec.factor) + 1.0
-
-    if spec.mscale and spec.mscale_all_dim:
-        return mscale(spec.mscale) / mscale(spec.mscale_all_dim)
-    return mscale(1.0)
-
-
-def _llama3(spec: RopeSpec, frequencies: Tensor) -> Tensor:
-    assert spec.original_max_position is not None
-    context = float(spec.original_max_position)
-    wavelengths = 2 * math.pi / frequencies
-    ramp = (context / wavelengths - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor)
-    blended = (1 - ramp) * frequencies / spec.factor + ramp * frequencies
-    is_low = wavelengths > context / spec.low_freq_factor
-    is_high = wavelengths < context / spec.high_freq_factor
-    return torch.where(is_low, frequencies / spec.factor, torch.where(is_high, frequencies, blended))
-
-
-def _yarn(spec: RopeSpec, frequencies: Tensor) -> Tensor:
-    assert spec.original_max_position is not None
-    context = float(spec.original_max_position)
-
-    def dimension(rotations: float) -> float:
-        """The dimension that turns `rotations` times within the original context."""
-        return spec.rotary_dim * math.log(context / (rotations * 2 * math.pi)) / (2 * math.log(spec.theta))
-
-    low, high = dimension(spec.beta_fast), dimension(spec.beta_slow)
-    if spec.truncate:
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, spec.rotary_dim - 1)
-    steps = torch.arange(spec.rotary_dim // 2, dtype=torch.float32, device="cpu")
-    ramp = ((steps - low) / (high - low if high != low else 0.001)).clamp(0, 1)
-    return frequencies / spec.factor * ramp + frequencies * (1 - ramp)
+    return torch.from_numpy(frequencies_of(spec))
 
 
 def cos_sin(spec: RopeSpec, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,170 @@
+// Packing weights into tiles, and reading single rows back. See layout.h for the drawings.
+#include "layout.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+
+namespace cairn {
+
+namespace {
+constexpr size_t kHugePage = size_t(2) << 20;
+}
+
+Buffer::Buffer(size_t num_bytes) : size_(num_bytes) {
+    if (num_bytes == 0) return;
+    void* data = mmap(nullptr, num_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) throw std::bad_alloc();
+    data_ = static_cast<uint8_t*>(data);
+}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+Buffer::~Buffer() {
+    if (data_) munmap(data_, size_);
+}
+
+float half_to_float(uint16_t half) {
+    const uint32_t sign = uint32_t(half & 0x8000) << 16;
+    const uint32_t exponent = (half >> 10) & 0x1f;
+    const uint32_t fraction = half & 0x3ff;
+    if (exponent == 0) {  // zero or subnormal
+        const float value = std::ldexp(float(fraction), -24);
+        return sign ? -value : value;
+    }
+    const uint32_t rebased = exponent == 0x1f ? 0xff : exponent + 112;
+    const uint32_t bits = sign | rebased << 23 | fraction << 13;
+    float out;
+    std::memcpy(&out, &bits, 4);
+    return out;
+}
+
+uint16_t float_to_half(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const uint16_t sign = uint16_t((bits >> 16) & 0x8000);
+    const float magnitude = std::fabs(value);
+    if (!(magnitude < 65520.0f)) return sign | (std::isnan(value) ? 0x7e00 : 0x7c00);
+    if (magnitude < 6.103515625e-05f) {  // subnormal: a multiple of 2^-24
+        return sign | uint16_t(std::nearbyint(std::ldexp(magnitude, 24)));
+    }
+    bits &= 0x7fffffff;
+    bits += 0xfff + ((bits >> 13) & 1);  // to the nearest, ties to even
+    return sign | uint16_t((bits >> 13) - (112u << 10));
+}
+
+namespace {
+
+// Where input `k` of a row of a tile lies within the tile, in elements.
+size_t float32_index(int row, int k) { return size_t(k) * kTileRows + row; }
+size_t bfloat16_index(int row, int k) { return size_t(k / 2) * 2 * kTileRows + row * 2 + k % 2; }
+size_t int8_index(int row, int k) { return size_t(k / 4) * 4 * kTileRows + row * 4 + k % 4; }
+// The byte of a group's nibbles; inputs 16 .. 31 are its high halves.
+size_t int4_index(int row, int k) { return size_t(k % 16 / 4) * 4 * kTileRows + row * 4 + k % 4; }
+constexpr size_t kInt4Scales = 256;
+constexpr float kLargestHalf = 65504.0f;
+
+void pack_int4_group(const float* values, int count, int row, uint8_t* group) {
+    float extreme = 0.0f;
+    for (int k = 0; k < count; k++) {
+        if (std::fabs(values[k]) > std::fabs(extreme)) extreme = values[k];
+    }
+    const uint16_t half = float_to_half(std::clamp(extreme / -8.0f, -kLargestHalf, kLargestHalf));
+    std::memcpy(group + kInt4Scales + 2 * row, &half, 2);
+    const float scale = half_to_float(half);
+    const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+    for (int k = 0; k < kGroup; k++) {
+        const float scaled = k < count ? values[k] * inverse : 0.0f;
+        const int level = std::clamp(int(std::lrintf(scaled)) + 8, 0, 15);
+        group[int4_index(row, k)] |= uint8_t(level << (k < 16 ? 0 : 4));
+    }
+}
+
+void pack_int8_row(const float* values, int count, int row, uint8_t* tile, float& scale) {
+    float largest = 0.0f;
+    for (int k = 0; k < count; k++) largest = std::max(largest, std::fabs(values[k]));
+    scale = largest / 127.0f;
+    const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+    for (int k = 0; k < count; k++) {
+        const int level = std::clamp(int(std::lrintf(values[k] * inverse)), -127, 127);
+        tile[int8_index(row, k)] = uint8_t(int8_t(level));
+    }
+}
+
+}  // namespace
+
+Matrix pack(const float* values, int num_rows, int num_inputs, Format format) {
+    Matrix matrix{format, num_rows, num_inputs, {}, {}};
+    const size_t num_bytes = matrix.tile_bytes() * matrix.num_tiles();
+    matrix.data = Buffer(num_bytes);
+    // On huge pages, whose addresses the processor can keep at hand.
+    if (num_bytes >= kHugePage) madvise(matrix.data.data(), num_bytes, MADV_HUGEPAGE);
+    if (format == Format::int8) matrix.row_scales.assign(size_t(matrix.num_tiles()) * kTileRows, 0.0f);
+    for (int index = 0; index < num_rows; index++) {
+        const float* from = values + size_t(index) * num_inputs;
+        uint8_t* tile = matrix.data.data() + matrix.tile_bytes() * (index / kTileRows);
+        const int row = index % kTileRows;
+        if (format == Format::int8) {
+            pack_int8_row(from, num_inputs, row, tile, matrix.row_scales[index]);
+        } else if (format == Format::int4) {
+            for (int k = 0; k < num_inputs; k += kGroup) {
+                const int count = std::min(kGroup, num_inputs - k);
+                pack_int4_group(from + k, count, row, tile + group_bytes(format) * (k / kGroup));
+            }
+        } else if (format == Format::bfloat16) {
+            auto* to = reinterpret_cast<uint16_t*>(tile);
+            for (int k = 0; k < num_inputs; k++) to[bfloat16_index(row, k)] = float_to_bfloat16(from[k]);
+        } else {
+            auto* to = reinterpret_cast<float*>(tile);
+            for (int k = 0; k < num_inputs; k++) to[float32_index(row, k)] = from[k];
+        }
+    }
+    return matrix;
+}
+
+void unpack_row(const Matrix& matrix, int index, float* out) {
+    const uint8_t* tile = matrix.tile(index / kTileRows);
+    const int row = index % kTileRows;
+    for (int k = 0; k < matrix.num_inputs; k++) {
+        const uint8_t* group = tile + group_bytes(matrix.format) * (k / kGroup);
+        const int within = k % kGroup;
+        switch (matrix.format) {
+            case Format::float32: out[k] = reinterpret_cast<const float*>(group)[float32_index(row, within)]; break;
+            case Format::bfloat16:
+                out[k] = bfloat16_to_float(reinterpret_cast<const uint16_t*>(group)[bfloat16_index(row, within)]);
+                break;
+            case Format::int8:
+                out[k] = matrix.row_scales[index] * float(int8_t(group[int8_index(row, within)]));
+                break;
+            case Format::int4: {
+                uint16_t half;
+                std::memcpy(&half, group + kInt4Scales + 2 * row, 2);
+                const int level = group[int4_index(row, within)] >> (within < 16 ? 0 : 4) & 15;
+                out[k] = half_to_float(half) * float(level - 8);
+            }
+        }
+    }
+}
+
+void Activations::shape(int num_rows, int inputs, Format wanted) {
+    format = wanted;
+    width = padded(inputs, kGroup);
+    const auto grow = [](auto& vector, size_t size) {
+        if (vector.size() < size) vector.resize(size);
+    };
+    const size_t count = size_t(num_rows) * width;
+    if (format == Format::float32 || format == Format::bfloat16) grow(values, count);
+    if (format == Format::int8) grow(wide, count);
+    if (format == Format::int4) grow(bytes, count);
+    if (format == Format::int8 || format == Format::int4) grow(scales, count / kGroup);
+    if (format == Format::int4) grow(starts, count / kGroup);
+}
+
+}  // namespace cairn

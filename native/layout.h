@@ -1,0 +1,117 @@
+// How weights and activations lie in memory.
+//
+// A weight matrix W [N outputs, K inputs] is cut into tiles of 16 rows; the rows of a tile lie in the
+// lanes of the vectors, so one output is one lane, summed over its inputs in order, whatever else is
+// computed beside it. That alone makes every result independent of the batch and of the threads.
+// N is padded to a multiple of 16 and K to a multiple of 32, with zeros.
+//
+// A tile is a run of K / 32 groups; what a group of 32 inputs x 16 rows looks like:
+//
+//   float32   2048 B   input 0: row 0 .. row 15 | input 1: row 0 .. row 15 | ...
+//   bfloat16  1024 B   inputs 0, 1: (row 0: i0 i1) .. (row 15: i0 i1) | inputs 2, 3: ... | ...
+//   int8       512 B   8 lines of 64 B; line c: (row 0: inputs 4c .. 4c+3) .. (row 15: ...)
+//   int4       288 B   4 lines of 64 B; line c, low nibbles:  (row 0: inputs 4c .. 4c+3) .. (row 15: ...)
+//                                       line c, high nibbles: the same for inputs 16+4c .. 16+4c+3;
+//                      then 16 half-precision scales, one a row
+//
+// int4: w = scale * (nibble - 8), scale = (the value of largest magnitude) / -8, a scale for 32 inputs.
+// int8: w = scale * byte, scale = largest magnitude / 127, a float a row, kept apart in `row_scales`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace cairn {
+
+constexpr int kTileRows = 16;
+constexpr int kGroup = 32;
+
+enum class Format { float32, bfloat16, int8, int4 };
+
+constexpr size_t group_bytes(Format format) {
+    switch (format) {
+        case Format::float32: return 2048;
+        case Format::bfloat16: return 1024;
+        case Format::int8: return 512;
+        case Format::int4: return 288;
+    }
+    return 0;
+}
+
+constexpr int padded(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+// Memory on a page boundary, zeroed; its pages become real when first written to.
+class Buffer {
+  public:
+    Buffer() = default;
+    explicit Buffer(size_t num_bytes);
+    Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+    Buffer& operator=(Buffer&& other) noexcept;
+    ~Buffer();
+    uint8_t* data() const { return data_; }
+    size_t size() const { return size_; }
+
+  private:
+    uint8_t* data_ = nullptr;
+    size_t size_ = 0;
+};
+
+// A packed weight matrix.
+struct Matrix {
+    Format format = Format::float32;
+    int num_rows = 0;
+    int num_inputs = 0;
+    Buffer data;
+    std::vector<float> row_scales;
+
+    int width() const { return padded(num_inputs, kGroup); }
+    int num_groups() const { return width() / kGroup; }
+    int num_tiles() const { return padded(num_rows, kTileRows) / kTileRows; }
+    size_t tile_bytes() const { return group_bytes(format) * num_groups(); }
+    const uint8_t* tile(int index) const { return data.data() + tile_bytes() * index; }
+    size_t num_bytes() const { return data.size() + row_scales.size() * sizeof(float); }
+};
+
+// Pack `values` [num_rows, num_inputs] (rows contiguous).
+Matrix pack(const float* values, int num_rows, int num_inputs, Format format);
+
+// One row as floats, `out` [num_inputs]: an embedding look-up, and the tests' way back.
+void unpack_row(const Matrix& matrix, int row, float* out);
+
+// Activations [rows, width] in the form that a matrix of some format is multiplied with:
+//   float32, bfloat16: `values`, floats
+//   int8: `wide`, 8-bit numbers in 16 bits, with a scale for each group of 32
+//   int4: `bytes`, 8-bit numbers, with a scale and -8 * (sum of the numbers) for each group of 32
+struct Activations {
+    Format format = Format::float32;
+    int width = 0;
+    std::vector<float> values;
+    std::vector<int16_t> wide;
+    std::vector<int8_t> bytes;
+    std::vector<float> scales;
+    std::vector<int32_t> starts;
+
+    int num_groups() const { return width / kGroup; }
+    // Make room for `num_rows` rows of `inputs` numbers for a matrix of `format`.
+    void shape(int num_rows, int inputs, Format format);
+};
+
+float half_to_float(uint16_t half);
+uint16_t float_to_half(float value);
+inline float bfloat16_to_float(uint16_t value) {
+    const uint32_t bits = uint32_t(value) << 16;
+    float out;
+    __builtin_memcpy(&out, &bits, 4);
+    return out;
+}
+// To the nearest, ties to even; NaN stays NaN.
+inline uint16_t float_to_bfloat16(float value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) return uint16_t((bits >> 16) | 0x40);
+    return uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+}  // namespace cairn

@@ -1,0 +1,198 @@
+// A decoder transformer over a paged cache: one call computes one step of the engine.
+//
+// The record below says everything that tells one model from another; cairn.models reads it from a
+// config.json, cairn.engine.native_weights fills it. Rows of a step never mix outside attention, every sum
+// has one order, and a query's attention depends on its own keys alone: so a sequence's logits are the
+// same bits alone and in any batch, in chunks or at once, with any number of threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "layout.h"
+#include "threads.h"
+
+namespace cairn {
+
+using Weights = std::shared_ptr<Matrix>;
+using Vector = std::vector<float>;
+
+struct Norm {
+    Vector weight;  // empty: no norm
+    Vector bias;    // not empty: layer norm
+    bool is_there() const { return !weight.empty(); }
+    NormSpec spec(float eps) const { return {weight.data(), bias.empty() ? nullptr : bias.data(), eps}; }
+};
+
+struct Rope {
+    int rotary_dim = 0;
+    float factor = 1.0f;  // on cosines and sines
+    Vector frequencies;   // radians a position [rotary_dim / 2]
+};
+
+// A multi-layer perceptron. Gated: `inner` holds 32 rows of the gate, then the same 32 of up, and so on.
+struct Mlp {
+    Weights inner, down;
+    Vector inner_bias, down_bias;
+};
+
+struct Experts {
+    int num_per_token = 0;
+    bool normalise = true;  // the chosen ones' weights sum to one
+    Weights router;         // float32
+    std::vector<Mlp> experts;
+    Mlp shared;  // inner null: none
+    Weights shared_gate;  // float32, one row
+    bool is_there() const { return router != nullptr; }
+};
+
+struct Layer {
+    Norm attention_norm, attention_post_norm, mlp_norm, mlp_post_norm, q_norm, k_norm;
+    Weights qkv;  // the heads of q, k and v, each padded to a multiple of 16 rows
+    Vector qkv_bias;
+    Weights output;
+    Vector output_bias;
+    Mlp mlp;
+    Experts experts;
+    int rope = -1;  // index into the model's ropes; -1: none
+    float scale = 1.0f;
+    int64_t window = 0;    // 0: none
+    float softcap = 0.0f;  // 0: none
+};
+
+struct ModelSpec {
+    int vocab_size = 0, hidden_size = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
+    float norm_eps = 0, embedding_scale = 1.0f, logit_softcap = 0.0f;
+    bool norms_whole_projection = false;  // q_norm and k_norm over all heads (OLMo 2), not each head
+    bool gated = true;
+    Activation activation = Activation::silu;
+    Weights embedding, position_embedding, head;  // head null: the embedding
+    Norm norm;
+    std::vector<Rope> ropes;
+    std::vector<Layer> layers;
+};
+
+// One step: T tokens end to end, decode tokens first. The arrays are the caller's.
+struct StepInput {
+    struct Span {
+        int64_t row, start, stop;
+        const int64_t* blocks;
+    };
+    int num_tokens = 0, num_decodes = 0;
+    const int64_t* token_ids = nullptr;
+    const int64_t* positions = nullptr;
+    const int64_t* slots = nullptr;
+    const int64_t* decode_tables = nullptr;  // [num_decodes, table_width]
+    int64_t table_width = 0;
+    std::vector<Span> spans;
+    std::vector<int64_t> logit_rows;
+    float* logits = nullptr;  // [logit_rows, vocab_size]
+};
+
+class Model : private Pool::Work {
+  public:
+    Model(ModelSpec spec, int num_threads, bool pin, const std::string& kernels);
+
+    const ModelSpec& spec() const { return spec_; }
+    const char* kernels_name() const { return kernels_.name; }
+    int num_threads() const { return pool_.num_threads(); }
+    size_t num_bytes() const;
+
+    size_t bytes_per_block(int block_size, CacheType type) const;
+    void allocate_cache(int num_blocks, int block_size, CacheType type);
+    int64_t num_blocks() const { return num_blocks_; }
+    int block_size() const { return shape_.block_size; }
+    void clear_blocks(const std::vector<int64_t>& blocks);
+    void forward(const StepInput& input);
+
+  private:
+    enum class Kind {
+        embed, enter_attention, project, norm_whole, attend, take_attended, output,
+        enter_mlp, inner, down, route, group, expert_inner, expert_down, combine, enter_head, head,
+    };
+    struct Planned {
+        Kind kind;
+        int layer;
+    };
+    // Queries of one sequence that lie in following rows.
+    struct QueryTile {
+        int64_t row, position;
+        int num_tokens;
+        const int64_t* blocks;
+    };
+    // What a thread keeps to itself.
+    struct Private {
+        Activations rows;  // of a step with few tokens: each thread makes its own
+        int prepared = -1;  // the step they belong to
+        Vector product, hidden, attention;
+    };
+    // Where the tokens of a mixture of experts go; slots are (token, choice) pairs sorted by expert.
+    struct Routing {
+        std::vector<int32_t> chosen, slot_of, token_of_slot, slots, starts;
+        Vector weights;
+    };
+
+    void plan();
+    void make_room(const StepInput& input);
+    void make_room_for_experts(const Experts& experts);
+    int units_of(const Planned& planned) const;
+    void run(int step, int unit, int thread) override;
+
+    void embed(int token);
+    void add_residual(int64_t row, const float* x, const Norm& post_norm, float* out) const;
+    void enter(int row, int64_t from_row, const Norm& post_norm, const Norm& norm, bool has_residual,
+               const float* from, float* to, Activations& out, Vector& hidden);
+    void enter_attention(int layer, int token, Activations& out, Vector& hidden);
+    void enter_mlp(int layer, int token, Activations& out, Vector& hidden);
+    void enter_head(int row, Activations& out, Vector& hidden);
+    const Activations& entered(int step, Kind kind, int layer, int num_rows, const Activations& shared, Private& own);
+    void project(int step, int layer, int head, Private& own);
+    void finish_head(const Layer& layer, int layer_index, int head, int token, float* values);
+    void write_cache(int layer, int head, int token, const float* key, const float* value);
+    void norm_whole(int layer, int token);
+    void attend(int layer, int unit, Private& own);
+    void multiply_rows(const Weights& matrix, const Vector& bias, const Activations& input, int unit, float* out);
+    void inner(const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows, int unit, int first_out,
+               Activations& out, Private& own);
+    void head(int step, int unit, Private& own);
+    void route(int layer, int token, Private& own);
+    void group_tokens(int layer);
+    void expert_down(int layer, int unit);
+    void combine(int layer, int token);
+
+    float* x(int which, int64_t row) { return x_[which].data() + row * width_; }
+    const float* angles(int rope, int token) const;
+    uint8_t* chunk(int layer, int64_t block, int head) const {
+        return cache_.data() + ((size_t(layer) * num_blocks_ + block) * spec_.num_kv_heads + head) * shape_.chunk_bytes();
+    }
+    bool is_private(int num_rows) const { return num_rows <= kFewRows; }
+
+    // Up to so many rows each thread norms and quantises for itself, which is quicker than to wait for it.
+    static constexpr int kFewRows = 4;
+    static constexpr int kUnitRows = 32;   // outputs of a unit of work
+    static constexpr int kHeadRows = 64;   // the same for the output head
+    static constexpr int kTileTokens = 8;  // prompt tokens that attend in one unit of work
+
+    ModelSpec spec_;
+    const Kernels& kernels_;
+    std::vector<Planned> steps_;
+    Pool pool_;
+    int width_;       // hidden size, padded to the tile
+    int head_width_;  // head size, padded to the tile
+    CacheShape shape_;
+    int64_t num_blocks_ = 0;
+    Buffer cache_;
+
+    StepInput input_;
+    std::vector<int> units_;
+    std::vector<QueryTile> tiles_;
+    Vector x_[2], y_, queries_, keys_, attended_, angles_, expert_out_;
+    Activations hidden_rows_, attended_rows_, mid_rows_, head_rows_, router_rows_, expert_rows_;
+    Routing routing_;
+    std::vector<Private> private_;
+};
+
+}  // namespace cairn

@@ -1,0 +1,146 @@
+"""The network in C++ over a paged KV cache: how text is computed on a CPU.
+
+One call a step, the GIL released. A sequence's logits are the same bits alone and in any batch, chunked or
+not, from the prefix cache or not, and with any number of threads. Numbers: weights in float32, bfloat16, int8
+(a scale a row) or int4 (a scale for 32 inputs), sums in float32; with int8 and int4 the activations are
+rounded to 8 bits by groups of 32. Never imports torch. How it works: native/ and docs/native.md.
+"""
+
+import importlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cairn.core import MissingExtraError, UnsupportedModelError
+from cairn.engine.native_weights import WeightFormat, load_spec
+from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
+from cairn.models import DecoderConfig
+
+CacheFormat = Literal["float32", "bfloat16", "int8"]
+
+
+@cache
+def native_kernels() -> tuple[str, ...]:
+    """Instruction sets that the native core can use here, the fastest first; none where it is not built."""
+    try:
+        return tuple(importlib.import_module("cairn._native").runnable_kernels())
+    except ImportError:
+        return ()
+
+
+def can_run(config: DecoderConfig) -> bool:
+    """Whether the native core is installed and computes this network."""
+    return bool(native_kernels()) and config.head_dim % 8 == 0
+
+
+class NativeLogits:
+    """Logits [rows, vocab]."""
+
+    def __init__(self, scores: FloatArray) -> None:
+        self._scores = scores
+
+    def argmax(self) -> IntArray:
+        best = np.empty(len(self._scores), np.int64)
+        importlib.import_module("cairn._native").argmax(self._scores, best)
+        assert (best >= 0).all(), "the model's logits are not finite"
+        return best
+
+    def select(self, rows: list[int]) -> FloatArray:
+        return self._scores[rows]
+
+
+class NativeRunner:
+    """A `ModelRunner` over `cairn._native`, from a checkpoint folder.
+
+    The cache is float32 beside float32 weights, otherwise bfloat16, unless `cache` says so. `pin` keeps the
+    threads to cores of their own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        weights: WeightFormat = "bfloat16",
+        cache: CacheFormat | None = None,
+        num_threads: int | None = None,
+        pin: bool = True,
+        kernels: str = "",
+    ) -> None:
+        if not native_kernels():
+            raise MissingExtraError("the native engine", "train")
+        self.config, spec = load_spec(Path(folder), weights)
+        if not can_run(self.config):
+            raise UnsupportedModelError(
+                f"heads of {self.config.head_dim} numbers, the native engine takes multiples of 8",
+                remedy="install cairn[train] to run this model with torch",
+            )
+        self.weights, self.cache = weights, cache or ("float32" if weights == "float32" else "bfloat16")
+        native: Any = importlib.import_module("cairn._native")
+        threads = num_threads or min(_usable_threads(), len(native.usable_cores()))
+        self._model = native.Model(spec, num_threads=threads, pin=pin, kernels=kernels)
+
+    @property
+    def kernels(self) -> str:
+        """Name of the instruction set in use."""
+        return str(self._model.kernels)
+
+    @property
+    def num_threads(self) -> int:
+        return int(self._model.num_threads)
+
+    @property
+    def num_weight_bytes(self) -> int:
+        """Memory of the packed weights, all of which a token reads but for an untied embedding."""
+        return int(self._model.num_bytes)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.vocab_size
+
+    @property
+    def max_position(self) -> int:
+        return self.config.max_position
+
+    def bytes_per_block(self, block_size: int) -> int:
+        return int(self._model.bytes_per_block(block_size, self.cache))
+
+    def free_bytes(self) -> int:
+        return _available_memory()
+
+    def allocate_kv_cache(self, num_blocks: int, block_size: int) -> None:
+        self._model.allocate_cache(num_blocks, block_size, self.cache)
+
+    def clear_blocks(self, block_ids: list[int]) -> None:
+        self._model.clear_blocks(block_ids)
+
+    def run(self, model_input: ModelInput) -> Logits:
+        rows = [row.row for row in model_input.logit_rows]
+        scores = np.empty((len(rows), self.vocab_size), np.float32)
+        self._model.forward(
+            token_ids=model_input.token_ids,
+            positions=model_input.positions,
+            slots=model_input.slot_mapping,
+            tables=model_input.decode_tables,
+            spans=[(span.row, span.start, span.stop, span.block_table) for span in model_input.prompt_spans],
+            logit_rows=rows,
+            logits=scores,
+        )
+        return NativeLogits(scores)
+
+
+def _usable_threads() -> int:
+    """OMP_NUM_THREADS where it is set, as for torch; otherwise every core."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(given)) if given.isdigit() else os.cpu_count() or 1
+
+
+def _available_memory() -> int:
+    """Bytes the kernel would hand out without swapping."""
+    with open("/proc/meminfo") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    raise AssertionError("MemAvailable is in every Linux since 3.14")

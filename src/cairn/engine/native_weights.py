@@ -1,0 +1,178 @@
+"""A checkpoint folder as the native core wants it: packed matrices and the record of the network.
+
+Reads safetensors through a memory map, one matrix at a time, and packs it at once, so that memory peaks at
+the packed model and one matrix in float32. Joined projections are laid out as `native/model.h` says: heads
+padded to 16 rows, gate and up in turn by 32 rows.
+"""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cairn.core import IntegrityError
+from cairn.models import DecoderConfig, LayerSpec, RopeSpec
+from cairn.models.generation import read_json
+from cairn.models.mapped_weights import MappedTensor, map_weights
+from cairn.models.parameters import parameter_shapes
+from cairn.models.rope_frequencies import attention_factor, frequencies_of
+from cairn.models.tensor_names import HEAD, Layout, embedding_names
+from cairn.models.weight_plan import plan_weights
+
+WeightFormat = Literal["float32", "bfloat16", "int8", "int4"]
+Array = NDArray[np.float32]
+_HEAD_ROWS = 16
+_UNIT = 32
+
+
+def load_spec(folder: Path, weights: WeightFormat) -> tuple[DecoderConfig, Any]:
+    """The config and the native `ModelSpec` of a checkpoint; `IntegrityError` for weights that do not fit."""
+    config = DecoderConfig.from_hf(read_json(folder / "config.json"))
+    return config, SpecBuilder(config, folder, weights).build()
+
+
+class SpecBuilder:
+    """Fills a `ModelSpec` from the mapped tensors of a folder."""
+
+    def __init__(self, config: DecoderConfig, folder: Path, weights: WeightFormat) -> None:
+        self._native = importlib.import_module("cairn._native")
+        self._config, self._format, self._folder = config, weights, folder
+        self._stored: Mapping[str, MappedTensor] = map_weights(folder)
+        self._shapes = parameter_shapes(config)
+        self._plan: dict[str, Layout] = plan_weights(config, self._shapes, self._stored, folder)
+        self._check_tied_head()
+
+    def build(self) -> Any:
+        config, spec = self._config, self._native.ModelSpec()
+        for name in ("vocab_size", "hidden_size", "num_heads", "num_kv_heads", "head_dim"):
+            setattr(spec, name, getattr(config, name))
+        spec.norm_eps, spec.embedding_scale = config.norm_eps, config.embedding_scale
+        spec.logit_softcap = config.logit_softcap or 0.0
+        spec.norms_whole_projection = config.qk_norm == "full"
+        spec.gated, spec.activation = config.gated_mlp, config.activation
+        spec.embedding = self._pack(self._read("embedding"))
+        if config.learned_positions:
+            spec.position_embedding = self._pack(self._read("position_embedding"), "float32")
+        if not config.tie_embeddings:
+            spec.head = self._pack(self._read("head.weight"))
+        spec.norm = self._norm("norm", config.norm_offset)
+        ropes = list(dict.fromkeys(layer.rope for layer in config.layers if layer.rope is not None))
+        spec.ropes = [self._rope(rope) for rope in ropes]
+        spec.layers = [self._layer(index, layer, ropes) for index, layer in enumerate(config.layers)]
+        return spec
+
+    def _layer(self, index: int, layer: LayerSpec, ropes: list[RopeSpec]) -> Any:
+        config, out, name = self._config, self._native.Layer(), f"layers.{index}."
+        for norm in ("attention_norm", "attention_post_norm", "mlp_norm", "mlp_post_norm"):
+            setattr(out, norm, self._norm(name + norm, config.norm_offset))
+        out.q_norm = self._norm(name + "attention.q_norm", config.norm_offset)
+        out.k_norm = self._norm(name + "attention.k_norm", config.norm_offset)
+        out.qkv = self._pack(self._pad_heads(self._read(name + "attention.qkv.weight")))
+        if config.qkv_bias:
+            bias = self._read(name + "attention.qkv.bias")
+            out.qkv_bias = self._pad_heads(bias[:, None]).ravel().tolist()
+        out.output = self._pack(self._read(name + "attention.output.weight"))
+        if config.attention_output_bias:
+            out.output_bias = self._read(name + "attention.output.bias").tolist()
+        out.rope = -1 if layer.rope is None else ropes.index(layer.rope)
+        out.scale, out.window = layer.attention.scale, layer.attention.window or 0
+        out.softcap = layer.attention.softcap or 0.0
+        if layer.experts is None:
+            out.mlp = self._mlp(name + "mlp", bias=config.mlp_bias)
+        else:
+            out.experts = self._experts(name + "mlp", layer)
+        return out
+
+    def _mlp(self, name: str, *, bias: bool) -> Any:
+        mlp = self._native.Mlp()
+        mlp.inner = self._pack(self._interleave(self._read(name + ".inner.weight")))
+        mlp.down = self._pack(self._read(name + ".output.weight"))
+        if bias:
+            mlp.inner_bias = self._interleave(self._read(name + ".inner.bias")[:, None]).ravel().tolist()
+            mlp.down_bias = self._read(name + ".output.bias").tolist()
+        return mlp
+
+    def _experts(self, name: str, layer: LayerSpec) -> Any:
+        assert layer.experts is not None
+        experts = self._native.Experts()
+        experts.num_per_token = layer.experts.num_experts_per_token
+        experts.normalise = layer.experts.norm_topk_prob
+        experts.router = self._pack(self._read(name + ".router.weight"), "float32")
+        inner, output = self._read(name + ".inner"), self._read(name + ".output")
+        packed = []
+        for expert in range(layer.experts.num_experts):
+            mlp = self._native.Mlp()
+            mlp.inner = self._pack(self._interleave(inner[expert]))
+            mlp.down = self._pack(output[expert])
+            packed.append(mlp)
+        experts.experts = packed
+        if layer.experts.shared_intermediate_size:
+            experts.shared = self._mlp(name + ".shared", bias=False)
+            experts.shared_gate = self._pack(self._read(name + ".shared_gate.weight"), "float32")
+        return experts
+
+    def _norm(self, name: str, offset: float) -> Any:
+        """An empty norm where the model has none."""
+        norm = self._native.Norm()
+        if f"{name}.weight" in self._shapes:
+            norm.weight = (self._read(f"{name}.weight") + np.float32(offset)).tolist()
+        if f"{name}.bias" in self._shapes:
+            norm.bias = self._read(f"{name}.bias").tolist()
+        return norm
+
+    def _rope(self, rope: RopeSpec) -> Any:
+        out = self._native.Rope()
+        out.rotary_dim, out.factor = rope.rotary_dim, attention_factor(rope)
+        out.frequencies = frequencies_of(rope).tolist()
+        return out
+
+    def _read(self, name: str) -> Array:
+        """A parameter in float32, joined from its pieces."""
+        layout = self._plan[name]
+        if len(layout) == 1 and not layout[0].index:
+            return self._piece(layout[0].name, transposed=layout[0].transposed)
+        whole = np.empty(self._shapes[name], np.float32)
+        for piece in layout:
+            whole[piece.index] = self._piece(piece.name, transposed=piece.transposed)
+        return whole
+
+    def _piece(self, name: str, *, transposed: bool) -> Array:
+        values = self._stored[name].read()
+        if not np.isfinite(values).all():
+            raise IntegrityError(
+                f"weights in {self._folder} hold NaN or infinity: {name}",
+                remedy="the training that made them diverged; take an earlier checkpoint",
+            )
+        return values.T if transposed else values
+
+    def _pack(self, values: Array, weights: WeightFormat | None = None) -> Any:
+        return self._native.pack(np.ascontiguousarray(values), weights or self._format)
+
+    def _pad_heads(self, rows: Array) -> Array:
+        """[heads * D, ...] -> [heads * D', ...], D' the next multiple of 16."""
+        size = self._config.head_dim
+        heads = rows.reshape(-1, size, rows.shape[1])
+        padded = np.pad(heads, ((0, 0), (0, -size % _HEAD_ROWS), (0, 0)))
+        return padded.reshape(-1, rows.shape[1])
+
+    def _interleave(self, rows: Array) -> Array:
+        """[gate | up, ...] -> 32 rows of the gate, the same of up, and so on; padded with zeros."""
+        parts = 2 if self._config.gated_mlp else 1
+        halves = rows.reshape(parts, -1, rows.shape[1])
+        padded = np.pad(halves, ((0, 0), (0, -halves.shape[1] % _UNIT), (0, 0)))
+        blocks = padded.reshape(parts, -1, _UNIT, rows.shape[1]).swapaxes(0, 1)
+        return np.ascontiguousarray(blocks).reshape(-1, rows.shape[1])
+
+    def _check_tied_head(self) -> None:
+        """A head stored beside a tied embedding must be that embedding."""
+        if not self._config.tie_embeddings or HEAD not in self._stored:
+            return
+        name = next(name for name in embedding_names(self._config) if name in self._stored)
+        if not np.array_equal(self._stored[HEAD].read(), self._stored[name].read()):
+            raise IntegrityError(
+                f"config.json in {self._folder} ties the head to the embedding, but {HEAD} differs from it",
+                remedy="set tie_word_embeddings to false in config.json",
+            )

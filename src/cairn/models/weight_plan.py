@@ -1,0 +1,86 @@
+"""Which tensors of a checkpoint fill which parameters; what does not fit is refused, by name.
+
+Shapes and names only: what the tensors are read into, and by which library, is the caller's.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from cairn.core import IntegrityError
+from cairn.models.config import DecoderConfig
+from cairn.models.tensor_names import HEAD, Index, Layout, Piece, is_buffer, layouts
+
+_FLOATS = {"F64", "F32", "BF16", "F16"}
+
+
+class Stored(Protocol):
+    """A tensor of a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str:
+        """As safetensors calls it."""
+        ...
+
+
+def plan_weights(
+    config: DecoderConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    stored: Mapping[str, Stored],
+    folder: Path,
+) -> dict[str, Layout]:
+    """The pieces that fill each parameter; `IntegrityError` naming all that does not fit."""
+    plan: dict[str, Layout] = {}
+    for name, shape in shapes.items():
+        ways = layouts(config, name, shape)
+        plan[name] = max(ways, key=lambda way: sum(piece.name in stored for piece in way) / len(way))
+    pieces = {piece.name: (piece, name) for name, layout in plan.items() for piece in layout}
+    missing = [name for name in pieces if name not in stored]
+    unexpected = [name for name in stored if name not in pieces and not is_buffer(name)]
+    if config.tie_embeddings:
+        unexpected = [name for name in unexpected if name != HEAD]
+    misshapen = [
+        problem
+        for name, (piece, parameter) in pieces.items()
+        if name in stored and (problem := _misfit(piece, shapes[parameter], stored[name]))
+    ]
+    if missing or unexpected or misshapen:
+        raise _misfit_error(folder, missing, unexpected, misshapen)
+    return plan
+
+
+def _misfit(piece: Piece, shape: tuple[int, ...], tensor: Stored) -> str:
+    expected = _part_shape(shape, piece.index)
+    expected = expected[::-1] if piece.transposed else expected
+    if tensor.dtype not in _FLOATS:
+        return f"{piece.name} is {tensor.dtype}, allowed: {', '.join(sorted(_FLOATS))}"
+    return (
+        "" if expected == tensor.shape else f"{piece.name} is {list(tensor.shape)}, expected {list(expected)}"
+    )
+
+
+def _part_shape(shape: tuple[int, ...], index: Index) -> tuple[int, ...]:
+    kept = [len(range(size)[at]) for size, at in zip(shape, index, strict=False) if isinstance(at, slice)]
+    return (*kept, *shape[len(index) :])
+
+
+def _misfit_error(
+    folder: Path, missing: list[str], unexpected: list[str], misshapen: list[str]
+) -> IntegrityError:
+    lists = {"missing": missing, "unexpected": unexpected, "wrong": misshapen}
+    parts = [f"{label}: {some_names(names)}" for label, names in lists.items() if names]
+    remedy = "config.json and the weights must come from the same checkpoint; fetch both again"
+    if missing == [HEAD]:
+        remedy = "if the head is the embedding, set tie_word_embeddings to true in config.json"
+    return IntegrityError(
+        f"the weights in {folder} do not fit config.json; " + "; ".join(parts), remedy=remedy
+    )
+
+
+def some_names(names: list[str]) -> str:
+    """The first few of them, and how many more there are."""
+    shown = ", ".join(names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
