@@ -326,7 +326,17 @@ def test_doctor(tiny_home: Path) -> None:
     found = {check["check"]: check for check in json.loads(result.stdout)}
     assert found["models"]["found"] == "tiny"
     assert found["home"]["found"] == str(tiny_home)
-    assert {"python", "torch", "processor", "features", "memory", "disk", "database", "page"} <= set(found)
+    assert {
+        "python",
+        "engine",
+        "torch",
+        "processor",
+        "features",
+        "memory",
+        "disk",
+        "database",
+        "page",
+    } <= set(found)
     assert "tiny" in cairn("doctor").stdout
 
 

@@ -50,16 +50,30 @@ def _software() -> Iterator[Check]:
         state="ok" if is_right else "broken",
         remedy="" if is_right else "install Python 3.11",
     )
+    yield _engine()
     try:
         yield _check("torch", version("torch"))
     except PackageNotFoundError:
-        yield _check(
-            "torch", "not installed", state="missing", remedy="to serve and train: pip install 'cairn[train]'"
-        )
+        yield _check("torch", "not installed", state="missing", remedy="to train: pip install 'cairn[train]'")
     if page_is_built():
         yield _check("page", "built")
     else:
         yield _check("page", "not built", state="missing", remedy="in a checkout: make run")
+
+
+def _engine() -> Check:
+    """Which path computes text here, and with which instruction set."""
+    from importlib.util import find_spec
+
+    from cairn.engine.native_runner import native_kernels
+
+    kernels = native_kernels()
+    if kernels:
+        return _check("engine", f"native, {kernels[0]}", state="ok" if kernels[0] != "portable" else "slow")
+    remedy = "install a C++20 compiler and CMake, then install cairn again"
+    if find_spec("torch") is None:
+        return _check("engine", "none", state="broken", remedy=f"{remedy}, or install cairn[train]")
+    return _check("engine", "torch; the native engine is not built", state="slow", remedy=remedy)
 
 
 def _machine(settings: "Settings") -> Iterator[Check]:

@@ -76,12 +76,14 @@ def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
     import asyncio
     from dataclasses import asdict
 
+    from cairn.engine import EngineConfig
     from cairn.providers import load_local_provider
     from cairn.registry import Registry
 
     with Registry.open() as registry:
         receipt = registry.receipt(receipt_id)
-        provider = load_local_provider(registry, receipt.artifact)
+        config = EngineConfig(weights=receipt.runner.get("dtype", "auto"))
+        provider = load_local_provider(registry, receipt.artifact, config=config)
         try:
             result = asyncio.run(provider.replay(receipt))
         finally:

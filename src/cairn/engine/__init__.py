@@ -5,7 +5,8 @@ for the paged KV cache, a ModelRunner touches the device, the Sampler picks toke
 synchronous step of all that, `AsyncEngine` the thread and the streams around it. Text, templates
 and stop strings stay outside.
 
-Importing the room loads no torch; `TorchRunner` does when it is first named.
+`NativeRunner` computes on a CPU, in C++; `TorchRunner` is the reference, and the GPU's path. Importing
+the room loads no torch; `TorchRunner` does when it is first named.
 """
 
 from importlib import import_module
@@ -15,6 +16,7 @@ from cairn.engine.async_engine import AsyncEngine, TokenStream
 from cairn.engine.block_manager import BlockManager
 from cairn.engine.config import EngineConfig
 from cairn.engine.engine import Engine, EngineError, EngineStats
+from cairn.engine.native_runner import NativeRunner
 from cairn.engine.runner import Logits, ModelInput, ModelRunner
 from cairn.engine.sampler import Sampler
 from cairn.engine.scheduler import ScheduledBatch, Scheduler
@@ -33,6 +35,7 @@ __all__ = [
     "Logits",
     "ModelInput",
     "ModelRunner",
+    "NativeRunner",
     "PromptLogprob",
     "PromptOutput",
     "Request",

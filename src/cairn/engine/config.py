@@ -1,8 +1,12 @@
 """Configuration of the engine: how much it holds at once, and how it cuts its work into steps."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from cairn.core import Config
+
+Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
 
 
 class EngineConfig(Config):
@@ -27,6 +31,11 @@ class EngineConfig(Config):
     )
     max_waiting: int = Field(
         default=256, ge=0, description="requests that may wait before new ones are refused"
+    )
+    weights: Weights = Field(
+        default="auto",
+        description="how the weights are kept: auto (float32 up to 2 GB, else bfloat16), float32, bfloat16, "
+        "or rounded to int8 or int4, which is faster and less exact (native engine only)",
     )
     prefix_cache: bool = Field(default=True, description="reuse the KV blocks of equal prompt beginnings")
 

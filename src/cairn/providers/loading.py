@@ -5,23 +5,18 @@ and the token with which it ends a reply is among those the engine stops at. End
 are the union of what generation_config.json, the tokenizer and the template say.
 """
 
-from collections.abc import Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
-from cairn import __version__
-from cairn.core.errors import CairnError, MissingExtraError, UnsupportedModelError
+from cairn.core.errors import CairnError, UnsupportedModelError
 from cairn.data import Tokenizer, check_fits, end_of_turn_id
-from cairn.engine import AsyncEngine, Engine, EngineConfig, ModelRunner
+from cairn.engine import AsyncEngine, Engine, EngineConfig
 from cairn.models import DecoderConfig, GenerationDefaults, read_generation_defaults
 from cairn.models.generation import read_json
 from cairn.providers.local import LocalProvider
-from cairn.registry import Artifact, Registry
+from cairn.providers.runners import make_runner
+from cairn.registry import Registry
 
 _SAMPLING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-_FLOAT32_BYTES = 2_000_000_000
-"""Checkpoints up to this size are computed in float32 on a CPU, where replies do not depend on the batch."""
 
 
 def load_local_provider(
@@ -34,8 +29,9 @@ def load_local_provider(
     tokenizer = Tokenizer.load(folder)
     vocab_size = DecoderConfig.from_hf(read_json(folder / "config.json")).vocab_size
     eos_token_ids = check_parity(tokenizer, defaults, vocab_size=vocab_size, name=name or ref)
-    runner, description = _make_runner(artifact)
-    engine = AsyncEngine(Engine(runner, config or EngineConfig()))
+    config = config or EngineConfig()
+    runner, description = make_runner(artifact, config.weights)
+    engine = AsyncEngine(Engine(runner, config))
     engine.start()
     return LocalProvider(
         engine=engine,
@@ -97,22 +93,6 @@ def _shown(tokenizer: Tokenizer, token_ids: set[int]) -> str:
         else str(token_id)
         for token_id in sorted(token_ids)
     )
-
-
-def _make_runner(artifact: Artifact) -> tuple[ModelRunner, Mapping[str, Any]]:
-    """The network on the best device there is, and what a receipt says about it."""
-    if find_spec("torch") is None:
-        raise MissingExtraError("serving a model", "train")
-    torch = import_module("torch")
-    load_decoder = import_module("cairn.models").load_decoder
-    torch_runner = import_module("cairn.engine").TorchRunner
-    has_gpu = torch.cuda.is_available()
-    is_small = sum(entry.size for entry in artifact.files) <= _FLOAT32_BYTES
-    dtype = "float32" if is_small and not has_gpu else "bfloat16"
-    device = "cuda" if has_gpu else "cpu"
-    model = load_decoder(artifact.folder, dtype=getattr(torch, dtype), device=device)
-    versions = {"cairn": __version__, "torch": str(torch.__version__)}
-    return torch_runner(model), {"name": "torch", "dtype": dtype, "device": device, "versions": versions}
 
 
 def _sampling_defaults(defaults: GenerationDefaults) -> dict[str, Any]:

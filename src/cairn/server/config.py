@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from cairn.core import Config
+from cairn.engine.config import Weights
 
 
 class ServerConfig(Config):
@@ -47,6 +48,11 @@ class ServerConfig(Config):
     )
     kv_cache_bytes: int = Field(
         default=256_000_000, ge=1_000_000, description="memory for the key-value cache of each model"
+    )
+    weights: Weights = Field(
+        default="auto",
+        description="how models' weights are kept: auto, float32, bfloat16, or rounded to int8 or int4, "
+        "which is faster and less exact",
     )
     session_seconds: float = Field(default=30 * 86400.0, gt=0, description="lifetime of a browser's sign-in")
     sign_in_link_seconds: float = Field(

@@ -123,7 +123,9 @@ class ModelPool:
 
     def _load(self, digest: str, name: str) -> LocalProvider:
         config = EngineConfig(
-            kv_cache_bytes=self._config.kv_cache_bytes, max_waiting=self._config.max_waiting
+            kv_cache_bytes=self._config.kv_cache_bytes,
+            max_waiting=self._config.max_waiting,
+            weights=self._config.weights,
         )
         started = time.monotonic()
         provider = load_local_provider(self._registry, digest, name=name, config=config)

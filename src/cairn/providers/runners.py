@@ -1,0 +1,71 @@
+"""Who computes a model here: the native engine on a CPU, torch on a GPU and for what the native one lacks.
+
+The weights' format is part of what made an answer, so a receipt records it and a replay asks for it again.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from cairn import __version__
+from cairn.compute import probe_device
+from cairn.core.errors import MissingExtraError, UnsupportedModelError
+from cairn.engine import ModelRunner
+from cairn.engine.config import Weights
+from cairn.engine.native_runner import NativeRunner, can_run
+from cairn.engine.native_weights import WeightFormat
+from cairn.models import DecoderConfig
+from cairn.models.generation import read_json
+from cairn.registry import Artifact
+
+_FLOAT32_BYTES = 2_000_000_000
+"""Checkpoints up to this size are computed in float32 on a CPU unless their weights are bfloat16 already."""
+
+
+def make_runner(artifact: Artifact, weights: Weights = "auto") -> tuple[ModelRunner, Mapping[str, Any]]:
+    """The network on the best device there is, and what a receipt says about it."""
+    values = read_json(artifact.folder / "config.json")
+    if weights in ("auto", "bfloat16", "float32") and _has_gpu():
+        return _torch_runner(artifact, "cuda", "bfloat16" if weights == "auto" else weights)
+    if can_run(DecoderConfig.from_hf(values)):
+        stored = values.get("dtype") or values.get("torch_dtype")
+        return _native_runner(artifact, _small(artifact, stored) if weights == "auto" else weights)
+    if weights in ("int8", "int4"):
+        raise UnsupportedModelError(
+            f"weights in {weights} need the native engine, which does not run here",
+            remedy="`cairn doctor` says why; or leave weights at auto",
+        )
+    return _torch_runner(artifact, "cpu", _small(artifact) if weights == "auto" else weights)
+
+
+def _has_gpu() -> bool:
+    """Whether torch is here and has a GPU to use; torch is only loaded where the machine has one."""
+    if find_spec("torch") is None or not probe_device().gpus:
+        return False
+    return bool(import_module("torch").cuda.is_available())
+
+
+def _small(artifact: Artifact, stored: Any = None) -> WeightFormat:
+    """float32 for what fits in it well; bfloat16 where nothing is lost by it, or much memory saved."""
+    is_small = sum(entry.size for entry in artifact.files) <= _FLOAT32_BYTES
+    return "float32" if is_small and stored != "bfloat16" else "bfloat16"
+
+
+def _native_runner(artifact: Artifact, weights: WeightFormat) -> tuple[ModelRunner, Mapping[str, Any]]:
+    runner = NativeRunner(artifact.folder, weights=weights)
+    versions = {"cairn": __version__}
+    description = {"name": "native", "dtype": weights, "cache": runner.cache, "device": "cpu"}
+    return runner, {**description, "kernels": runner.kernels, "versions": versions}
+
+
+def _torch_runner(artifact: Artifact, device: str, dtype: str) -> tuple[ModelRunner, Mapping[str, Any]]:
+    if find_spec("torch") is None:
+        raise MissingExtraError("serving this model without the native engine", "train")
+    torch = import_module("torch")
+    model = import_module("cairn.models").load_decoder(
+        artifact.folder, dtype=getattr(torch, dtype), device=device
+    )
+    runner = import_module("cairn.engine").TorchRunner(model)
+    versions = {"cairn": __version__, "torch": str(torch.__version__)}
+    return runner, {"name": "torch", "dtype": dtype, "device": device, "versions": versions}
