@@ -68,16 +68,14 @@ void bfloat16_tile(const Product& product, int tile, int first) {
     }
     for (int k = 0; k < width; k += 2, weights += 64) {
         if (T == 1) __builtin_prefetch(weights + kAhead);
-        u32x8 pairs[2];
-        std::memcpy(pairs, weights, 64);
-        for (int odd = 0; odd < 2; odd++) {
-            const f32x8 upper = f32x8(odd ? pairs[0] & 0xffff0000u : pairs[0] << 16);
-            const f32x8 lower = f32x8(odd ? pairs[1] & 0xffff0000u : pairs[1] << 16);
-            for (int t = 0; t < T; t++) {
-                const f32x8 value = all(x[t][k + odd]);
-                low[t] = fma(upper, value, low[t]);
-                high[t] = fma(lower, value, high[t]);
-            }
+        const u32x8 upper = u32x8(load(reinterpret_cast<const float*>(weights)));
+        const u32x8 lower = u32x8(load(reinterpret_cast<const float*>(weights) + 8));
+        for (int t = 0; t < T; t++) {
+            const f32x8 even = all(x[t][k]), odd = all(x[t][k + 1]);
+            low[t] = fma(f32x8(upper << 16), even, low[t]);
+            high[t] = fma(f32x8(lower << 16), even, high[t]);
+            low[t] = fma(f32x8(upper & 0xffff0000u), odd, low[t]);
+            high[t] = fma(f32x8(lower & 0xffff0000u), odd, high[t]);
         }
     }
     for (int t = 0; t < T; t++) {
@@ -120,7 +118,11 @@ CAIRN_INLINE void int8_rows(const Product& product, int tile, int first, int qua
     }
     const uint8_t* weights = product.matrix->tile(tile) + 16 * quarter;
     for (int g = 0; g < num_groups; g++, weights += 512) {
-        i32x8 sums[T][H] = {};
+        i32x8 sums[T][H];
+        for (int t = 0; t < T; t++) {
+            for (int h = 0; h < H; h++) sums[t][h] = i32x8{};
+        }
+#pragma GCC unroll 1  // unrolled, GCC keeps what it loads early on the stack
         for (int c = 0; c < 8; c++) {
             if (T == 1) __builtin_prefetch(weights + 64 * c + kAhead);
             for (int t = 0; t < T; t++) {
@@ -200,6 +202,7 @@ CAIRN_INLINE void int4_rows(const Product& product, int tile, int first, int hal
     const uint8_t* weights = product.matrix->tile(tile);
     for (int g = 0; g < num_groups; g++, weights += 288) {
         PairSums sums[T][H];
+#pragma GCC unroll 1
         for (int c = 0; c < 4; c++) {
             if (T == 1) __builtin_prefetch(weights + 64 * c + kAhead);
             for (int h = 0; h < H; h++) {
