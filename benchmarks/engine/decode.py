@@ -35,6 +35,7 @@ from cairn.engine.runner import LogitRow, ModelInput, PromptSpan
 from cairn.engine.sequence import Sequence
 from cairn.models import DecoderConfig
 from cairn.models.parameters import parameter_shapes
+from cairn.models.tensor_names import layouts
 
 _COMMON: dict[str, Any] = {
     "model_type": "llama",
@@ -70,20 +71,20 @@ _PROMPT, _BLOCK, _CHUNK = 512, 16, 256
 
 
 def write_checkpoint(folder: Path, shape: dict[str, Any]) -> DecoderConfig:
-    """Random bfloat16-sized weights as a float32 checkpoint, without torch."""
+    """Random weights as a float32 checkpoint, without torch."""
     values = _COMMON | shape
     config = DecoderConfig.from_hf(values)
     rng = np.random.default_rng(0)
     header: dict[str, Any] = {}
-    names = {"embedding": "model.embed_tokens.weight"}
     at = 0
     arrays = []
     for name, size in parameter_shapes(config).items():
         array = np.ones(size, np.float32)
         if len(size) > 1:
             array = rng.standard_normal(size, np.float32) * np.float32(0.02)
-        for stored, part in _pieces(config, names.get(name, name), array):
-            header[stored] = {
+        for piece in next(layouts(config, name, size)):
+            part = array[piece.index] if piece.index else array
+            header[piece.name] = {
                 "dtype": "F32",
                 "shape": list(part.shape),
                 "data_offsets": [at, at + part.nbytes],
@@ -99,15 +100,6 @@ def write_checkpoint(folder: Path, shape: dict[str, Any]) -> DecoderConfig:
     return config
 
 
-def _pieces(config: DecoderConfig, name: str, array: Any) -> list[tuple[str, Any]]:
-    from cairn.models.tensor_names import layouts
-
-    if name.startswith("model."):
-        return [(name, array)]
-    layout = next(layouts(config, name, array.shape))
-    return [(piece.name, array[piece.index] if piece.index else array) for piece in layout]
-
-
 @dataclass(slots=True)
 class Cairn:
     """The native runner, driven step by step."""
@@ -116,12 +108,14 @@ class Cairn:
     num_tokens: int
 
     def decode(self) -> float:
-        """Tokens per second of one stream that starts with nothing."""
-        self.runner.allocate_kv_cache(2 + (self.num_tokens + 1) // _BLOCK, _BLOCK)
-        table = np.arange(2 + (self.num_tokens + 1) // _BLOCK, dtype=np.int64)
-        token, started = 1, time.perf_counter()
-        for position in range(self.num_tokens):
-            token = int(self.runner.run(_decode_step(token, position, table)).argmax()[0])
+        """Tokens per second of one stream from nothing; its tokens are given, as in llama-bench."""
+        num_blocks = 1 + self.num_tokens // _BLOCK
+        self.runner.allocate_kv_cache(num_blocks, _BLOCK)
+        table = np.arange(num_blocks, dtype=np.int64)
+        steps = [_decode_step(1 + position, position, table) for position in range(self.num_tokens)]
+        started = time.perf_counter()
+        for step in steps:
+            self.runner.run(step).argmax()
         return self.num_tokens / (time.perf_counter() - started)
 
     def prefill(self) -> float:
@@ -250,7 +244,7 @@ def measure(
         cairn=cairn,
         peer="llama.cpp llama-bench" if value else None,
         peer_value=value,
-        bar=BARS.get((kind, weights, shape), 2.0),
+        bar=BARS.get((kind, weights, shape), 2.0) if value else None,
         command=command + (" --prefill" if args.prefill else ""),
         packages=("numpy",),
     )
