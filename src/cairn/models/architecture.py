@@ -56,6 +56,7 @@ class Architecture:
         sizes = ("vocab_size", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "max_position")
         for name in sizes:
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, allowed: above 0")
+        require(self.norm_eps >= 0, f"the norms' epsilon is {self.norm_eps}, allowed: 0 or more")
         require(len(self.layers) > 0, "the model has no layers, allowed: at least 1")
         require(
             self.num_heads % self.num_kv_heads == 0,

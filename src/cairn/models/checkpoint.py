@@ -171,7 +171,7 @@ def _named_tensors(model: Decoder) -> list[tuple[str, Tensor]]:
     """The tensors of the file as views into the parameters."""
     named: list[tuple[str, Tensor]] = []
     for name, parameter in model.named_parameters():
-        if parameter.dtype not in DTYPE_NAMES:
+        if DTYPE_NAMES.get(parameter.dtype) not in _FLOATS:
             raise UnsupportedModelError(
                 f"{name} is {parameter.dtype}, which is not saved",
                 remedy="convert the model to a float dtype first",
