@@ -5,6 +5,7 @@ resumes by itself from the last one, bit for bit. `TrainConfig` and `TrainResult
 torch; the rest is loaded on first use.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cairn.training.config import TrainConfig, TrainResult
@@ -39,6 +40,4 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - only needed when torch is
-
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
