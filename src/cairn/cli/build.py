@@ -19,7 +19,10 @@ def build(
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done, and why, and stop."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Build a recipe: stages that have not changed are skipped, a build that was stopped goes on."""
+    """Build a recipe, from raw text to a model.
+
+    Stages that have not changed are skipped; a build that was stopped goes on where it stopped.
+    """
     from cairn.core import console_progress
     from cairn.lifecycle.build import build as run_build
     from cairn.registry import Registry

@@ -18,7 +18,10 @@ Check = dict[str, str]
 
 
 def doctor(as_json: bool = JSON_OPTION) -> None:
-    """Check this machine and this installation; ends with 1 when something is broken."""
+    """Check this machine and this installation.
+
+    Ends with 1 when something is broken.
+    """
     from cairn.core.config import Settings
 
     settings = Settings.from_env()

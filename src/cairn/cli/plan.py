@@ -20,7 +20,10 @@ def plan(
     ),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Predict parameters, memory, FLOPs and time of a recipe here."""
+    """Predict what a recipe will take here.
+
+    Parameters, memory, FLOPs and time; after a build also what it took.
+    """
     from cairn.lifecycle.comparison import comparisons
     from cairn.lifecycle.predictions import plan_recipe
     from cairn.registry import Registry
