@@ -75,12 +75,6 @@ def test_a_real_measurement_is_plausible(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.iterdir())
 
 
-def test_emulated_bfloat16_is_not_the_best_type() -> None:
-    assert a_profile().best_dtype == "float32"
-    fast = {"float32": RATES["float32"], "bfloat16": {256: 300.0, 512: 300.0, 1024: 300.0}}
-    assert a_profile(matmul_gflops=fast).best_dtype == "bfloat16"
-
-
 def test_time_follows_from_tokens_and_rates() -> None:
     sizes = {"batch_tokens": 4096, "micro_batch_tokens": 4096, "context": 256}
     once = plan(SHAPE, a_profile(), tokens=100_000, **sizes)  # type: ignore[arg-type]

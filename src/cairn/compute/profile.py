@@ -49,12 +49,6 @@ class MachineProfile(Config):
         rates = self.matmul_gflops[dtype]
         return rates[min(rates, key=lambda measured: abs(np.log(measured / max(width, 1))))]
 
-    @property
-    def best_dtype(self) -> str:
-        """bfloat16 where it is faster than float32, else float32 (many CPUs emulate bfloat16)."""
-        pairs = ((self.gflops("bfloat16", width), self.gflops("float32", width)) for width in _WIDTHS)
-        return "bfloat16" if all(half > 1.1 * single for half, single in pairs) else "float32"
-
 
 def machine_profile(settings: Settings, *, device: Device | None = None) -> MachineProfile:
     """The kept profile of this machine, measured when there is none that fits."""

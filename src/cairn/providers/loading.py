@@ -110,9 +110,9 @@ def _make_runner(artifact: Artifact) -> tuple[ModelRunner, Mapping[str, Any]]:
     is_small = sum(entry.size for entry in artifact.files) <= _FLOAT32_BYTES
     dtype = "float32" if is_small and not has_gpu else "bfloat16"
     device = "cuda" if has_gpu else "cpu"
-    model = load_decoder(artifact.folder, dtype=getattr(torch, dtype), device=device)
+    runner = torch_runner(load_decoder(artifact.folder, dtype=getattr(torch, dtype), device=device))
     versions = {"cairn": __version__, "torch": str(torch.__version__)}
-    return torch_runner(model), {"name": "torch", "dtype": dtype, "device": device, "versions": versions}
+    return runner, {"name": "torch", "dtype": runner.dtype, "device": device, "versions": versions}
 
 
 def _sampling_defaults(defaults: GenerationDefaults) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from cairn.core.chat import (
     ChatEvent,
@@ -45,7 +45,7 @@ _INLINE_CHARACTERS = 4000
 class _Reply:
     """One reply being made: what goes in, what its receipt will say."""
 
-    kind: str
+    kind: Literal["chat", "completion"]
     model: str
     prompt: tuple[int, ...]
     sampling: SamplingParams
@@ -251,11 +251,10 @@ class LocalProvider:
         return TokenLogprob(token_id, token_text(raw), raw, logprob, alternatives)
 
     def _receipt(self, reply: _Reply) -> Receipt:
-        kind: Any = reply.kind
         return Receipt(
             receipt_id=reply.receipt_id,
             created_at=time.time(),
-            kind=kind,
+            kind=reply.kind,
             model=reply.model,
             artifact=self.artifact_digest,
             prompt_token_ids=list(reply.prompt),

@@ -27,7 +27,7 @@ __all__ = [
     "draw_loss_curve",
 ]
 
-_MODULES = {
+_HOMES = {
     "NextToken": "objectives",
     "Objective": "objectives",
     "SupervisedFineTuning": "objectives",
@@ -38,6 +38,6 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
