@@ -21,8 +21,8 @@ INTRODUCTION = """# Benchmarks
 Made from `benchmarks/results/*.json` by `python -m benchmarks.table`; do not edit. Cairn and its peer run
 in turn in one run on the same machine, medians are kept, and a ratio above 1 means that Cairn is better.
 Measure on your own machine with `make bench AREA=engine` (or `data`, `training`, `server`, `starter`).
-A bar is what we asked of ourselves before measuring: a ratio where there is a peer, else a limit. A miss stays in
-the table as a miss.
+A bar is what we asked of ourselves before measuring: a ratio where there is a peer, else a limit. A miss
+stays in the table as a miss.
 
 """
 
