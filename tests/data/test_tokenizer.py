@@ -163,6 +163,18 @@ def test_a_broken_config_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
 
 
+def test_a_template_that_is_no_text_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe{{ messages }}")
+    with pytest.raises(ConfigError, match=r"chat_template\.jinja is not UTF-8"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    path = tmp_path / "tokenizer_config.json"
+    for template in ([5], [{"name": "default"}], [{"name": ["default"]}], {"default": "x"}):
+        path.write_text(json.dumps({"chat_template": template}))
+        assert Tokenizer.load(tmp_path).chat_template is None
+
+
 def test_byte_lengths_add_up(tokenizer: Tokenizer) -> None:
     lengths = tokenizer.byte_lengths
     for text in CORPUS[:4]:

@@ -258,7 +258,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON: {error}", remedy="fetch or save it again") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path} holds {type(value).__name__}, allowed: a JSON object")
@@ -269,10 +269,13 @@ def _read_template(folder: Path, from_config: Any) -> ChatTemplate | None:
     """The chat template: its own file first, then the config's entry (a string, or named ones)."""
     path = folder / TEMPLATE_FILE
     if path.is_file():
-        return ChatTemplate(path.read_text(encoding="utf-8"))
+        try:
+            return ChatTemplate(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not UTF-8: {error}", remedy="fetch or save it again") from None
     if isinstance(from_config, list):
-        named = {entry["name"]: entry["template"] for entry in from_config}
-        from_config = named.get("default")
+        entries = [entry for entry in from_config if isinstance(entry, Mapping)]
+        from_config = next((e.get("template") for e in entries if e.get("name") == "default"), None)
     return ChatTemplate(from_config) if isinstance(from_config, str) else None
 
 

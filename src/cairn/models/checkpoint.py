@@ -35,6 +35,17 @@ def load_config(folder: Path) -> DecoderConfig:
     return DecoderConfig.from_hf(read_json(folder / "config.json"))
 
 
+def check_decoder(folder: Path) -> DecoderConfig:
+    """The config of a checkpoint folder whose weights fit it by name and shape; reads their headers only."""
+    config = load_config(folder)
+    with torch.device("meta"):
+        model = Decoder(config)
+    with open_weights(folder) as stored:
+        _plan(model, stored, folder)
+        _check_tied_head(config, stored, folder)
+    return config
+
+
 def load_decoder(
     folder: Path,
     *,

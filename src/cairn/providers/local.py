@@ -37,6 +37,8 @@ from cairn.providers.tool_calls import ToolCallParser, ToolFormat, format_of
 from cairn.registry import Receipt, new_receipt_id
 
 _SEED_BITS = 31  # so that every JSON reader keeps it exactly
+_NOT_OPTIONS = frozenset({"self", "tokenizer", "messages", "tools", "control_tokens", "_marks"})
+"""What a chat template is given otherwise than by a request's options."""
 _INLINE_CHARACTERS = 4000
 """Shorter texts are encoded without the cost of a thread switch."""
 
@@ -142,6 +144,12 @@ class LocalProvider:
         if any(isinstance(part, ImagePart) for message in request.messages for part in message.content):
             raise InvalidRequestError(
                 f"{request.model} reads text only, a message holds an image", param="messages"
+            )
+        if taken := sorted(_NOT_OPTIONS & request.template_options.keys()):
+            raise InvalidRequestError(
+                f"chat_template_kwargs holds {', '.join(taken)}, which the request itself says",
+                remedy="leave it out there",
+                param="chat_template_kwargs",
             )
         tools = request.tools if request.tool_choice != "none" else ()
         tool_format = self._tool_format if tools else None
