@@ -88,12 +88,6 @@ class Architecture:
         """All weights, counted exactly; a tied head counts once."""
         return self._fixed_params + sum(self._layer_params(layer) for layer in self.layers)
 
-    @property
-    def num_active_params(self) -> int:
-        """Weights a token meets: of the experts only the chosen ones."""
-        idle = sum(_idle_expert_params(layer, self._expert_params(layer)) for layer in self.layers)
-        return self.num_params - idle
-
     def shape(self) -> ModelShape:
         """The numbers the planner computes with."""
         first = self.layers[0]
@@ -146,12 +140,7 @@ class Architecture:
         return (num_inner + 1) * self.hidden_size * width + bias * (num_inner * width + self.hidden_size)
 
 
-def _idle_expert_params(layer: LayerSpec, expert_params: int) -> int:
-    if layer.experts is None:
-        return 0
-    return (layer.experts.num_experts - layer.experts.num_experts_per_token) * expert_params
-
-
 def require(holds: bool, problem: str) -> None:
+    """`UnsupportedModelError` with this problem unless the condition holds."""
     if not holds:
         raise UnsupportedModelError(problem, remedy="mend these values in config.json")

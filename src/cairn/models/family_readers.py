@@ -4,6 +4,7 @@ One function a family, composed of a few shared ones. Defaults are those of tran
 but sizes are never guessed: a file that lacks them is refused. Dropout is not read: Cairn trains without it.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from cairn.core import UnsupportedModelError
@@ -75,8 +76,7 @@ def _num_layers(hf: HfValues) -> int:
 
 
 def read_gpt2(hf: HfValues) -> Fields:
-    for key in ("add_cross_attention",):
-        hf.refuse(key, False)
+    hf.refuse("add_cross_attention", False)
     hf.refuse("scale_attn_weights", True)
     hidden, heads = hf.integer("n_embd", least=1), hf.integer("n_head", least=1)
     require(hidden % heads == 0, f"n_embd {hidden} is no multiple of n_head {heads}")
@@ -242,12 +242,7 @@ def read_smollm3(hf: HfValues) -> Fields:
     return {
         **sizes,
         "layers": tuple(
-            LayerSpec(
-                attention=layer.attention,
-                rope=rope if turns[index] else None,
-                intermediate_size=layer.intermediate_size,
-            )
-            for index, layer in enumerate(layers)
+            layer if turns[index] else replace(layer, rope=None) for index, layer in enumerate(layers)
         ),
         "qkv_bias": bias,
         "attention_output_bias": bias,
@@ -256,15 +251,7 @@ def read_smollm3(hf: HfValues) -> Fields:
 
 
 def _with_experts(layers: tuple[LayerSpec, ...], experts: dict[int, ExpertsSpec]) -> tuple[LayerSpec, ...]:
-    return tuple(
-        LayerSpec(
-            attention=layer.attention,
-            rope=layer.rope,
-            intermediate_size=layer.intermediate_size,
-            experts=experts.get(index),
-        )
-        for index, layer in enumerate(layers)
-    )
+    return tuple(replace(layer, experts=experts.get(index)) for index, layer in enumerate(layers))
 
 
 def read_mixtral(hf: HfValues) -> Fields:
