@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cairn.core import Config, digest_json
+from cairn.core import Config
 
 # Changing these in the middle of a run changes nothing that is learned, so a run may resume with others.
 _FREE_TO_CHANGE = (
@@ -139,13 +139,8 @@ class TrainConfig(Config):
         tokens = self.tokens if self.tokens is not None else (self.epochs or 0) * dataset_tokens
         return max(1, math.ceil(tokens / self.batch_tokens))
 
-    @property
-    def digest(self) -> str:
-        """Identity of everything that shapes the result; equal digests may resume each other."""
-        return digest_json(self.model_dump(mode="json", exclude=set(_FREE_TO_CHANGE)))
-
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """`name: theirs -> ours` for each setting in which a dumped config differs and that matters."""
+        """`name: theirs -> ours` for each setting that shapes the result and that a dumped config has other."""
         ours = self.model_dump(mode="json", exclude=set(_FREE_TO_CHANGE))
         return [
             f"{name}: {other.get(name)} -> {value}"
