@@ -141,3 +141,12 @@ def human_bytes(count: float) -> str:
 def human_time(seconds: float) -> str:
     """A Unix time as local `2026-01-31 14:05`."""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def human_seconds(seconds: float) -> str:
+    """3725 -> `1 h 2 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
