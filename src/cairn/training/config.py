@@ -140,7 +140,7 @@ class TrainConfig(Config):
         return max(1, math.ceil(tokens / self.batch_tokens))
 
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """`name: theirs -> ours` for each setting that shapes the result and that a dumped config has other."""
+        """`name: theirs -> ours` for each setting that shapes the result and differs from a dumped config."""
         ours = self.model_dump(mode="json", exclude=set(_FREE_TO_CHANGE))
         return [
             f"{name}: {other.get(name)} -> {value}"
