@@ -32,6 +32,7 @@ CONTROL_TOKENS = (END_OF_TEXT, "<|im_start|>", END_OF_TURN)
 # Visible to whoever reads a reply, as in Qwen's tokenizers: they are content, not control.
 TOOL_TOKENS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
+_LONG_CHARACTERS = 4000
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
@@ -146,7 +147,13 @@ class Tokenizer:
 
     def encode(self, text: str, *, allow_special: bool = False, add_bos: bool = False) -> list[int]:
         """Token ids of a text. `add_bos` puts first what the tokenizer itself puts before a text."""
-        ids: list[int] = self._encoder(allow_special).encode(text, add_special_tokens=False).ids
+        encoder = self._encoder(allow_special)
+        if len(text) > _LONG_CHARACTERS:
+            # Outside the interpreter lock, which `encode` of the backend keeps for all its seconds.
+            encoding = encoder.encode_batch_fast([text], add_special_tokens=False)[0]
+        else:
+            encoding = encoder.encode(text, add_special_tokens=False)
+        ids: list[int] = encoding.ids
         return [*self._prefix, *ids] if add_bos else ids
 
     def encode_batch(self, texts: Sequence[str], *, allow_special: bool = False) -> list[list[int]]:
@@ -165,7 +172,7 @@ class Tokenizer:
         self, text: str, *, allow_special: bool = False
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids and the character span of `text` each comes from."""
-        encoding = self._encoder(allow_special).encode(text, add_special_tokens=False)
+        encoding = self._encoder(allow_special).encode_batch([text], add_special_tokens=False)[0]
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
