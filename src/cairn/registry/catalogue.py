@@ -63,9 +63,10 @@ def touch(session: Session, digest: str) -> None:
 
 def forget(session: Session, digests: Iterable[str]) -> None:
     """Take artifacts out of the catalogue; their edges to parents go with them."""
-    gone = list(digests)
-    session.execute(delete(ParentRow).where(ParentRow.child.in_(gone)))
-    session.execute(delete(ArtifactRow).where(ArtifactRow.digest.in_(gone)))
+    # One at a time: a statement takes a limited number of parameters.
+    for digest in digests:
+        session.execute(delete(ParentRow).where(ParentRow.child == digest))
+        session.execute(delete(ArtifactRow).where(ArtifactRow.digest == digest))
 
 
 def listing(session: Session, kind: str | None) -> list[ArtifactRow]:
