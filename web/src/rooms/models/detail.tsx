@@ -131,8 +131,9 @@ function LineageSection({ digest, hasParents }: { digest: string; hasParents: bo
       ) : null}
       {lineage.data && lineage.data.nodes.length <= 1 ? (
         <p className="soft">
-          {hasParents ? "What it was made from is not on this machine" : "It was brought in from outside"};
-          nothing was made from it yet.
+          {hasParents
+            ? "What it was made from is not on this machine, and nothing was made from it yet."
+            : "It was brought in from outside, and nothing was made from it yet."}
         </p>
       ) : null}
     </section>
