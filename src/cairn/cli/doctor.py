@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -100,6 +101,23 @@ def _machine(settings: "Settings") -> Iterator[Check]:
     )
 
 
+def _home_folder(home: Path) -> Check:
+    """Whether the home, or where it would be made, can be written to: tried, as permissions do not tell."""
+    import tempfile
+
+    folder = next(path for path in (home, *home.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return _check("home", str(home))
+    except OSError as error:
+        return _check(
+            "home",
+            f"{home}: {error.strerror}",
+            state="broken",
+            remedy="point CAIRN_HOME at a folder you can write to",
+        )
+
+
 def _home(settings: "Settings") -> Iterator[Check]:
     from cairn.core.errors import CairnError
     from cairn.registry import Registry
@@ -107,7 +125,7 @@ def _home(settings: "Settings") -> Iterator[Check]:
     from cairn.server.config import ServerConfig
     from cairn.server.models import NO_MODEL_REMEDY, ModelPool
 
-    yield _check("home", str(settings.home))
+    yield _home_folder(settings.home)
     try:
         with Registry.open(settings) as registry:
             kind = "SQLite" if registry.database.is_sqlite else "Postgres"

@@ -32,6 +32,7 @@ class ModelNotFoundError(NotFoundError):
     """A model name that nothing is registered under."""
 
     code: ClassVar[str] = "model_not_found"
+    param: ClassVar[str] = "model"
 
 
 @dataclass(slots=True)
