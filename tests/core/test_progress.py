@@ -30,6 +30,16 @@ def test_piped_progress_is_sparse_lines_with_an_eta(
     assert err.splitlines() == ["packing: 25% in 12 s, eta 36 s loss 2.0", "done"]
 
 
+def test_no_time_is_left_beyond_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=11)
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    with console_progress().task("packing", 1.0) as task:
+        task.advance(1.1)
+    assert "eta 0 s" in capsys.readouterr().err
+
+
 def test_bars_open_and_close_with_their_tasks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,7 @@ class _Line:
     def _text(self, elapsed: float) -> str:
         if not self._total:
             return f"{self._label}: {self._done:,.0f} in {elapsed:.0f} s {self._note}".rstrip()
-        eta = elapsed * (self._total - self._done) / max(self._done, 1e-9)
+        # Sums of estimated parts may end a hair beyond the total.
+        eta = elapsed * max(self._total - self._done, 0.0) / max(self._done, 1e-9)
         share = 100 * self._done / self._total
         return f"{self._label}: {share:.0f}% in {elapsed:.0f} s, eta {eta:.0f} s {self._note}".rstrip()
