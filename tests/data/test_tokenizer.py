@@ -186,8 +186,7 @@ class BatchesOnly:
 
 def test_a_long_text_holds_up_no_other_thread(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     text = " ".join(CORPUS * 40)
-    ids = [token for part in tokenizer.encode_batch([text]) for token in part]
-    assert tokenizer._backend.encode(text, add_special_tokens=False).ids == ids
+    ids = tokenizer._backend.encode(text, add_special_tokens=False).ids
     monkeypatch.setattr(tokenizer, "_encoder", lambda _: BatchesOnly(tokenizer._backend))
     assert tokenizer.encode(text) == ids
     assert tokenizer.encode_with_offsets(text)[0] == ids

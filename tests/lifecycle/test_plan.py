@@ -20,7 +20,6 @@ PROFILE = MachineProfile(
     num_threads=2,
     matmul_gflops={"float32": RATES, "bfloat16": RATES},
     memory_gbps=20.0,
-    disk_mbps=500.0,
     measured_at=0.0,
 )
 

@@ -90,8 +90,7 @@ def _machine(settings: "Settings") -> Iterator[Check]:
         state="low" if is_low else "ok",
         remedy="use a smaller model" if is_low else "",
     )
-    folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_existing(settings.home)).free
     is_low = free < _LOW_DISK_BYTES
     yield _check(
         "disk",
@@ -101,13 +100,17 @@ def _machine(settings: "Settings") -> Iterator[Check]:
     )
 
 
+def _existing(path: Path) -> Path:
+    """A folder, or the one above it that is there already."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
 def _home_folder(home: Path) -> Check:
     """Whether the home, or where it would be made, can be written to: tried, as permissions do not tell."""
     import tempfile
 
-    folder = next(path for path in (home, *home.parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=_existing(home)):
             return _check("home", str(home))
     except OSError as error:
         return _check(

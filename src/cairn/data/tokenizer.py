@@ -33,6 +33,7 @@ CONTROL_TOKENS = (END_OF_TEXT, "<|im_start|>", END_OF_TURN)
 TOOL_TOKENS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
 _LONG_CHARACTERS = 4000
+"""Shorter texts are not worth the way to the backend's threads."""
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
@@ -155,11 +156,6 @@ class Tokenizer:
             encoding = encoder.encode(text, add_special_tokens=False)
         ids: list[int] = encoding.ids
         return [*self._prefix, *ids] if add_bos else ids
-
-    def encode_batch(self, texts: Sequence[str], *, allow_special: bool = False) -> list[list[int]]:
-        """Token ids of many texts, in parallel outside the interpreter lock."""
-        encodings = self._encoder(allow_special).encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
         """`encode` of a long ordinary text as an array; faster where words repeat (see `word_encoder`)."""

@@ -32,7 +32,8 @@ _MORE_STEPS = 10
 _BUSY_SHARE = 0.75
 """A step that gets less than this of the time its threads could use is disturbed by others."""
 _SCALING = 0.7
-"""What a second thread adds, in threads."""
+"""What a further thread adds, in threads; from the tutorial's 4,561 tokens/s on one core and 7,007 to 8,463
+on two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from cairn.core import Config
 
 # Changing these in the middle of a run changes nothing that is learned, so a run may resume with others.
-_FREE_TO_CHANGE = (
+FREE_TO_CHANGE = (
     "eval_every",
     "eval_tokens",
     "log_every",
@@ -18,8 +18,6 @@ _FREE_TO_CHANGE = (
     "keep_checkpoints",
     "max_skipped_steps",
     "threads",
-    # What `auto` came to is part of a checkpoint's identity instead.
-    "dtype",
 )
 
 
@@ -141,7 +139,8 @@ class TrainConfig(Config):
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """`name: theirs -> ours` for each setting that shapes the result and differs from a dumped config."""
-        ours = self.model_dump(mode="json", exclude=set(_FREE_TO_CHANGE))
+        # What a dtype of `auto` came to is part of a checkpoint's identity instead.
+        ours = self.model_dump(mode="json", exclude={*FREE_TO_CHANGE, "dtype"})
         return [
             f"{name}: {other.get(name)} -> {value}"
             for name, value in ours.items()
