@@ -21,7 +21,9 @@ INTRODUCTION = """# Benchmarks
 Made from `benchmarks/results/*.json` by `python -m benchmarks.table`; do not edit. Cairn and its peer run
 in turn in one run on the same machine, medians are kept, and a ratio above 1 means that Cairn is better.
 Measure on your own machine with `make bench AREA=engine` (or `data`, `training`, `server`, `starter`).
-A bar is what we asked of ourselves before measuring; a miss stays in the table as a miss.
+A bar is what we asked of ourselves before measuring: a ratio where there is a peer, else a limit. A miss
+stays in the table as a miss.
+
 """
 
 
@@ -45,12 +47,19 @@ def verdict(record: dict[str, Any]) -> str:
     return "" if record["bar"] is None else "yes" if record["holds"] else "**miss**"
 
 
+def bar(record: dict[str, Any]) -> str:
+    """The least ratio where there is a peer, else the limit in the number's own unit."""
+    if record["bar"] is None:
+        return ""
+    return f"{number(record['bar'])}x" if record["peer"] else f"{number(record['bar'])} {record['unit']}"
+
+
 def row(record: dict[str, Any]) -> str:
     """One table line: what, Cairn, peer, ratio, bar, verdict."""
     peer = f"{number(record['peer_value'])} ({record['peer']})" if record["peer"] else ""
     ratio = f"{number(record['ratio'])}x" if record["ratio"] is not None else ""
     cells = [record["what"], f"{number(record['cairn'])} {record['unit']}", peer, ratio]
-    return "| " + " | ".join([*cells, str(record["bar"] or ""), verdict(record)]) + " |"
+    return "| " + " | ".join([*cells, bar(record), verdict(record)]) + " |"
 
 
 def table(records: list[dict[str, Any]]) -> str:

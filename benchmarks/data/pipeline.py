@@ -6,7 +6,7 @@ Time is from the first byte read to the last byte written, without interpreter s
 the largest sum of proportional set sizes over the process tree, sampled. datatrove is installed with
 pip into an environment of its own. CAIRN_MIRROR serves the books offline.
 
-    python benchmarks/data/pipeline.py [--runs 3] [--smoke]
+    python -m benchmarks.data.pipeline [--runs 3] [--smoke]
 """
 
 import argparse
@@ -25,14 +25,10 @@ from itertools import islice
 from pathlib import Path
 
 import psutil
+from benchmarks.record import ROOT, record
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.record import record  # noqa: E402
-
-from cairn.core import console_progress  # noqa: E402
-from cairn.data import (  # noqa: E402
+from cairn.core import console_progress
+from cairn.data import (
     CleanConfig,
     PipelineConfig,
     Tokenizer,
@@ -78,7 +74,7 @@ def cairn_steps(corpus: Path, tokenizer_folder: Path, work: Path) -> None:
 
 def measured(command: list[str]) -> Measured:
     """Run a contestant and watch the memory of it and its children."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     peak = 0
     while process.poll() is None:
         peak = max(peak, _tree_bytes(process.pid))
@@ -112,6 +108,7 @@ def peer_python(folder: Path) -> Path:
 
 
 def peer_versions(python: Path) -> dict[str, str]:
+    """What was installed for the peer."""
     code = "import importlib.metadata as m; print(m.version('datatrove'), m.version('spacy'))"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     return dict(zip(("datatrove", "spacy"), done.stdout.split(), strict=True))
@@ -136,7 +133,7 @@ def prepare(work: Path, limit: int | None) -> tuple[Path, Path, int]:
 def contest(work: Path, corpus: Path, tokenizer: Path, python: Path) -> tuple[Measured, Measured]:
     """One round: Cairn, then datatrove, each into an empty folder."""
     commands = (
-        [sys.executable, __file__, "--contestant", str(corpus), str(tokenizer)],
+        [sys.executable, "-m", "benchmarks.data.pipeline", "--contestant", str(corpus), str(tokenizer)],
         [str(python), str(PEER_STEPS), str(corpus), str(tokenizer / "tokenizer.json")],
     )
     results = []
@@ -178,7 +175,8 @@ def main() -> None:
 
 
 def write_records(speeds: list[float], peaks: list[float], versions: dict[str, str]) -> None:
-    command = "python benchmarks/data/pipeline.py"
+    """Medians of (Cairn, datatrove): MB/s of text, and MB of memory."""
+    command = "python -m benchmarks.data.pipeline"
     packages = ("numpy", "tokenizers", "rensa")
     record(
         "data",
@@ -196,7 +194,7 @@ def write_records(speeds: list[float], peaks: list[float], versions: dict[str, s
     record(
         "data",
         "data.pipeline.memory",
-        what="Peak memory of the same, all processes",
+        what="Peak memory, all processes: clean, near-duplicate removal, tokenise and pack of 134 books",
         unit="MB",
         cairn=peaks[0],
         peer="datatrove",

@@ -141,7 +141,7 @@ def main() -> None:
     own, bfloat16, float32 = in_turn(args.rounds, cairn, *sides.values())
     first = sorted(cairn.first_tokens)
     p50, p99 = (1000 * value for value in (statistics.median(first), first[int(0.99 * len(first))]))
-    dtype = str(cairn.runner.model.output_weight.dtype).removeprefix("torch.")
+    dtype = cairn.runner.dtype
     print(f"cairn {own:.1f} tok/s ({dtype}), transformers bfloat16 {bfloat16:.1f}, float32 {float32:.1f}")
     print(f"first token p50 {p50:.0f} ms, p99 {p99:.0f} ms")
     if args.no_record:

@@ -5,9 +5,12 @@ children, after one completion, so that everything lazy is there. The resident s
 """
 
 import argparse
+import json
+import os
 import re
 import subprocess
 import tempfile
+import urllib.request
 from pathlib import Path
 
 from benchmarks.record import record
@@ -50,10 +53,6 @@ def measure(home: Path) -> tuple[float, float]:
 
 def ask(home: Path, url: str) -> None:
     """One short completion with a key of its own."""
-    import json
-    import os
-    import urllib.request
-
     env = {**os.environ, "CAIRN_HOME": str(home)}
     made = subprocess.run([CAIRN, "key", "create"], env=env, capture_output=True, text=True, check=True)
     headers = {"authorization": f"Bearer {made.stdout.strip()}", "content-type": "application/json"}

@@ -350,6 +350,16 @@ def test_doctor_sees_a_broken_home(home: Path) -> None:
     assert database["remedy"]
 
 
+def test_doctor_tries_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A folder in which not even root can make a file.
+    monkeypatch.setenv("CAIRN_HOME", "/proc/self")
+    result = cairn("doctor", "--json")
+    assert result.exit_code == 1
+    found = {check["check"]: check for check in json.loads(result.stdout)}
+    assert found["home"]["state"] == "broken"
+    assert "CAIRN_HOME" in found["home"]["remedy"]
+
+
 def test_the_starter_is_adopted_once_with_its_digest(settings: Settings, tmp_path: Path) -> None:
     with Registry.open(settings.model_copy(update={"home": tmp_path / "maker"})) as maker:
         with maker.create("corpus") as writer:

@@ -28,7 +28,6 @@ def a_profile(**changes: Any) -> MachineProfile:
         "num_threads": 2,
         "matmul_gflops": RATES,
         "memory_gbps": 20.0,
-        "disk_mbps": 500.0,
         "measured_at": 0.0,
     }
     return MachineProfile.model_validate({**values, **changes})
@@ -37,7 +36,7 @@ def a_profile(**changes: Any) -> MachineProfile:
 def test_the_profile_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def measure(device: Device, folder: Path) -> MachineProfile:
+    def measure(device: Device, is_busy: bool) -> MachineProfile:
         calls.append(device)
         return a_profile()
 
@@ -53,32 +52,24 @@ def test_the_profile_is_measured_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_what_a_busy_machine_shows_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile, "measure_profile", lambda device, folder: a_profile())
+    monkeypatch.setattr(profile, "measure_profile", lambda device, is_busy: a_profile())
     monkeypatch.setattr("os.getloadavg", lambda: (3.0, 3.0, 3.0))
     assert machine_profile(Settings(home=tmp_path), device=DEVICE) == a_profile()
     assert not (tmp_path / "machine.json").exists()
 
 
 def test_a_damaged_profile_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile, "measure_profile", lambda device, folder: a_profile())
+    monkeypatch.setattr(profile, "measure_profile", lambda device, is_busy: a_profile())
     (tmp_path / "machine.json").write_text("{")
     assert machine_profile(Settings(home=tmp_path), device=DEVICE) == a_profile()
 
 
-def test_a_real_measurement_is_plausible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_real_measurement_is_plausible(is_busy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "_SECONDS_EACH", 0.0)
-    monkeypatch.setattr(profile, "_DISK_BYTES", 1 << 20)
-    found = profile.measure_profile(DEVICE, tmp_path)
+    found = profile.measure_profile(DEVICE, is_busy=is_busy)
     assert all(rate > 0 for rates in found.matmul_gflops.values() for rate in rates.values())
     assert found.memory_gbps > 0
-    assert found.disk_mbps > 0
-    assert not list(tmp_path.iterdir())
-
-
-def test_emulated_bfloat16_is_not_the_best_type() -> None:
-    assert a_profile().best_dtype == "float32"
-    fast = {"float32": RATES["float32"], "bfloat16": {256: 300.0, 512: 300.0, 1024: 300.0}}
-    assert a_profile(matmul_gflops=fast).best_dtype == "bfloat16"
 
 
 def test_time_follows_from_tokens_and_rates() -> None:

@@ -173,3 +173,19 @@ def test_errors_have_a_remedy() -> None:
         ChatTemplate(MISTRAL).render([text_message("assistant", "x")], eos_token="</s>")
     with pytest.raises(InvalidRequestError, match="failed on this conversation"):
         ChatTemplate("{{ messages[0].content + 1 }}").render([text_message("user", "x")])
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    parameters: dict[str, Any] = {}
+    for _ in range(3000):
+        parameters = {"a": parameters}
+    with pytest.raises(InvalidRequestError, match="failed on this conversation"):
+        ChatTemplate("{{ tools | tojson }}").render(
+            [text_message("user", "x")], tools=[ToolDefinition("f", "", parameters)]
+        )
+
+
+def test_arguments_nested_too_deeply_stay_text() -> None:
+    deep = "[" * 100_000
+    message = Message("assistant", tool_calls=(ToolCall("c", "f", deep),))
+    assert message_dict(message)["tool_calls"][0]["function"]["arguments"] == deep

@@ -97,9 +97,10 @@ def test_missing_and_cut_files_are_found(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(IntegrityError, match=r"00000\.tokens is missing"):
         PackedDataset.open(folder)
-    (folder / "index.json").write_text('{"format": ')
-    with pytest.raises(IntegrityError, match=r"index\.json is damaged"):
-        PackedDataset.open(folder)
+    for content in ('{"format": ', "5", '"x"', "[]", '{"files": [5]}', "[" * 100_000):
+        (folder / "index.json").write_text(content)
+        with pytest.raises(IntegrityError, match=r"index\.json is damaged"):
+            PackedDataset.open(folder)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

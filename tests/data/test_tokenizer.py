@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -161,6 +162,34 @@ def test_a_broken_config_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("[1]")
     with pytest.raises(ConfigError, match=r"tokenizer_config\.json holds list"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_template_that_is_no_text_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe{{ messages }}")
+    with pytest.raises(ConfigError, match=r"chat_template\.jinja is not UTF-8"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    path = tmp_path / "tokenizer_config.json"
+    for template in ([5], [{"name": "default"}], [{"name": ["default"]}], {"default": "x"}):
+        path.write_text(json.dumps({"chat_template": template}))
+        assert Tokenizer.load(tmp_path).chat_template is None
+
+
+class BatchesOnly:
+    """A backend of which only the calls that give up the interpreter lock are used."""
+
+    def __init__(self, backend: Any) -> None:
+        self.encode_batch = backend.encode_batch
+        self.encode_batch_fast = backend.encode_batch_fast
+
+
+def test_a_long_text_holds_up_no_other_thread(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = " ".join(CORPUS * 40)
+    ids = tokenizer._backend.encode(text, add_special_tokens=False).ids
+    monkeypatch.setattr(tokenizer, "_encoder", lambda _: BatchesOnly(tokenizer._backend))
+    assert tokenizer.encode(text) == ids
+    assert tokenizer.encode_with_offsets(text)[0] == ids
 
 
 def test_byte_lengths_add_up(tokenizer: Tokenizer) -> None:

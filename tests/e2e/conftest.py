@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -44,26 +43,16 @@ NewPage = Callable[..., Page]
 @pytest.fixture(scope="session")
 def built_page() -> Path:
     """The page, built when it is missing or older than its sources."""
-    web = ROOT / "web"
-    sources = [
-        web / "index.html",
-        web / "package.json",
-        *(web / "src").rglob("*"),
-        *(web / "public").iterdir(),
-    ]
-    newest = max(path.stat().st_mtime for path in sources)
-    if not PAGE.is_file() or PAGE.stat().st_mtime < newest:
-        _npm(web, "run", "--silent", "build")
+    subprocess.run(
+        ["make", "--quiet", "web/node_modules/.stamp", PAGE.relative_to(ROOT)], cwd=ROOT, check=True
+    )
     return PAGE
 
 
 @pytest.fixture(scope="session")
 def axe(built_page: Path) -> str:
     """The source of axe-core, the accessibility checker."""
-    script = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
-    if not script.is_file():
-        _npm(ROOT / "web", "ci", "--silent")
-    return script.read_text(encoding="utf-8")
+    return (ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -172,10 +161,3 @@ def _read_link(lines: Iterator[str]) -> tuple[str, str]:
         if match := _LINK.search(line):
             return match[1], match[2]
     raise RuntimeError("cairn up ended without a sign-in link:\n" + "".join(said))
-
-
-def _npm(web: Path, *arguments: str) -> None:
-    npm = shutil.which("npm") or str(Path(sys.executable).parent / "npm")
-    if arguments[0] != "ci" and not (web / "node_modules").is_dir():
-        _npm(web, "ci", "--silent")
-    subprocess.run([npm, *arguments], cwd=web, check=True)

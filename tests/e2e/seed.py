@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cairn.registry import Artifact, Registry
+from cairn.registry import Artifact, BuildStage, Registry, record_stage
 from tests.e2e.tiny_model import write_tiny_model
 
 CARD = """\
@@ -49,6 +49,10 @@ def seed(registry: Registry) -> Seeded:
     tokens = _stage(registry, first.run_id, "tokenizer", "tokenizer", (books,))
     registry.finish_run(first.run_id, status="interrupted", error="stopped by the user")
     build = registry.start_run(recipe="lighthouse", config=_CONFIG)
+    for stage, made in (("data", books), ("tokenizer", tokens)):
+        assert made.run_id
+        reused = BuildStage(stage=stage, output=made.digest, cached=True, run_id=made.run_id)
+        record_stage(registry.run_folder(build.run_id), reused)
     base = _stage(
         registry, build.run_id, "pretrain", "model", (books, tokens), steps=300, fill=write_tiny_model
     )

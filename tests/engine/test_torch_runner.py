@@ -8,8 +8,8 @@ import torch
 
 from cairn.core.chat import SamplingParams
 from cairn.engine import Engine, EngineConfig, EngineError, PromptOutput, Request, TorchRunner
-from cairn.engine.packed import has_bfloat16
 from cairn.models import Decoder, save_decoder
+from cairn.models.linear import has_bfloat16
 from tests.engine.naive import run_all
 from tests.engine.tiny_decoders import (
     FAMILIES,
@@ -112,6 +112,7 @@ def test_weights_are_computed_in_the_dtype_this_cpu_is_fast_in() -> None:
     runner = TorchRunner(model)
     dtype = runner.model.output_weight.dtype
     assert dtype == (torch.bfloat16 if has_bfloat16() else torch.float32)
+    assert runner.dtype == str(dtype).removeprefix("torch.")
     assert runner.bytes_per_block(16) / 16 == 2 * 3 * 2 * 8 * dtype.itemsize
     assert TorchRunner(model, dtype=torch.bfloat16).model.output_weight.dtype == torch.bfloat16
 

@@ -1,12 +1,13 @@
 """Bits per byte against a score computed token by token."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from cairn.evaluation.scoring import score_documents
+from cairn.evaluation.scoring import _windows, score_documents
 from cairn.models import Decoder, DecoderConfig, PackedAttention
 
 CONTEXT = 16
@@ -54,11 +55,36 @@ def test_short_documents_are_scored_with_all_that_came_before(model: Decoder) ->
     assert score.loss == pytest.approx(expected * math.log(2) / score.num_tokens, rel=1e-4)
 
 
-@pytest.mark.parametrize("length", [17, 24, 25, 40, 41])
-def test_every_token_of_a_long_document_is_scored_once(model: Decoder, length: int) -> None:
-    document = np.random.default_rng(length).integers(1, 50, length)
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 24, 25, 40, 41])
+def test_every_token_is_scored_once_with_half_a_context_behind_it(length: int) -> None:
+    document = np.arange(1, length + 1)
+    windows = list(_windows(document, 0, CONTEXT))
+    assert np.concatenate([window.ids[window.first :] for window in windows]).tolist() == document.tolist()
+    assert all(len(window.ids) <= CONTEXT + 1 for window in windows)
+    assert all(window.first >= CONTEXT // 2 for window in windows[1:])
+
+
+def test_a_long_document_costs_what_its_windows_do(model: Decoder) -> None:
+    document = np.random.default_rng(2).integers(1, 50, 41)
     score = score_documents(model, [document], num_bytes=1, start_token_id=0, context=CONTEXT)
-    assert score.num_tokens == length
+    expected = sum(
+        bits_of(model, window.ids.tolist(), place)
+        for window in _windows(document, 0, CONTEXT)
+        for place in range(window.first, len(window.ids))
+    )
+    assert score.num_tokens == 41
+    assert score.bits == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_model_on_a_gpu_is_scored_there(model: Decoder) -> None:
+    document = np.random.default_rng(3).integers(1, 50, 30)
+    on_cpu, on_gpu = (
+        score_documents(each, [document], num_bytes=1, start_token_id=0, context=CONTEXT)
+        for each in (model, copy.deepcopy(model).cuda())
+    )
+    assert on_gpu.bits == pytest.approx(on_cpu.bits, rel=1e-3)
 
 
 def test_batching_changes_nothing(model: Decoder) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cairn.compute import Device, MachineProfile
 from cairn.lifecycle import plan_recipe, predictions
-from cairn.lifecycle.comparison import comparison_rows, comparisons, keep_plan
+from cairn.lifecycle.comparison import comparison_rows, comparisons, keep_plan, whole_comparison
 from cairn.lifecycle.probe import Measured
 from cairn.registry import Registry
 
@@ -20,7 +20,6 @@ PROFILE = MachineProfile(
     num_threads=2,
     matmul_gflops={"float32": RATES, "bfloat16": RATES},
     memory_gbps=20.0,
-    disk_mbps=500.0,
     measured_at=0.0,
 )
 
@@ -51,6 +50,10 @@ def test_after_a_build_the_plan_knows_how_right_it_was(built: Built) -> None:
     keep_plan(found, built.registry.settings)
     took = comparisons("tiny", built.registry)
     assert took["data"].off_by == pytest.approx(0)
+    whole = whole_comparison(built.result, built.registry)
+    assert whole is not None
+    assert whole.predicted == pytest.approx(found.seconds)
+    assert whole.actual == pytest.approx(sum(outcome.seconds for outcome in built.result.outcomes))
     rows = comparison_rows(built.result, built.registry)
     assert {row[0] for row in rows} >= {"pretrain, peak memory in MB", "sft, tokens", "data, seconds"}
     assert stages["sft"].tokens is not None
@@ -61,12 +64,14 @@ def test_after_a_build_the_plan_knows_how_right_it_was(built: Built) -> None:
 def test_measured_rates_are_used_and_named(
     recipe_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cairn.lifecycle.probe.measure", lambda *_, document_tokens: Measured(1024.0, 1))
+    measured = Measured(1024.0, 1, is_disturbed=True)
+    monkeypatch.setattr("cairn.lifecycle.probe.measure", lambda *_, document_tokens: measured)
     found = plan_recipe(recipe_path, registry)
     stages = {stage.stage: stage for stage in found.stages}
     assert stages["pretrain"].basis == stages["sft"].basis == "measured"
     assert 6.0 < stages["pretrain"].seconds < 60
     assert stages["pretrain"].memory_bytes == 1
+    assert "other programs are using this machine" in found.warnings[0]
 
 
 def test_what_does_not_fit_is_said_beforehand(

@@ -25,7 +25,8 @@ def test_a_folder_that_says_nothing(tmp_path: Path) -> None:
     assert read_generation_defaults(tmp_path) == GenerationDefaults()
 
 
-def test_broken_json(tmp_path: Path) -> None:
-    (tmp_path / "generation_config.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "5", "[" * 100_000])
+def test_broken_json(tmp_path: Path, content: str) -> None:
+    (tmp_path / "generation_config.json").write_text(content)
     with pytest.raises(IntegrityError, match=r"generation_config\.json"):
         read_generation_defaults(tmp_path)

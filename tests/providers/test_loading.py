@@ -1,15 +1,18 @@
 """From artifact to answer with a real network: parity guard, determinism, replay."""
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cairn.core.chat import ChatRequest, SamplingParams, TextDelta, text_message
-from cairn.core.errors import UnsupportedModelError
+from cairn.core.errors import IntegrityError, UnsupportedModelError
 from cairn.data import ChatTemplate
 from cairn.models import GenerationDefaults
 from cairn.providers import LocalProvider, load_local_provider
+from cairn.providers.importing import import_checkpoint
 from cairn.providers.loading import check_parity
 from cairn.registry import Registry
 from tests.providers.scripted import tiny_tokenizer
@@ -74,6 +77,22 @@ def test_a_model_that_would_not_stop_is_not_served(registry: Registry) -> None:
 def test_what_does_not_agree_is_refused(vocab_size: int, eos: tuple[int, ...], message: str) -> None:
     with pytest.raises(UnsupportedModelError, match=message):
         check_parity(tiny_tokenizer(), GenerationDefaults(eos_token_ids=eos), vocab_size=vocab_size, name="m")
+
+
+def test_sampling_that_no_request_may_ask_for_is_no_default() -> None:
+    with pytest.raises(UnsupportedModelError, match="temperature is -1"):
+        check_parity(tiny_tokenizer(), GenerationDefaults(temperature=-1), vocab_size=300, name="m")
+
+
+def test_weights_that_do_not_fit_are_not_imported(registry: Registry, tmp_path: Path) -> None:
+    artifact = tiny_artifact(registry)
+    for entry in artifact.files:
+        (tmp_path / entry.path).write_bytes((artifact.folder / entry.path).read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 20}))
+    with pytest.raises(IntegrityError, match="do not fit"):
+        import_checkpoint(registry, tmp_path, name="other")
+    assert registry.artifacts() == [artifact]
 
 
 def test_end_tokens_are_those_of_all_three() -> None:

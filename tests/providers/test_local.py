@@ -173,6 +173,13 @@ async def test_what_the_model_cannot_take_is_refused(make: Make) -> None:
         await events_of(make("x"), chat(messages=(text_message("user", "stone " * CONTEXT),)))
 
 
+@pytest.mark.parametrize("name", ["messages", "tools", "self", "tokenizer", "control_tokens"])
+async def test_template_options_cannot_replace_the_request(make: Make, name: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"chat_template_kwargs holds {name}"):
+        await events_of(make("x"), chat(template_options={name: []}))
+    assert text_of(await events_of(make("x"), chat(template_options={"enable_thinking": False}))) == "x"
+
+
 async def test_tool_results_are_rendered(make: Make) -> None:
     scripted = make("fine")
     history = (

@@ -140,6 +140,14 @@ def test_models(server: Running) -> None:
         client.models.retrieve("nothing")
 
 
+def nested(depth: int) -> list[Any]:
+    """Lists within each other."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("change", "message", "param"),
     [
@@ -154,6 +162,8 @@ def test_models(server: Running) -> None:
         ({"messages": [{"role": "user"}]}, "no content", "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "tool_call_id", "messages[0].tool_call_id"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "surrogate", None),
+        ({"\ud800": 1}, "surrogate", None),
+        ({"tools": nested(700)}, "nests more than 100", None),
         ({"response_format": {"type": "json_object"}}, "allowed here: 'text'", "response_format.type"),
         ({"modalities": ["audio"]}, "allowed here", "modalities"),
         ({"top_logprobs": 2}, "logprobs: true", "top_logprobs"),

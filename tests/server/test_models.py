@@ -55,6 +55,7 @@ def test_without_a_model_the_server_says_what_to_do(
     with pytest.raises(openai.NotFoundError, match="cairn build") as caught:
         server.client().chat.completions.create(model="assistant", **ASK)
     assert caught.value.code == "model_not_found"
+    assert caught.value.param == "model"
     tiny_artifact(registry)
     assert server.http().get("/readyz").status_code == 200
     assert server.client().chat.completions.create(model="tiny", **ASK).choices

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from cairn.data import PackedDataset
+from cairn.models import weight_files
 from cairn.training import NextToken, Trainer, checkpoints
 from cairn.training.throughput import matmul_peak
 from tests.training import tiny
@@ -37,7 +38,7 @@ def train(folder: Path, data: Path, kill_at: int | None, count: Path | None = No
 
         return counted
 
-    checkpoints._raw_bytes = moment(checkpoints._raw_bytes)
+    weight_files.raw_bytes = moment(weight_files.raw_bytes)
     checkpoints._sync_folder = moment(checkpoints._sync_folder)
     NextToken.loss = moment(NextToken.loss)  # type: ignore[method-assign]
     config = tiny.config(

@@ -13,7 +13,7 @@ import pytest
 
 from cairn.core import ConfigError, IntegrityError, StorageError
 from cairn.data import Batch
-from cairn.models import Decoder
+from cairn.models import Decoder, weight_files
 from cairn.training import NextToken, TrainConfig, Trainer, checkpoints
 from cairn.training.objectives import ObjectiveLoss
 from tests.training import tiny
@@ -94,7 +94,7 @@ def test_a_full_disk_stops_the_run_and_nothing_is_lost(
     config = tiny.config(steps=6, checkpoint_every_steps=2)
     Trainer(tiny.model(), data, config, run_folder=tmp_path / "straight").fit()
     trainer = Trainer(tiny.model(), data, config, run_folder=tmp_path / "full")
-    real = checkpoints._raw_bytes
+    real = weight_files.raw_bytes
     writes = iter(range(10**6))
 
     def full(tensor: Any) -> bytes | memoryview:
@@ -102,7 +102,7 @@ def test_a_full_disk_stops_the_run_and_nothing_is_lost(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(tensor)
 
-    monkeypatch.setattr(checkpoints, "_raw_bytes", full)
+    monkeypatch.setattr(weight_files, "raw_bytes", full)
     with pytest.raises(StorageError, match="cannot write the checkpoint of step 4"):
         trainer.fit()
     assert trainer.fit().steps == 6

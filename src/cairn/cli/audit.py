@@ -10,9 +10,7 @@ from cairn.cli.artifact import open_registry
 from cairn.cli.output import JSON_OPTION, human_time, print_json, print_table
 from cairn.core.digests import short
 
-app = typer.Typer(
-    no_args_is_help=True, help="Who named, imported or removed what; and proof that the log is whole."
-)
+app = typer.Typer(no_args_is_help=True, help="Who named, imported or removed what: list, verify.")
 
 
 @app.command("ls")

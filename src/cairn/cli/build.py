@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from cairn.cli.output import JSON_OPTION, print_json, print_table
+from cairn.cli.output import JSON_OPTION, human_seconds, print_json, print_table
 
 RECIPE = typer.Argument(help="Recipe, a TOML file.")
 
@@ -19,9 +19,13 @@ def build(
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done, and why, and stop."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Build a recipe: stages that have not changed are skipped, a build that was stopped goes on."""
+    """Build a recipe, from raw text to a model.
+
+    Stages that have not changed are skipped; a build that was stopped goes on where it stopped.
+    """
     from cairn.core import console_progress
     from cairn.lifecycle.build import build as run_build
+    from cairn.lifecycle.comparison import whole_comparison
     from cairn.registry import Registry
 
     if dry_run:
@@ -31,6 +35,7 @@ def build(
     signal.signal(signal.SIGTERM, _interrupt)
     with Registry.open() as registry:
         result = run_build(recipe, registry, console_progress(), from_stage=from_stage or None, force=force)
+        whole = whole_comparison(result, registry)
     assert result.report is not None
     path = result.report.folder / "report.html"
     if as_json:
@@ -39,6 +44,7 @@ def build(
                 "recipe": result.recipe.name,
                 "run_id": result.run_id,
                 "seconds": round(result.seconds, 1),
+                "predicted_seconds": round(whole.predicted, 1) if whole and whole.predicted else None,
                 "model": result.model.digest,
                 "name": f"{result.recipe.release.name}:{result.recipe.release.alias}",
                 "stages": [_stage_row(outcome) for outcome in result.outcomes],
@@ -46,6 +52,11 @@ def build(
             }
         )
         return
+    if whole and whole.predicted and whole.off_by is not None:
+        took, predicted = human_seconds(whole.actual), human_seconds(whole.predicted)
+        typer.echo(
+            f"took    {took}, predicted {predicted} ({whole.off_by:+.0%}); by stage: cairn plan {recipe}"
+        )
     typer.echo(f"model   {result.recipe.release.name}:{result.recipe.release.alias}  {result.model.digest}")
     typer.echo(f"report  {path}")
 

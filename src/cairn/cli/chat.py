@@ -23,7 +23,9 @@ def chat(
     max_tokens: int | None = typer.Option(None, min=1, help="Most tokens of a reply."),
     seed: int | None = typer.Option(None, help="Equal seeds give equal replies."),
 ) -> None:
-    """Talk to a model in the terminal; with a pipe, answer it once: echo hello | cairn chat
+    """Talk to a model in the terminal.
+
+    With a pipe, answer it once: echo hello | cairn chat
 
     Ctrl-C stops a reply, Ctrl-D ends the conversation.
     """

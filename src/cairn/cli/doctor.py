@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,7 +19,10 @@ Check = dict[str, str]
 
 
 def doctor(as_json: bool = JSON_OPTION) -> None:
-    """Check this machine and this installation; ends with 1 when something is broken."""
+    """Check this machine and this installation.
+
+    Ends with 1 when something is broken.
+    """
     from cairn.core.config import Settings
 
     settings = Settings.from_env()
@@ -100,8 +104,7 @@ def _machine(settings: "Settings") -> Iterator[Check]:
         state="low" if is_low else "ok",
         remedy="use a smaller model" if is_low else "",
     )
-    folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_existing(settings.home)).free
     is_low = free < _LOW_DISK_BYTES
     yield _check(
         "disk",
@@ -111,6 +114,27 @@ def _machine(settings: "Settings") -> Iterator[Check]:
     )
 
 
+def _existing(path: Path) -> Path:
+    """A folder, or the one above it that is there already."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _home_folder(home: Path) -> Check:
+    """Whether the home, or where it would be made, can be written to: tried, as permissions do not tell."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=_existing(home)):
+            return _check("home", str(home))
+    except OSError as error:
+        return _check(
+            "home",
+            f"{home}: {error.strerror}",
+            state="broken",
+            remedy="point CAIRN_HOME at a folder you can write to",
+        )
+
+
 def _home(settings: "Settings") -> Iterator[Check]:
     from cairn.core.errors import CairnError
     from cairn.registry import Registry
@@ -118,7 +142,7 @@ def _home(settings: "Settings") -> Iterator[Check]:
     from cairn.server.config import ServerConfig
     from cairn.server.models import NO_MODEL_REMEDY, ModelPool
 
-    yield _check("home", str(settings.home))
+    yield _home_folder(settings.home)
     try:
         with Registry.open(settings) as registry:
             kind = "SQLite" if registry.database.is_sqlite else "Postgres"

@@ -49,7 +49,11 @@ def list_models(as_json: bool = JSON_OPTION) -> None:
         }
         for model in served
     ]
-    return print_table(rows, ["name", "digest", "size", "created"], empty=f"No models yet. {NO_MODEL_REMEDY}")
+    return print_table(
+        rows,
+        ["name", "digest", "size", "created"],
+        empty=f"No models yet; {NO_MODEL_REMEDY}, or try the starter: cairn chat",
+    )
 
 
 @app.command()
@@ -105,7 +109,10 @@ def import_model(
     ),
     name: str = typer.Option("", help="The name it is served under; otherwise the folder's."),
 ) -> None:
-    """Bring a checkpoint in from disk, or, as ORG/NAME, from the Hugging Face Hub."""
+    """Bring in a checkpoint, from disk or the Hub.
+
+    PATH is a folder in the Hugging Face layout; ORG/NAME a repository of the Hugging Face Hub.
+    """
     from cairn.providers.importing import import_checkpoint, is_repository
     from cairn.registry import Registry
 
@@ -121,7 +128,7 @@ def pull(
     name: str = typer.Option("", help="The name it is served under; otherwise the repository's."),
     revision: str = typer.Option("", help="A branch, tag or commit."),
 ) -> None:
-    """Fetch a checkpoint from the Hugging Face Hub (needs the network)."""
+    """Fetch a checkpoint from the Hugging Face Hub."""
     from cairn.core.errors import InvalidRequestError
     from cairn.providers.importing import is_repository, pull_checkpoint
     from cairn.registry import Registry

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from cairn.cli.output import JSON_OPTION, human_bytes, print_json, print_table
+from cairn.cli.output import JSON_OPTION, human_bytes, human_seconds, print_json, print_table
 
 RECIPE = typer.Argument(help="Recipe, a TOML file.")
 
@@ -20,7 +20,10 @@ def plan(
     ),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Predict parameters, memory, FLOPs and time of a recipe here."""
+    """Predict what a recipe will take here.
+
+    Parameters, memory, FLOPs and time; after a build also what it took.
+    """
     from cairn.lifecycle.comparison import comparisons
     from cairn.lifecycle.predictions import plan_recipe
     from cairn.registry import Registry
@@ -70,12 +73,3 @@ def _row(stage: Any, last: Any) -> dict[str, str]:
 
 def _compared(comparison: Any) -> dict[str, float | None]:
     return {**asdict(comparison), "off_by": comparison.off_by}
-
-
-def human_seconds(seconds: float) -> str:
-    """3725 -> `1 h 2 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"

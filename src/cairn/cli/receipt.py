@@ -72,7 +72,10 @@ def show(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
 
 
 def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
-    """Make an answer again and compare it, token for token; ends with 1 when it differs."""
+    """Make an answer again and compare its tokens.
+
+    Ends with 1 and names the first token when they differ.
+    """
     import asyncio
     from dataclasses import asdict
 

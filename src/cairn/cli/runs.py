@@ -38,13 +38,12 @@ def list_runs(
 @app.command("show")
 def show(run_id: str = typer.Argument(help="Run, see `cairn runs ls`."), as_json: bool = JSON_OPTION) -> None:
     """Show a run: its stages, inputs, output, and the last of its metrics."""
-    from cairn.registry import Registry, recorded_stages
+    from cairn.registry import Registry, reused_runs
 
     with Registry.open() as registry:
         run = registry.run(run_id)
         folder = registry.run_folder(run_id)
-        reused = [stage.run_id for stage in recorded_stages(folder) if stage.cached and stage.run_id]
-        stages = [{**_row(registry.run(found)), "status": "cached"} for found in reused]
+        stages = [{**_row(registry.run(found)), "status": "cached"} for found in reused_runs(folder)]
         stages += [_row(child) for child in reversed(registry.runs(1000, parent_id=run_id))]
     metrics = _last_metrics(folder)
     if as_json:

@@ -9,6 +9,7 @@ layer. Norms, activations and softmax are not counted: they are bound by memory,
 from cairn.compute.shape import ModelShape
 
 NEWTON_SCHULZ_STEPS = 5
+"""Of the iteration that makes Muon's update nearly orthogonal; `training.optimizers` runs as many."""
 
 
 def attention_flops(shape: ModelShape, context: int) -> float:
@@ -30,11 +31,6 @@ def training_flops(shape: ModelShape, context: int, *, checkpoint_activations: b
     return flops
 
 
-def model_flops(shape: ModelShape, context: int) -> float:
-    """FLOPs per token that utilisation counts: recomputation is work, but not useful work."""
-    return training_flops(shape, context)
-
-
 def muon_flops(shape: ModelShape) -> float:
     """FLOPs of one Muon update: Newton-Schulz on every matrix of the layers (Jordan et al. 2024)."""
     hidden, width = shape.hidden_size, shape.num_heads * shape.head_dim
@@ -48,5 +44,5 @@ def muon_flops(shape: ModelShape) -> float:
 
 def _newton_schulz(rows: int, columns: int) -> float:
     small, large = sorted((rows, columns))
-    # X X^T, its square, and the product with X, five times over.
+    # X X^T, its square, and the product with X.
     return NEWTON_SCHULZ_STEPS * (4.0 * small * small * large + 2.0 * small**3)

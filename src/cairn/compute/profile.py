@@ -2,9 +2,8 @@
 
 `machine_profile` measures on first use (a few seconds) and reads `machine.json` in the home
 folder afterwards, until the hardware or the torch version changes. Rates are the best of
-several short runs, and what is measured while the machine is busy with something else is not
-kept; a machine that is always busy is slower than its profile, which is why plans prefer to
-time real steps.
+several short runs. On a busy machine the matmul rate is estimated from the processor time of one
+thread, because threads that wait for each other say more of the others; such a profile is not kept.
 """
 
 import os
@@ -12,7 +11,6 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -23,10 +21,11 @@ from cairn.core import Config, MissingExtraError, Settings, StorageError
 _WIDTHS = (256, 512, 1024)
 _ROWS = 1024
 _COPY_BYTES = 64 << 20
-_DISK_BYTES = 64 << 20
 _SECONDS_EACH = 0.25
 _BUSY_LOAD = 0.75
 """Load average per core from which a measurement says more of the others than of the machine."""
+_SCALING = 0.8
+"""What a further thread adds to products of matrices, in threads; measured on two cores: 0.7 to 1.2."""
 _EMULATED_FLOPS = 1e9
 """A product of a few rows slower than this is not done in hardware."""
 
@@ -41,19 +40,12 @@ class MachineProfile(Config):
         description="GFLOP/s by dtype and by the width of the product (1024 rows, width x 4 width)"
     )
     memory_gbps: float = Field(description="GB/s of copying, read plus write")
-    disk_mbps: float = Field(description="MB/s written to the home folder and synced")
     measured_at: float = Field(description="Unix time of the measurement")
 
     def gflops(self, dtype: str, width: int) -> float:
         """GFLOP/s of products of about this width: the nearest measured one."""
         rates = self.matmul_gflops[dtype]
         return rates[min(rates, key=lambda measured: abs(np.log(measured / max(width, 1))))]
-
-    @property
-    def best_dtype(self) -> str:
-        """bfloat16 where it is faster than float32, else float32 (many CPUs emulate bfloat16)."""
-        pairs = ((self.gflops("bfloat16", width), self.gflops("float32", width)) for width in _WIDTHS)
-        return "bfloat16" if all(half > 1.1 * single for half, single in pairs) else "float32"
 
 
 def machine_profile(settings: Settings, *, device: Device | None = None) -> MachineProfile:
@@ -64,32 +56,34 @@ def machine_profile(settings: Settings, *, device: Device | None = None) -> Mach
     if kept and kept.device == device.digest and kept.torch == _torch_version():
         return kept
     is_busy = os.getloadavg()[0] > _BUSY_LOAD * device.num_cores
-    profile = measure_profile(device, settings.home)
+    profile = measure_profile(device, is_busy=is_busy)
     if not is_busy:
         _save(profile, path)
     return profile
 
 
-def measure_profile(device: Device, folder: Path) -> MachineProfile:
-    """Measure this machine now; `folder` is on the disk that counts."""
-    threads, rates = _matmul_rates()
+def measure_profile(device: Device, *, is_busy: bool = False) -> MachineProfile:
+    """Measure this machine now."""
+    threads, rates = _matmul_rates(is_busy=is_busy)
     return MachineProfile(
         device=device.digest,
         torch=_torch_version(),
         num_threads=threads,
         matmul_gflops=rates,
         memory_gbps=_memory_rate(),
-        disk_mbps=_disk_rate(folder),
         measured_at=time.time(),
     )
 
 
-def _matmul_rates() -> tuple[int, dict[str, dict[int, float]]]:
+def _matmul_rates(*, is_busy: bool) -> tuple[int, dict[str, dict[int, float]]]:
     try:
         import torch  # noqa: PLC0415 - optional, and only needed to measure
     except ImportError:
         raise MissingExtraError("measuring this machine", "train") from None
     place = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = torch.get_num_threads()
+    is_estimated = is_busy and place == "cpu"
+    clock = time.process_time if is_estimated else time.perf_counter
 
     def rate(dtype: torch.dtype, width: int) -> float:
         right = torch.ones(width, 4 * width, dtype=dtype, device=place)
@@ -100,15 +94,22 @@ def _matmul_rates() -> tuple[int, dict[str, dict[int, float]]]:
 
         # A few rows first: where the type is emulated, a whole product would take seconds.
         few = torch.ones(8, width, dtype=dtype, device=place)
-        first = multiply(few) / _best(lambda: multiply(few), 0.0)
+        first = multiply(few) / _best(lambda: multiply(few), _SECONDS_EACH / 10, clock)
         if first < _EMULATED_FLOPS:
             return first / 1e9
         many = torch.ones(_ROWS, width, dtype=dtype, device=place)
-        return multiply(many) / _best(lambda: multiply(many), _SECONDS_EACH) / 1e9
+        return multiply(many) / _best(lambda: multiply(many), _SECONDS_EACH, clock) / 1e9
 
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    rates = {name: {width: rate(dtype, width) for width in _WIDTHS} for name, dtype in dtypes.items()}
-    return torch.get_num_threads(), rates
+    torch.set_num_threads(1 if is_estimated else threads)
+    try:
+        rates = {name: {width: rate(dtype, width) for width in _WIDTHS} for name, dtype in dtypes.items()}
+    finally:
+        torch.set_num_threads(threads)
+    scale = 1 + _SCALING * (threads - 1) if is_estimated else 1.0
+    return threads, {
+        name: {width: scale * each for width, each in row.items()} for name, row in rates.items()
+    }
 
 
 def _memory_rate() -> float:
@@ -117,28 +118,15 @@ def _memory_rate() -> float:
     return 2 * _COPY_BYTES / _best(lambda: np.copyto(target, source), _SECONDS_EACH) / 1e9
 
 
-def _disk_rate(folder: Path) -> float:
-    folder.mkdir(parents=True, exist_ok=True)
-    block = os.urandom(1 << 20)
-    started = time.perf_counter()
-    with NamedTemporaryFile(dir=folder, prefix=".disk-", suffix=".tmp") as file:
-        for _ in range(_DISK_BYTES >> 20):
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
-    return _DISK_BYTES / (time.perf_counter() - started) / 1e6
-
-
-def _best(run: Callable[[], object], seconds: float) -> float:
+def _best(run: Callable[[], object], seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
     """Shortest of the runs that fit in about `seconds`, after one to warm up."""
     run()
     best, end = float("inf"), time.perf_counter() + seconds
     while True:
-        started = time.perf_counter()
+        started = clock()
         run()
-        now = time.perf_counter()
-        best = min(best, now - started)
-        if now >= end:
+        best = min(best, clock() - started)
+        if time.perf_counter() >= end:
             return best
 
 

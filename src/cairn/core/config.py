@@ -65,6 +65,7 @@ class Settings(Config):
 
     @property
     def artifacts_folder(self) -> Path:
+        """Where the artifact store lies: `artifacts`, or the folder of that name in `home`."""
         return Path(self.artifacts) if self.artifacts else self.home / "artifacts"
 
     @property

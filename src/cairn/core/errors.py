@@ -119,13 +119,6 @@ class AuthenticationError(CairnError):
     http_status = 401
 
 
-class PermissionDeniedError(CairnError):
-    """Who it is, is known; it may not do this."""
-
-    code = "auth.forbidden"
-    http_status = 403
-
-
 class MissingExtraError(CairnError):
     """A feature whose optional packages are not installed."""
 

@@ -24,6 +24,9 @@ class Task(Protocol):
     def advance(self, amount: float = 1) -> None:
         """Count `amount` more units as done."""
 
+    def resume(self, amount: float) -> None:
+        """Count `amount` units that an earlier process did, which say nothing about this one's pace."""
+
     def note(self, text: str) -> None:
         """Show a short remark (a loss, a file name) beside the bar."""
 
@@ -48,6 +51,8 @@ class Silent:
     def say(self, text: str) -> None: ...
 
     def advance(self, amount: float = 1) -> None: ...
+
+    def resume(self, amount: float) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -100,6 +105,11 @@ class _Bar:
     def advance(self, amount: float = 1) -> None:
         self._bars.advance(self._task_id, amount)
 
+    def resume(self, amount: float) -> None:
+        (task,) = (task for task in self._bars.tasks if task.id == self._task_id)
+        # The one call that moves a bar without a sample of its speed.
+        self._bars.reset(self._task_id, completed=task.completed + amount)
+
     def note(self, text: str) -> None:
         self._bars.update(self._task_id, note=text)
 
@@ -119,7 +129,7 @@ class _Line:
     def __init__(self, label: str, total: float | None) -> None:
         self._label = label
         self._total = total
-        self._done = 0.0
+        self._done = self._resumed = 0.0
         self._note = ""
         self._started = self._shown = time.monotonic()
 
@@ -130,12 +140,17 @@ class _Line:
             self._shown = now
             print(self._text(now - self._started), file=sys.stderr, flush=True)
 
+    def resume(self, amount: float) -> None:
+        self._done += amount
+        self._resumed += amount
+
     def note(self, text: str) -> None:
         self._note = text
 
     def _text(self, elapsed: float) -> str:
         if not self._total:
             return f"{self._label}: {self._done:,.0f} in {elapsed:.0f} s {self._note}".rstrip()
-        eta = elapsed * (self._total - self._done) / max(self._done, 1e-9)
+        # Sums of estimated parts may end a hair beyond the total.
+        eta = elapsed * max(self._total - self._done, 0.0) / max(self._done - self._resumed, 1e-9)
         share = 100 * self._done / self._total
         return f"{self._label}: {share:.0f}% in {elapsed:.0f} s, eta {eta:.0f} s {self._note}".rstrip()

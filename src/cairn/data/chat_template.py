@@ -79,18 +79,18 @@ class ChatTemplate:
             "messages": [message_dict(message) for message in messages],
             "tools": [tool_dict(tool) for tool in tools] or None,
         }
-        opening, closing, cut = marks = _free_marks(conversation)
-        if control_tokens is not None:
-            conversation = _cut(conversation, control_tokens, cut)
-        variables = {
-            "bos_token": "",
-            "eos_token": "",
-            "documents": None,
-            **options,
-            **conversation,
-            "add_generation_prompt": add_generation_prompt,
-        }
         try:
+            opening, closing, cut = marks = _free_marks(conversation)
+            if control_tokens is not None:
+                conversation = _cut(conversation, control_tokens, cut)
+            variables = {
+                "bos_token": "",
+                "eos_token": "",
+                "documents": None,
+                **options,
+                **conversation,
+                "add_generation_prompt": add_generation_prompt,
+            }
             text = self._template.render(variables, _marks=(opening, closing))
         except jinja2.TemplateError as error:
             raise InvalidRequestError(
@@ -98,7 +98,7 @@ class ChatTemplate:
                 remedy="check the order of roles, or use another template",
                 param="messages",
             ) from None
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise InvalidRequestError(
                 f"the chat template failed on this conversation: {error}", param="messages"
             ) from None
@@ -145,7 +145,7 @@ def _parsed(arguments: str) -> Any:
     """Arguments as a value; text that is no JSON (a model made it) stays text."""
     try:
         return json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return arguments
 
 

@@ -101,7 +101,7 @@ def read_index(folder: Path) -> ShardIndex:
         index = ShardIndex(files=files, **values)
     except FileNotFoundError:
         raise NotFoundError(f"no packed data in {folder}: {INDEX_FILE} is missing") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged: {error}", remedy="pack the data again") from None
     if index.format != FORMAT:
         raise IntegrityError(f"{path} has format {index.format!r}, allowed: {FORMAT!r}")

@@ -32,6 +32,8 @@ CONTROL_TOKENS = (END_OF_TEXT, "<|im_start|>", END_OF_TURN)
 # Visible to whoever reads a reply, as in Qwen's tokenizers: they are content, not control.
 TOOL_TOKENS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
+_LONG_CHARACTERS = 4000
+"""Shorter texts are not worth the way to the backend's threads."""
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
@@ -146,13 +148,14 @@ class Tokenizer:
 
     def encode(self, text: str, *, allow_special: bool = False, add_bos: bool = False) -> list[int]:
         """Token ids of a text. `add_bos` puts first what the tokenizer itself puts before a text."""
-        ids: list[int] = self._encoder(allow_special).encode(text, add_special_tokens=False).ids
+        encoder = self._encoder(allow_special)
+        if len(text) > _LONG_CHARACTERS:
+            # Outside the interpreter lock, which `encode` of the backend keeps for all its seconds.
+            encoding = encoder.encode_batch_fast([text], add_special_tokens=False)[0]
+        else:
+            encoding = encoder.encode(text, add_special_tokens=False)
+        ids: list[int] = encoding.ids
         return [*self._prefix, *ids] if add_bos else ids
-
-    def encode_batch(self, texts: Sequence[str], *, allow_special: bool = False) -> list[list[int]]:
-        """Token ids of many texts, in parallel outside the interpreter lock."""
-        encodings = self._encoder(allow_special).encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
 
     def encode_array(self, text: str) -> NDArray[np.uint32]:
         """`encode` of a long ordinary text as an array; faster where words repeat (see `word_encoder`)."""
@@ -165,7 +168,7 @@ class Tokenizer:
         self, text: str, *, allow_special: bool = False
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids and the character span of `text` each comes from."""
-        encoding = self._encoder(allow_special).encode(text, add_special_tokens=False)
+        encoding = self._encoder(allow_special).encode_batch([text], add_special_tokens=False)[0]
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
@@ -258,7 +261,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON: {error}", remedy="fetch or save it again") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path} holds {type(value).__name__}, allowed: a JSON object")
@@ -269,10 +272,13 @@ def _read_template(folder: Path, from_config: Any) -> ChatTemplate | None:
     """The chat template: its own file first, then the config's entry (a string, or named ones)."""
     path = folder / TEMPLATE_FILE
     if path.is_file():
-        return ChatTemplate(path.read_text(encoding="utf-8"))
+        try:
+            return ChatTemplate(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not UTF-8: {error}", remedy="fetch or save it again") from None
     if isinstance(from_config, list):
-        named = {entry["name"]: entry["template"] for entry in from_config}
-        from_config = named.get("default")
+        entries = [entry for entry in from_config if isinstance(entry, Mapping)]
+        from_config = next((e.get("template") for e in entries if e.get("name") == "default"), None)
     return ChatTemplate(from_config) if isinstance(from_config, str) else None
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cairn.models import Decoder
-from cairn.models.linear import Linear
+from cairn.models.linear import Linear, has_bfloat16
 
 
 class PackedLinear(nn.Module):
@@ -34,11 +34,6 @@ def can_pack(weight: Tensor, dtype: torch.dtype) -> bool:
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and has_bfloat16())
-
-
-def has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @torch.no_grad()

@@ -90,7 +90,7 @@ class PagedAttention:
         return (tables.unsqueeze(-2) * self.num_kv_heads + self._heads[:, None]).flatten()
 
     def _gather(self, layer: int, blocks: Tensor, num: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of `num` runs of blocks, each [num, L, D], in the dtype of the arithmetic."""
+        """Keys and values of `num` runs of blocks, each [num, L, D] in the cache's dtype."""
         keys, values = self.cache[layer].view(2, -1, self.block_size * self.head_dim)
         k = keys.index_select(0, blocks).view(num, -1, self.head_dim)
         v = values.index_select(0, blocks).view(num, -1, self.head_dim)
@@ -172,7 +172,7 @@ class PagedAttention:
 
 
 def padded_length(num_keys: int) -> int:
-    """Keys a decode token is computed with: few distinct numbers, at most a third too many beyond 128."""
+    """Keys a decode token is computed with: few distinct numbers, less than half as many again beyond 128."""
     granule = max(64, 1 << (num_keys.bit_length() - 2))
     return -(-num_keys // granule) * granule
 

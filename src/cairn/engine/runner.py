@@ -66,10 +66,6 @@ class ModelInput:
     def num_tokens(self) -> int:
         return len(self.token_ids)
 
-    @property
-    def num_decode_tokens(self) -> int:
-        return len(self.decode_lens)
-
 
 class Logits(Protocol):
     """Scores of the step's `logit_rows`, wherever they are kept."""

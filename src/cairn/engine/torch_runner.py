@@ -4,10 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cairn.engine.packed import PackedLinear, can_pack, has_bfloat16, inference_copy
+from cairn.compute import kv_cache_bytes
+from cairn.engine.packed import PackedLinear, can_pack, inference_copy
 from cairn.engine.paged_attention import PagedAttention
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
 from cairn.models import Decoder
+from cairn.models.linear import has_bfloat16
 
 
 class TorchLogits:
@@ -55,10 +57,13 @@ class TorchRunner:
     def device(self) -> torch.device:
         return self._weight.device
 
+    @property
+    def dtype(self) -> str:
+        """What it computes in (`float32`, `bfloat16`), which need not be what the weights came in."""
+        return str(self._weight.dtype).removeprefix("torch.")
+
     def bytes_per_block(self, block_size: int) -> int:
-        config = self.model.config
-        width = config.num_kv_heads * config.head_dim
-        return 2 * config.num_layers * block_size * width * self._weight.element_size()
+        return kv_cache_bytes(self.model.config.shape(), block_size, self.dtype)
 
     def free_bytes(self) -> int:
         if self.device.type == "cuda":

@@ -75,15 +75,6 @@ class KneserNey:
             grams = found
         return np.asarray(np.log2(probability[self.order - 1 :]))
 
-    def distribution(self, context: list[int]) -> Floats:
-        """P(. | context) over the whole vocabulary [V]; for inspection and tests."""
-        history = ([self.separator] * self.order + context)[-(self.order - 1) :] if self.order > 1 else []
-        rows = np.array([[*history, token] for token in range(self.vocab_size)], dtype=np.int64)
-        return np.array([2 ** self._score_row(row) for row in rows])
-
-    def _score_row(self, row: Ids) -> float:
-        return float(self.log2_probabilities(row)[-1])
-
 
 def _padded(tokens: Ids, order: int, separator: int) -> Ids:
     padding = np.full(order - 1, separator, dtype=np.int64)

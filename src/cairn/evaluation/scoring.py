@@ -57,7 +57,11 @@ def score_documents(
     batch_tokens: int = 8192,
     progress: Progress | None = None,
 ) -> Score:
-    """Score token-id documents, each put after `start_token_id`; `num_bytes` is their text's length."""
+    """Score documents of token ids ([T] each), every one put after `start_token_id`.
+
+    `num_bytes` is the length of their text in UTF-8, `context` the most tokens a prediction is made from.
+    Computed where the model's weights are; `batch_tokens` bounds the memory, also that of the logits.
+    """
     windows = [window for document in documents for window in _windows(document, start_token_id, context)]
     bits, targets = 0.0, 0
     with (progress or Silent()).task("held-out text", len(windows)) as task, torch.inference_mode():
@@ -95,16 +99,18 @@ def _batches(windows: Sequence[_Window], batch_tokens: int) -> Iterator[list[_Wi
 
 def _score_batch(model: Decoder, batch: list[_Window]) -> float:
     """Bits of the scored targets of some windows, packed into one forward pass."""
-    inputs = [torch.from_numpy(np.ascontiguousarray(window.ids[:-1])) for window in batch]
-    lengths = [len(ids) for ids in inputs]
-    positions = torch.cat([torch.arange(length) for length in lengths])
+    device = model.output_weight.device
+    inputs = torch.from_numpy(np.concatenate([window.ids[:-1] for window in batch])).to(device)
+    lengths = [len(window.ids) - 1 for window in batch]
+    positions = torch.cat([torch.arange(length, device=device) for length in lengths])
     boundaries = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-    hidden = model(torch.cat(inputs), positions, PackedAttention(boundaries))
+    hidden = model(inputs, positions, PackedAttention(boundaries))
     scored = torch.cat([_scored(window, start) for window, start in zip(batch, boundaries, strict=False)])
-    targets = torch.from_numpy(np.concatenate([window.ids[window.first :] for window in batch]))
+    targets = torch.from_numpy(np.concatenate([window.ids[window.first :] for window in batch])).to(device)
     nats = torch.nn.functional.cross_entropy(model.logits(hidden[scored]), targets, reduction="sum")
     return float(nats) / math.log(2)
 
 
 def _scored(window: _Window, start: int) -> torch.Tensor:
+    """Rows of the batch at which a window that begins at row `start` predicts what is scored."""
     return torch.arange(start + window.first - 1, start + len(window.ids) - 1)

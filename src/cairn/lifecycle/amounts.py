@@ -10,7 +10,7 @@ from cairn.lifecycle.sources import source_files
 from cairn.lifecycle.status import stage_statuses
 from cairn.registry import Artifact, Registry
 
-_BYTES_PER_TOKEN = 3.7
+BYTES_PER_TOKEN = 3.7
 _UNPACKED = 3.2
 """Bytes of text per byte of an xz archive of it."""
 
@@ -23,8 +23,6 @@ class Amounts:
     train_tokens: int
     held_out_tokens: int
     instruction_tokens: int
-    is_counted: bool
-    """Whether the tokens were counted; else they are estimates from the size of the sources."""
 
 
 def estimate_amounts(recipe: Recipe, recipe_path: Path, registry: Registry) -> Amounts:
@@ -36,19 +34,18 @@ def estimate_amounts(recipe: Recipe, recipe_path: Path, registry: Registry) -> A
     }
     settings = registry.settings
     text_bytes = sum(_source_bytes(source, recipe_path, settings) for source in recipe.data.sources)
-    tokens = round(text_bytes / _BYTES_PER_TOKEN)
+    tokens = round(text_bytes / BYTES_PER_TOKEN)
     held_out = round(tokens / 12)
     if shards := built.get("pack"):
         tokens, held_out = shards.metadata["train_tokens"], shards.metadata["validation_tokens"]
         text_bytes = shards.metadata["train_bytes"] + shards.metadata["validation_bytes"]
     if limit := recipe.evaluate.max_held_out_bytes:
-        held_out = min(held_out, round(limit / _BYTES_PER_TOKEN))
+        held_out = min(held_out, round(limit / BYTES_PER_TOKEN))
     return Amounts(
         text_bytes=text_bytes,
         train_tokens=tokens,
         held_out_tokens=held_out,
         instruction_tokens=_instruction_tokens(recipe, recipe_path, built.get("instructions"), settings),
-        is_counted="pack" in built,
     )
 
 
@@ -58,7 +55,7 @@ def _instruction_tokens(recipe: Recipe, recipe_path: Path, built: Artifact | Non
     else:
         sources = recipe.instructions.sources
         num_bytes = sum(_source_bytes(source, recipe_path, settings) for source in sources)
-    return round(num_bytes / _BYTES_PER_TOKEN / (1 - recipe.instructions.replay_share))
+    return round(num_bytes / BYTES_PER_TOKEN / (1 - recipe.instructions.replay_share))
 
 
 def _source_bytes(source: TextSource | InstructionSource, recipe_path: Path, settings: Settings) -> int:

@@ -57,6 +57,16 @@ def comparisons(recipe: str, registry: Registry) -> dict[str, Comparison]:
     }
 
 
+def whole_comparison(result: BuildResult, registry: Registry) -> Comparison | None:
+    """All stages that a build ran itself; None when it trained nothing, because then it made no plan."""
+    ran = [outcome for outcome in result.outcomes if not outcome.is_cached]
+    kept = kept_plan(result.recipe.name, registry.settings)
+    if not kept or all(outcome.stage != "pretrain" for outcome in ran):
+        return None
+    predicted = sum(kept[outcome.stage].seconds for outcome in ran if outcome.stage in kept)
+    return Comparison("total", predicted, sum(outcome.seconds for outcome in ran))
+
+
 def comparison_rows(result: BuildResult, registry: Registry) -> list[Row]:
     """(what, predicted, actual, off by, basis) of a build, for its report."""
     kept = kept_plan(result.recipe.name, registry.settings)

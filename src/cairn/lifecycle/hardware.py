@@ -7,6 +7,7 @@ from functools import cache
 
 from cairn.compute import Device, probe_device
 from cairn.training import TrainConfig
+from cairn.training.config import FREE_TO_CHANGE
 
 
 @cache
@@ -35,19 +36,4 @@ def resolved(config: TrainConfig) -> TrainConfig:
 
 def result_config(config: TrainConfig) -> dict[str, object]:
     """What of a training config decides the weights, for a stage's key; pace and logging are left out."""
-    values = resolved(config).model_dump(mode="json")
-    return {name: value for name, value in values.items() if name not in _FREE}
-
-
-_FREE = frozenset(
-    {
-        "eval_every",
-        "eval_tokens",
-        "log_every",
-        "checkpoint_every_seconds",
-        "checkpoint_every_steps",
-        "keep_checkpoints",
-        "max_skipped_steps",
-        "threads",
-    }
-)
+    return resolved(config).model_dump(mode="json", exclude=set(FREE_TO_CHANGE))

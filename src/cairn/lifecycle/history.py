@@ -2,12 +2,12 @@
 
 from cairn.registry import Registry, Run
 
-_RUNS_SEARCHED = 2000
+RUNS_SEARCHED = 2000
 
 
 def stage_runs(registry: Registry, recipe: str) -> dict[str, Run]:
     """The newest successful run of each stage of a recipe."""
-    runs = [run for run in registry.runs(_RUNS_SEARCHED) if run.recipe == recipe and run.stage]
+    runs = [run for run in registry.runs(RUNS_SEARCHED) if run.recipe == recipe and run.stage]
     return {run.stage: run for run in reversed(runs) if run.status == "succeeded"}
 
 

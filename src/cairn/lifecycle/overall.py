@@ -46,15 +46,25 @@ class Overall:
 
     def move(self, name: str, share: float) -> None:
         """A stage got further by this share of itself."""
-        weight = self._weights.get(name, 0.0)
-        step = min(share * weight, weight - self._advanced.get(name, weight))
-        if step > 0:
-            self._advanced[name] += step
+        if step := self._step(name, share):
             self._task.advance(step)
+
+    def resume(self, name: str, share: float) -> None:
+        """An earlier build had done this share of a stage."""
+        if step := self._step(name, share):
+            self._task.resume(step)
 
     def done(self, name: str) -> None:
         """A stage is finished, whatever it reported."""
         self.move(name, 1.0)
+
+    def _step(self, name: str, share: float) -> float:
+        """The seconds that a share of a stage stands for, never beyond the stage's end."""
+        weight = self._weights.get(name, 0.0)
+        step = max(min(share * weight, weight - self._advanced.get(name, weight)), 0.0)
+        if step:
+            self._advanced[name] += step
+        return step
 
 
 def stage_weights(recipe: Recipe, registry: Registry, todo: Sequence[str]) -> dict[str, float]:
@@ -94,6 +104,10 @@ class _MainTask:
     def advance(self, amount: float = 1) -> None:
         self._task.advance(amount)
         self._overall.move(self._name, amount / self._total)
+
+    def resume(self, amount: float) -> None:
+        self._task.resume(amount)
+        self._overall.resume(self._name, amount / self._total)
 
     def note(self, text: str) -> None:
         self._task.note(text)

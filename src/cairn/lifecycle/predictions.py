@@ -12,18 +12,19 @@ from pathlib import Path
 from cairn.compute import TrainingPlan, machine_profile, weight_bytes
 from cairn.compute import plan as plan_training
 from cairn.core import Settings
-from cairn.lifecycle.amounts import Amounts, estimate_amounts
+from cairn.lifecycle.amounts import BYTES_PER_TOKEN, Amounts, estimate_amounts
 from cairn.lifecycle.hardware import resolved, this_device
 from cairn.lifecycle.history import last_seconds
 from cairn.lifecycle.network import decoder_config
 from cairn.lifecycle.probe import Measured
 from cairn.lifecycle.recipe import Recipe, load_recipe
+from cairn.lifecycle.stages import STAGES
 from cairn.registry import Registry
 from cairn.training import TrainConfig
 
 MEASURED, PROFILE, LAST_RUN, RULE = "measured", "profile", "last run", "rule of thumb"
-_ORDER = ("data", "tokenizer", "pack", "pretrain", "instructions", "sft", "evaluate", "register")
-_MB_PER_SECOND = {"data": 0.5, "tokenizer": 3.0, "pack": 4.0}
+_MB_PER_SECOND = {"data": 0.4, "tokenizer": 2.7, "pack": 2.7}
+_INSTRUCTIONS_MB_PER_SECOND = 0.9
 _XZ_MB_PER_SECOND = 0.6
 _TOKENIZER_BYTES_PER_ENTRY = 70
 _CONVERSATION_TOKENS = 128
@@ -89,7 +90,7 @@ def plan_recipe(recipe_path: Path, registry: Registry, *, measure: bool = True) 
         model_bytes=pretrain.num_params * 2,
         dtype=resolved(recipe.pretrain).dtype,
         stages=tuple(_stages(recipe, registry, amounts, trained, measured)),
-        warnings=tuple(_warnings(recipe, pretrain, amounts)),
+        warnings=(*_warnings(recipe, pretrain, amounts), *_disturbance(measured)),
     )
 
 
@@ -134,7 +135,7 @@ def _stages(
 ) -> Iterator[StagePlan]:
     last = last_seconds(registry, recipe.name)
     rough = _rough(recipe, amounts, trained["pretrain"])
-    for stage in _ORDER:
+    for stage in (each.name for each in STAGES):
         if found := trained.get(stage):
             steps = measured.get(stage)
             yield StagePlan(
@@ -169,7 +170,14 @@ def _rough(recipe: Recipe, amounts: Amounts, pretrain: TrainingPlan) -> dict[str
     rounds = -(-config.num_instructions // _REPLIES_AT_ONCE) + 2
     replying = rounds * config.max_reply_tokens * _REPLY_STEP_SECONDS
     rough = {name: 0.2 + megabytes / rate for name, rate in _MB_PER_SECOND.items()}
+    asked = amounts.instruction_tokens * (1 - recipe.instructions.replay_share) * BYTES_PER_TOKEN / 1e6
+    rough["instructions"] = 0.2 + asked / _INSTRUCTIONS_MB_PER_SECOND
     return {**rough, "evaluate": 1 + scoring + replying + 2 * megabytes / _XZ_MB_PER_SECOND}
+
+
+def _disturbance(measured: Mapping[str, Measured]) -> Iterator[str]:
+    if any(each.is_disturbed for each in measured.values()):
+        yield "other programs are using this machine: the times are estimates for when it is quiet again"
 
 
 def _warnings(recipe: Recipe, plan: TrainingPlan, amounts: Amounts) -> Iterator[str]:

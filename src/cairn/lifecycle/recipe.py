@@ -1,7 +1,7 @@
 """The recipe: a TOML file that says everything about a model, from the texts to its name.
 
 Strict: an unknown key is an error with a suggestion. One table a stage; what a stage is keyed
-by is its table (`stages` holds the rest). `docs/recipes.md` is made from the descriptions here.
+by is its table (`stages` holds the rest). `docs/settings.md` is made from the descriptions here.
 """
 
 from pathlib import Path

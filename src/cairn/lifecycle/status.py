@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cairn.core import ConfigError, short
+from cairn.lifecycle.history import RUNS_SEARCHED
 from cairn.lifecycle.recipe import Recipe
 from cairn.lifecycle.stage import Recorded, Stage, differences, record
 from cairn.lifecycle.stages import STAGES
 from cairn.registry import Artifact, Registry, Run
 
-_RUNS_SEARCHED = 2000
 _CHANGES_SHOWN = 4
 
 
@@ -52,13 +52,13 @@ def stages_again(from_stage: str | None, force: Collection[str]) -> frozenset[st
 
 def last_run(registry: Registry, recipe: str, stage: str) -> Run | None:
     """The newest run of a stage of this recipe."""
-    runs = registry.runs(_RUNS_SEARCHED)
+    runs = registry.runs(RUNS_SEARCHED)
     return next((run for run in runs if run.recipe == recipe and run.stage == stage), None)
 
 
 def run_of_key(registry: Registry, key: str) -> Run | None:
     """The newest successful run of a stage key."""
-    runs = registry.runs(_RUNS_SEARCHED)
+    runs = registry.runs(RUNS_SEARCHED)
     return next((run for run in runs if run.key == key and run.status == "succeeded"), None)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cairn.models.checkpoint import load_decoder, save_decoder
     from cairn.models.decoder import Decoder
 
-_NEEDS_TORCH = {
+_HOMES = {
     "Attention": "attention",
     "PackedAttention": "attention",
     "Decoder": "decoder",
@@ -43,6 +43,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_TORCH:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -56,6 +56,7 @@ class Architecture:
         sizes = ("vocab_size", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "max_position")
         for name in sizes:
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, allowed: above 0")
+        require(self.norm_eps >= 0, f"the norms' epsilon is {self.norm_eps}, allowed: 0 or more")
         require(len(self.layers) > 0, "the model has no layers, allowed: at least 1")
         require(
             self.num_heads % self.num_kv_heads == 0,
@@ -86,12 +87,6 @@ class Architecture:
     def num_params(self) -> int:
         """All weights, counted exactly; a tied head counts once."""
         return self._fixed_params + sum(self._layer_params(layer) for layer in self.layers)
-
-    @property
-    def num_active_params(self) -> int:
-        """Weights a token meets: of the experts only the chosen ones."""
-        idle = sum(_idle_expert_params(layer, self._expert_params(layer)) for layer in self.layers)
-        return self.num_params - idle
 
     def shape(self) -> ModelShape:
         """The numbers the planner computes with."""
@@ -145,12 +140,7 @@ class Architecture:
         return (num_inner + 1) * self.hidden_size * width + bias * (num_inner * width + self.hidden_size)
 
 
-def _idle_expert_params(layer: LayerSpec, expert_params: int) -> int:
-    if layer.experts is None:
-        return 0
-    return (layer.experts.num_experts - layer.experts.num_experts_per_token) * expert_params
-
-
 def require(holds: bool, problem: str) -> None:
+    """`UnsupportedModelError` with this problem unless the condition holds."""
     if not holds:
         raise UnsupportedModelError(problem, remedy="mend these values in config.json")

@@ -27,6 +27,17 @@ def load_config(folder: Path) -> DecoderConfig:
     return DecoderConfig.from_hf(read_json(folder / "config.json"))
 
 
+def check_decoder(folder: Path) -> DecoderConfig:
+    """The config of a checkpoint folder whose weights fit it by name and shape; reads their headers only."""
+    config = load_config(folder)
+    with torch.device("meta"):
+        model = Decoder(config)
+    with open_weights(folder) as stored:
+        _plan(model, stored, folder)
+        _check_tied_head(config, stored, folder)
+    return config
+
+
 def load_decoder(
     folder: Path,
     *,
@@ -117,7 +128,7 @@ def _named_tensors(model: Decoder) -> list[tuple[str, Tensor]]:
     """The tensors of the file as views into the parameters."""
     named: list[tuple[str, Tensor]] = []
     for name, parameter in model.named_parameters():
-        if parameter.dtype not in DTYPE_NAMES:
+        if DTYPE_NAMES.get(parameter.dtype) not in _FLOATS:
             raise UnsupportedModelError(
                 f"{name} is {parameter.dtype}, which is not saved",
                 remedy="convert the model to a float dtype first",

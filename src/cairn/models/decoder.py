@@ -91,6 +91,7 @@ class Decoder(nn.Module):
         """Token ids and positions [T] -> hidden states [T, hidden] after the final norm."""
         x = F.embedding(input_ids, self.embedding)
         if self.config.embedding_scale != 1.0:
+            # Rounded to the weights' type first, as it was when the model was trained.
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
         if self.position_embedding is not None:
             x = x + F.embedding(positions, self.position_embedding)

@@ -31,7 +31,7 @@ class Family:
 def read_config(values: Mapping[str, Any]) -> Fields:
     """The fields of a `DecoderConfig` from the content of a config.json."""
     model_type = values.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise _unknown(model_type)
     hf = HfValues(values)
     hf.refuse("quantization_config")

@@ -4,13 +4,16 @@ One function a family, composed of a few shared ones. Defaults are those of tran
 but sizes are never guessed: a file that lacks them is refused. Dropout is not read: Cairn trains without it.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from cairn.core import UnsupportedModelError
+from cairn.models.architecture import require
 from cairn.models.hf_values import FULL, SLIDING, HfValues
 from cairn.models.specs import AttentionSpec, ExpertsSpec, LayerSpec, RopeSpec
 
 Fields = dict[str, Any]
+_MOST_LAYERS = 10_000
 _ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
@@ -24,12 +27,12 @@ _ACTIVATIONS = {
 
 def _sizes(hf: HfValues, *, head_dim: int | None = None, kv_heads: int | None = None) -> Fields:
     """The sizes every family but GPT-2 names alike; the arguments are the family's defaults."""
-    hidden, heads = hf.integer("hidden_size"), hf.integer("num_attention_heads")
+    hidden, heads = hf.integer("hidden_size", least=1), hf.integer("num_attention_heads", least=1)
     return {
         "hidden_size": hidden,
         "num_heads": heads,
-        "num_kv_heads": hf.integer("num_key_value_heads", kv_heads or heads),
-        "head_dim": hf.integer("head_dim", head_dim or max(1, hidden // max(1, heads))),
+        "num_kv_heads": hf.integer("num_key_value_heads", kv_heads or heads, least=1),
+        "head_dim": hf.integer("head_dim", head_dim or max(1, hidden // heads), least=1),
         "max_position": hf.integer("max_position_embeddings"),
         "norm_eps": hf.number("rms_norm_eps", 1e-6),
         "activation": _activation(hf, "hidden_act", "silu"),
@@ -39,7 +42,7 @@ def _sizes(hf: HfValues, *, head_dim: int | None = None, kv_heads: int | None = 
 
 def _activation(hf: HfValues, key: str, default: str) -> str:
     name = hf.get(key) or default
-    if name not in _ACTIVATIONS:
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise UnsupportedModelError(
             f"config.json: {key} is {name!r}, allowed: {', '.join(_ACTIVATIONS)}",
             remedy="choose a checkpoint with one of these activations",
@@ -56,7 +59,7 @@ def _layers(
     """Dense layers, alike but for their windows."""
     scale = sizes["head_dim"] ** -0.5
     width = hf.integer("intermediate_size")
-    windows = windows or [None] * hf.integer("num_hidden_layers")
+    windows = windows or [None] * _num_layers(hf)
     return tuple(
         LayerSpec(attention=AttentionSpec(scale, window), rope=rope, intermediate_size=width)
         for window in windows
@@ -69,14 +72,14 @@ def _windows(hf: HfValues, default: list[str], window: int | None) -> list[int |
 
 
 def _num_layers(hf: HfValues) -> int:
-    return hf.integer("num_hidden_layers")
+    return hf.integer("num_hidden_layers", least=1, most=_MOST_LAYERS)
 
 
 def read_gpt2(hf: HfValues) -> Fields:
-    for key in ("add_cross_attention",):
-        hf.refuse(key, False)
+    hf.refuse("add_cross_attention", False)
     hf.refuse("scale_attn_weights", True)
-    hidden, heads = hf.integer("n_embd"), hf.integer("n_head")
+    hidden, heads = hf.integer("n_embd", least=1), hf.integer("n_head", least=1)
+    require(hidden % heads == 0, f"n_embd {hidden} is no multiple of n_head {heads}")
     head_dim = hidden // heads
     by_layer = hf.flag("scale_attn_by_inverse_layer_idx", False)
     width = hf.integer("n_inner", 4 * hidden)
@@ -92,7 +95,7 @@ def read_gpt2(hf: HfValues) -> Fields:
                 rope=None,
                 intermediate_size=width,
             )
-            for index in range(hf.integer("n_layer"))
+            for index in range(hf.integer("n_layer", least=1, most=_MOST_LAYERS))
         ),
         "norm": "layer",
         "norm_eps": hf.number("layer_norm_epsilon", 1e-5),
@@ -161,7 +164,7 @@ def _read_gemma(
     sizes["activation"] = _activation(hf, "hidden_activation", "gelu_pytorch_tanh")
     sizes["tie_embeddings"] = hf.flag("tie_word_embeddings", True)
     bias = hf.flag("attention_bias", False)
-    scale = hf.number("query_pre_attn_scalar", 256) ** -0.5
+    scale = hf.number("query_pre_attn_scalar", 256, above=0) ** -0.5
     window = hf.integer("sliding_window", 4096)
     layers = tuple(
         LayerSpec(
@@ -187,7 +190,7 @@ def _gemma_rope(hf: HfValues, head_dim: int, kind: str) -> RopeSpec:
     """Gemma 3 gives local layers a rope of their own: older files by `rope_local_base_freq`, unscaled."""
     if hf.get("model_type") == "gemma2":
         return hf.rope(head_dim, 10_000.0)
-    nested = hf.get("rope_parameters") or {}
+    nested = hf.mapping("rope_parameters")
     if kind == SLIDING and SLIDING not in nested:
         return RopeSpec(theta=hf.number("rope_local_base_freq", 10_000.0), rotary_dim=head_dim)
     return hf.rope(head_dim, 1_000_000.0 if kind == FULL else 10_000.0, layer_type=kind)
@@ -201,7 +204,7 @@ def read_gemma2(hf: HfValues) -> Fields:
 
 def read_gemma3(hf: HfValues) -> Fields:
     hf.refuse("attn_logit_softcapping")
-    every = hf.integer("sliding_window_pattern", hf.integer("_sliding_window_pattern", 6))
+    every = hf.integer("sliding_window_pattern", hf.integer("_sliding_window_pattern", 6), least=1)
     types = [SLIDING if (index + 1) % every else FULL for index in range(_num_layers(hf))]
     fields = _read_gemma(hf, types, None, hf.number_or_none("final_logit_softcapping"))
     return {**fields, "qk_norm": "head"}
@@ -226,7 +229,7 @@ def read_smollm3(hf: HfValues) -> Fields:
     sizes = _sizes(hf, kv_heads=4)
     sizes["tie_embeddings"] = hf.flag("tie_word_embeddings", True)
     num, bias = _num_layers(hf), hf.flag("attention_bias", False)
-    every = hf.integer("no_rope_layer_interval", 4)
+    every = hf.integer("no_rope_layer_interval", 4, least=1)
     turns = hf.integers("no_rope_layers") or tuple(int((i + 1) % every != 0) for i in range(num))
     if len(turns) < num:
         raise UnsupportedModelError(
@@ -239,12 +242,7 @@ def read_smollm3(hf: HfValues) -> Fields:
     return {
         **sizes,
         "layers": tuple(
-            LayerSpec(
-                attention=layer.attention,
-                rope=rope if turns[index] else None,
-                intermediate_size=layer.intermediate_size,
-            )
-            for index, layer in enumerate(layers)
+            layer if turns[index] else replace(layer, rope=None) for index, layer in enumerate(layers)
         ),
         "qkv_bias": bias,
         "attention_output_bias": bias,
@@ -253,15 +251,7 @@ def read_smollm3(hf: HfValues) -> Fields:
 
 
 def _with_experts(layers: tuple[LayerSpec, ...], experts: dict[int, ExpertsSpec]) -> tuple[LayerSpec, ...]:
-    return tuple(
-        LayerSpec(
-            attention=layer.attention,
-            rope=layer.rope,
-            intermediate_size=layer.intermediate_size,
-            experts=experts.get(index),
-        )
-        for index, layer in enumerate(layers)
-    )
+    return tuple(replace(layer, experts=experts.get(index)) for index, layer in enumerate(layers))
 
 
 def read_mixtral(hf: HfValues) -> Fields:
@@ -283,7 +273,7 @@ def read_mixtral(hf: HfValues) -> Fields:
 
 def _sparse_layers(hf: HfValues, experts: ExpertsSpec) -> dict[int, ExpertsSpec]:
     """The layers that hold experts: every `decoder_sparse_step`-th but the `mlp_only_layers`."""
-    step, dense = hf.integer("decoder_sparse_step", 1), hf.integers("mlp_only_layers")
+    step, dense = hf.integer("decoder_sparse_step", 1, least=1), hf.integers("mlp_only_layers")
     sparse = (i for i in range(_num_layers(hf)) if i not in dense and (i + 1) % step == 0)
     return dict.fromkeys(sparse, experts) if experts.num_experts else {}
 

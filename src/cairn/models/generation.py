@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is not JSON: {error}", remedy="fetch the file again") from None
     if not isinstance(value, dict):
         raise IntegrityError(f"{path} holds no JSON object", remedy="fetch the file again")

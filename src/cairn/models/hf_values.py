@@ -1,9 +1,11 @@
 """Reading values of a config.json: required or defaulted, checked by type, in old forms and new.
 
-A missing or mistyped key is an `UnsupportedModelError` that names it. `rope` understands transformers 5's
+A missing key, a value of the wrong type, and a number that no model can have are each an
+`UnsupportedModelError` that names the key. `rope` understands transformers 5's
 `rope_parameters` (flat, or nested by layer type) and the older `rope_theta` with `rope_scaling`.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast, get_args
 
@@ -12,6 +14,7 @@ from cairn.models.specs import RopeScaling, RopeSpec
 
 FULL = "full_attention"
 SLIDING = "sliding_attention"
+_LARGEST = 1 << 40
 
 
 class HfValues:
@@ -23,10 +26,10 @@ class HfValues:
     def get(self, key: str) -> Any:
         return self._values.get(key)
 
-    def integer(self, key: str, default: int | None = None) -> int:
+    def integer(self, key: str, default: int | None = None, *, least: int = 0, most: int = _LARGEST) -> int:
         value = self._present(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self._wrong(key, "an integer")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self._wrong(key, f"an integer from {least} to {most}")
         return value
 
     def integer_or_none(self, key: str, default: int | None = None) -> int | None:
@@ -35,16 +38,24 @@ class HfValues:
             return None
         return self.integer(key, default) if key in self._values else default
 
-    def number(self, key: str, default: float | None = None) -> float:
+    def number(self, key: str, default: float | None = None, *, above: float = -math.inf) -> float:
+        """A finite number; `above` is excluded."""
         value = self._present(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._wrong(key, "a number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < math.inf:
+            raise self._wrong(key, "a number" if above == -math.inf else f"a number above {above:g}")
         return float(value)
 
     def number_or_none(self, key: str, default: float | None = None) -> float | None:
         if key in self._values and self._values[key] is None:
             return None
         return self.number(key, default) if key in self._values else default
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """An object; empty where there is none."""
+        value = self._values.get(key) or {}
+        if not isinstance(value, Mapping):
+            raise self._wrong(key, "an object")
+        return value
 
     def flag(self, key: str, default: bool) -> bool:
         value = self._present(key, default)
@@ -89,22 +100,22 @@ class HfValues:
                 f"rope scaling {scaling!r} is not supported, allowed: {', '.join(get_args(RopeScaling))}",
                 remedy="choose a checkpoint with one of these",
             )
-        share = parameters.get("partial_rotary_factor", self.number("partial_rotary_factor", 1.0))
         given = HfValues(parameters)
+        share = given.number("partial_rotary_factor", self.number("partial_rotary_factor", 1.0))
         original = self._original_positions(given) if scaling in ("llama3", "yarn") else None
         stretch = (
             self.integer("max_position_embeddings") / original if scaling == "yarn" and original else None
         )
         return RopeSpec(
-            theta=given.number("rope_theta", self.number("rope_theta", theta)),
+            theta=given.number("rope_theta", self.number("rope_theta", theta, above=1), above=1),
             rotary_dim=int(head_dim * share),
             scaling=cast("RopeScaling", scaling),
-            factor=given.number("factor", stretch) if scaling != "default" else 1.0,
+            factor=given.number("factor", stretch, above=0) if scaling != "default" else 1.0,
             original_max_position=original,
-            low_freq_factor=given.number("low_freq_factor", 1.0),
-            high_freq_factor=given.number("high_freq_factor", 4.0),
-            beta_fast=given.number("beta_fast", 32.0),
-            beta_slow=given.number("beta_slow", 1.0),
+            low_freq_factor=given.number("low_freq_factor", 1.0, above=0),
+            high_freq_factor=given.number("high_freq_factor", 4.0, above=0),
+            beta_fast=given.number("beta_fast", 32.0, above=0),
+            beta_slow=given.number("beta_slow", 1.0, above=0),
             attention_factor=given.number_or_none("attention_factor"),
             mscale=given.number_or_none("mscale"),
             mscale_all_dim=given.number_or_none("mscale_all_dim"),
@@ -112,20 +123,17 @@ class HfValues:
         )
 
     def _rope_parameters(self, layer_type: str | None) -> dict[str, Any]:
-        parameters = self._values.get("rope_scaling") or self._values.get("rope_parameters") or {}
-        if not isinstance(parameters, Mapping):
-            raise self._wrong("rope_parameters", "an object")
-        if layer_type is not None and layer_type in parameters:
-            parameters = parameters[layer_type] or {}
-        elif FULL in parameters:
-            parameters = parameters[FULL] or {}
+        parameters = self.mapping("rope_scaling") or self.mapping("rope_parameters")
+        for kind in (layer_type, FULL):
+            if kind is not None and kind in parameters:
+                return dict(HfValues(parameters).mapping(kind))
         return dict(parameters)
 
     def _original_positions(self, given: "HfValues") -> int:
         """The context before stretching; the outer key wins where both are there, as in transformers."""
-        whole = self.integer("max_position_embeddings")
-        inner = given.integer("original_max_position_embeddings", whole)
-        return self.integer("original_max_position_embeddings", inner)
+        key = "original_max_position_embeddings"
+        inner = given.integer(key, self.integer("max_position_embeddings"), least=1)
+        return self.integer(key, inner, least=1)
 
     def _present(self, key: str, default: Any) -> Any:
         value = self._values.get(key)

@@ -2,12 +2,13 @@
 
 Reading is by memory map through the safetensors library; a file that is cut short or lies about
 itself is an `IntegrityError`. Writing streams tensor by tensor to a temporary file that is synced and
-renamed, so memory stays at one tensor and no half file is left. Pickles (.bin, .pt) are never opened.
+renamed, so memory stays at one tensor and no half file is left; `safetensors_pieces` are the same bytes
+for whoever writes them otherwise. Pickles (.bin, .pt) are never opened.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,16 @@ from torch import Tensor
 from cairn.core import IntegrityError, StorageError
 from cairn.models.weight_paths import weight_paths
 
-DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+DTYPE_NAMES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 _FETCH = "fetch the file again; it was not copied whole"
 
 
@@ -70,43 +80,49 @@ def _as_integrity_error(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot read {path}: {error}", remedy="check the disk and permissions") from None
 
 
-def write_weights(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Write named tensors to one safetensors file; views are made contiguous one at a time."""
-    tensors = list(tensors)
-    header, offset = {"__metadata__": {"format": "pt"}}, 0
-    entries: dict[str, object] = dict(header)
+def safetensors_pieces(tensors: Sequence[tuple[str, Tensor]]) -> Iterator[bytes | memoryview]:
+    """The bytes of a safetensors file of named tensors, in order; views are made contiguous one at a time."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name, tensor in tensors:
-        end = offset + tensor.numel() * tensor.element_size()
+        start, end = end, end + tensor.nbytes
         dtype = DTYPE_NAMES[tensor.dtype]
-        entries[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for _, tensor in tensors:
+        yield raw_bytes(tensor)
 
-    def write(file: "os.PathLike[str]") -> None:
-        with open(file, "wb") as out:
-            out.write(len(text).to_bytes(8, "little"))
-            out.write(text)
-            for _, tensor in tensors:
-                data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                out.write(data.numpy().data)
-            out.flush()
-            os.fsync(out.fileno())
 
-    replace_file(path, write)
+def raw_bytes(tensor: Tensor) -> bytes | memoryview:
+    """A tensor's numbers, row by row, without a copy where they lie so already."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    # As bytes, because numpy has no bfloat16; an empty tensor cannot be viewed so.
+    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
+
+
+def write_weights(path: Path, tensors: Sequence[tuple[str, Tensor]]) -> None:
+    """Write named tensors to one safetensors file."""
+    replace_file(path, safetensors_pieces(tensors))
 
 
 def write_json(path: Path, value: object) -> None:
-    """Indented JSON, renamed into place."""
+    """Write indented JSON."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    replace_file(path, lambda file: Path(file).write_text(text, encoding="utf-8"))
+    replace_file(path, [text.encode()])
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """`write` a temporary neighbour and rename it to `path`; on failure nothing is left behind."""
+def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a temporary neighbour, sync it and rename it to `path`; on failure nothing is left behind."""
     temporary = path.with_name(path.name + ".part")
     try:
-        write(temporary)
+        with temporary.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

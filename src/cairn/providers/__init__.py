@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from cairn.providers.protocol import CompletionRequest, PromptEcho
     from cairn.providers.replay import Replay
 
+_HOMES = {
+    "CompletionRequest": "protocol",
+    "LocalProvider": "local",
+    "PromptEcho": "protocol",
+    "Replay": "replay",
+    "load_local_provider": "loading",
+}
+
 __all__ = ["CompletionRequest", "LocalProvider", "PromptEcho", "Replay", "load_local_provider"]
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when asked for: loading a model needs far more than speaking of one."""
-    homes = {
-        "CompletionRequest": "protocol",
-        "LocalProvider": "local",
-        "PromptEcho": "protocol",
-        "Replay": "replay",
-        "load_local_provider": "loading",
-    }
-    if name not in homes:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{homes[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -15,8 +15,7 @@ from typing import Any
 
 from cairn.core.errors import CairnError, MissingExtraError, NotFoundError, StorageError, UnavailableError
 from cairn.data import Tokenizer
-from cairn.models import DecoderConfig, read_generation_defaults
-from cairn.models.generation import read_json
+from cairn.models import read_generation_defaults
 from cairn.providers.loading import check_parity
 from cairn.registry import Artifact, Registry
 
@@ -50,12 +49,9 @@ def check_checkpoint(folder: Path, *, name: str) -> dict[str, Any]:
     """What a checkpoint is, for the catalogue; an error when it cannot be served."""
     if not (folder / "config.json").is_file():
         raise NotFoundError(f"{folder} holds no config.json", remedy="give the folder of a checkpoint")
-    config = DecoderConfig.from_hf(read_json(folder / "config.json"))
     if find_spec("torch") is None:
         raise MissingExtraError("importing a model", "train")
-    open_weights = import_module("cairn.models.weight_files").open_weights
-    with open_weights(folder):
-        pass  # every header is read; a file that was cut short does not open
+    config = import_module("cairn.models.checkpoint").check_decoder(folder)
     check_parity(
         Tokenizer.load(folder), read_generation_defaults(folder), vocab_size=config.vocab_size, name=name
     )

@@ -7,7 +7,8 @@ are the union of what generation_config.json, the tokenizer and the template say
 
 from typing import Any
 
-from cairn.core.errors import CairnError, UnsupportedModelError
+from cairn.core.chat import SamplingParams
+from cairn.core.errors import CairnError, InvalidRequestError, UnsupportedModelError
 from cairn.data import Tokenizer, check_fits, end_of_turn_id
 from cairn.engine import AsyncEngine, Engine, EngineConfig
 from cairn.models import DecoderConfig, GenerationDefaults, read_generation_defaults
@@ -50,6 +51,13 @@ def check_parity(
 ) -> tuple[int, ...]:
     """The end tokens to stop at; `UnsupportedModelError` when tokenizer, template and model do not agree."""
     check_fits(tokenizer, vocab_size)
+    try:
+        SamplingParams(**_sampling_defaults(defaults))
+    except InvalidRequestError as error:
+        raise UnsupportedModelError(
+            f"{name}: generation_config.json recommends what no request may ask for: {error.message}",
+            remedy="mend or remove that value there",
+        ) from None
     declared = set(defaults.eos_token_ids)
     beyond = sorted(token_id for token_id in declared if token_id >= vocab_size)
     if beyond:

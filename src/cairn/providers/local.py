@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from cairn.core.chat import (
     ChatEvent,
@@ -37,6 +37,8 @@ from cairn.providers.tool_calls import ToolCallParser, ToolFormat, format_of
 from cairn.registry import Receipt, new_receipt_id
 
 _SEED_BITS = 31  # so that every JSON reader keeps it exactly
+_NOT_OPTIONS = frozenset({"self", "tokenizer", "messages", "tools", "control_tokens", "_marks"})
+"""What a chat template is given otherwise than by a request's options."""
 _INLINE_CHARACTERS = 4000
 """Shorter texts are encoded without the cost of a thread switch."""
 
@@ -45,7 +47,7 @@ _INLINE_CHARACTERS = 4000
 class _Reply:
     """One reply being made: what goes in, what its receipt will say."""
 
-    kind: str
+    kind: Literal["chat", "completion"]
     model: str
     prompt: tuple[int, ...]
     sampling: SamplingParams
@@ -142,6 +144,12 @@ class LocalProvider:
         if any(isinstance(part, ImagePart) for message in request.messages for part in message.content):
             raise InvalidRequestError(
                 f"{request.model} reads text only, a message holds an image", param="messages"
+            )
+        if taken := sorted(_NOT_OPTIONS & request.template_options.keys()):
+            raise InvalidRequestError(
+                f"chat_template_kwargs holds {', '.join(taken)}, which the request itself says",
+                remedy="leave it out there",
+                param="chat_template_kwargs",
             )
         tools = request.tools if request.tool_choice != "none" else ()
         tool_format = self._tool_format if tools else None
@@ -251,11 +259,10 @@ class LocalProvider:
         return TokenLogprob(token_id, token_text(raw), raw, logprob, alternatives)
 
     def _receipt(self, reply: _Reply) -> Receipt:
-        kind: Any = reply.kind
         return Receipt(
             receipt_id=reply.receipt_id,
             created_at=time.time(),
-            kind=kind,
+            kind=reply.kind,
             model=reply.model,
             artifact=self.artifact_digest,
             prompt_token_ids=list(reply.prompt),

@@ -68,4 +68,4 @@ def _torch_runner(artifact: Artifact, device: str, dtype: str) -> tuple[ModelRun
     )
     runner = import_module("cairn.engine").TorchRunner(model)
     versions = {"cairn": __version__, "torch": str(torch.__version__)}
-    return runner, {"name": "torch", "dtype": dtype, "device": device, "versions": versions}
+    return runner, {"name": "torch", "dtype": runner.dtype, "device": device, "versions": versions}

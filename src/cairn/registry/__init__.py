@@ -8,7 +8,7 @@ default; Postgres by URL.
 from cairn.registry.aliases import Alias, AliasMove
 from cairn.registry.artifact import Artifact, ArtifactWriter
 from cairn.registry.audit import AuditEntry, AuditHead, AuditLog
-from cairn.registry.build_stages import BuildStage, record_stage, recorded_stages
+from cairn.registry.build_stages import BuildStage, record_stage, recorded_stages, reused_runs
 from cairn.registry.database import Database
 from cairn.registry.lineage import Lineage
 from cairn.registry.manifest import FileEntry
@@ -37,4 +37,5 @@ __all__ = [
     "new_receipt_id",
     "record_stage",
     "recorded_stages",
+    "reused_runs",
 ]

@@ -10,7 +10,6 @@ the whole archive before any of it lands.
 import io
 import json
 import os
-import re
 import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -19,14 +18,14 @@ from pathlib import Path
 from typing import IO
 
 from cairn.core import IntegrityError, NotFoundError, canonical_json
+from cairn.core.digests import PREFIX
 from cairn.registry import durable
 from cairn.registry.artifact import Artifact
-from cairn.registry.manifest import MANIFEST_NAME, FileEntry, Manifest, parse_manifest
+from cairn.registry.manifest import DIGEST, MANIFEST_NAME, FileEntry, Manifest, parse_manifest
 from cairn.registry.store import ArtifactStore
 
 INDEX_NAME = "cairn-archive.json"
 FORMAT = 1
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_JSON_BYTES = 256 << 20
 _CHUNK_BYTES = 1 << 20
 
@@ -81,7 +80,7 @@ def read_archive(path: Path, store: ArtifactStore) -> Iterator[list[tuple[Path, 
 
 
 def _add_artifact(tar: tarfile.TarFile, artifact: Artifact) -> None:
-    prefix = artifact.digest.removeprefix("sha256:")
+    prefix = artifact.digest.removeprefix(PREFIX)
     _add_bytes(tar, f"{prefix}/{MANIFEST_NAME}", (artifact.folder / MANIFEST_NAME).read_bytes())
     for entry in artifact.files:
         with (artifact.folder / entry.path).open("rb") as file:
@@ -105,7 +104,7 @@ def _read_index(tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo]) -> lis
     if not isinstance(digests, list) or not digests or len(set(map(str, digests))) != len(digests):
         raise _refused(f"{INDEX_NAME} is not of format {FORMAT}")
     for digest in digests:
-        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
             raise _refused(f"{INDEX_NAME} names {digest!r}, which is no digest")
     return digests
 
@@ -113,7 +112,7 @@ def _read_index(tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo]) -> lis
 def _read_artifact(
     tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo], digest: str, folder: Path
 ) -> Manifest:
-    prefix = digest.removeprefix("sha256:")
+    prefix = digest.removeprefix(PREFIX)
     manifest = parse_manifest(_read_json(tar, members, f"{prefix}/{MANIFEST_NAME}"), digest)
     for entry in manifest.files:
         source = _next_file(tar, members, f"{prefix}/{entry.path}", entry.size)

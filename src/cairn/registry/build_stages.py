@@ -8,6 +8,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cairn.registry import durable
+
 _FILE = "stages.jsonl"
 
 
@@ -25,7 +27,8 @@ class BuildStage:
 
 def record_stage(run_folder: Path, stage: BuildStage) -> None:
     """Add a stage to the record of a build."""
-    with (run_folder / _FILE).open("a", encoding="utf-8") as file:
+    path = run_folder / _FILE
+    with durable.storage_errors(f"cannot write {path}"), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(stage)) + "\n")
 
 
@@ -37,3 +40,8 @@ def recorded_stages(run_folder: Path) -> list[BuildStage]:
         return []
     # The writer may be in the middle of the last line.
     return [BuildStage(**json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def reused_runs(run_folder: Path) -> list[str]:
+    """The earlier runs whose output a build took instead of running the stage again."""
+    return [stage.run_id for stage in recorded_stages(run_folder) if stage.cached and stage.run_id]

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from cairn.core import InvalidRequestError, NotFoundError, short
+from cairn.core.digests import PREFIX
 from cairn.registry.artifact import Artifact
 from cairn.registry.manifest import Manifest, parse_manifest
 from cairn.registry.store import ArtifactStore
@@ -62,9 +63,10 @@ def touch(session: Session, digest: str) -> None:
 
 def forget(session: Session, digests: Iterable[str]) -> None:
     """Take artifacts out of the catalogue; their edges to parents go with them."""
-    gone = list(digests)
-    session.execute(delete(ParentRow).where(ParentRow.child.in_(gone)))
-    session.execute(delete(ArtifactRow).where(ArtifactRow.digest.in_(gone)))
+    # One at a time: a statement takes a limited number of parameters.
+    for digest in digests:
+        session.execute(delete(ParentRow).where(ParentRow.child == digest))
+        session.execute(delete(ArtifactRow).where(ArtifactRow.digest == digest))
 
 
 def listing(session: Session, kind: str | None) -> list[ArtifactRow]:
@@ -77,8 +79,8 @@ def listing(session: Session, kind: str | None) -> list[ArtifactRow]:
 
 def resolve(session: Session, ref: str) -> ArtifactRow:
     """The row that a digest, a hex prefix (8 digits or more), `name` or `name:alias` means."""
-    hex_digits = ref.removeprefix("sha256:")
-    if ref.startswith("sha256:") or _HEX_REF.fullmatch(ref):
+    hex_digits = ref.removeprefix(PREFIX)
+    if ref.startswith(PREFIX) or _HEX_REF.fullmatch(ref):
         return _by_prefix(session, hex_digits, ref)
     name, _, alias = ref.partition(":")
     row = session.get(AliasRow, (name, alias or LATEST))
@@ -103,7 +105,7 @@ def _by_prefix(session: Session, hex_digits: str, ref: str) -> ArtifactRow:
             f"{ref!r} is not a digest",
             remedy="give 8 to 64 hex digits, or a name such as assistant:production",
         )
-    query = select(ArtifactRow).where(ArtifactRow.digest.startswith(f"sha256:{hex_digits}"))
+    query = select(ArtifactRow).where(ArtifactRow.digest.startswith(f"{PREFIX}{hex_digits}"))
     found = list(session.scalars(query.order_by(ArtifactRow.digest).limit(5)))
     if not found:
         raise NotFoundError(f"no artifact has the digest {ref}", remedy=_near_digests(session, hex_digits))
@@ -133,7 +135,7 @@ def _near_names(session: Session, ref: str) -> str:
 
 def _near_digests(session: Session, hex_digits: str) -> str:
     digests = session.scalars(
-        select(ArtifactRow.digest).where(ArtifactRow.digest.startswith(f"sha256:{hex_digits[:4]}")).limit(3)
+        select(ArtifactRow.digest).where(ArtifactRow.digest.startswith(f"{PREFIX}{hex_digits[:4]}")).limit(3)
     ).all()
     if digests:
         return f"did you mean {' or '.join(short(digest) for digest in digests)}?"

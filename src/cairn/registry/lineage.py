@@ -114,6 +114,7 @@ def _visit(digest: str, parents: Edges, seen: set[str], order: list[str]) -> Non
 
 
 def _rows(session: Session, digests: Iterable[str]) -> list[ArtifactRow]:
+    # Chosen here and not in the query: a lineage may have more digests than a statement takes parameters.
     query = select(ArtifactRow).order_by(ArtifactRow.created_at, ArtifactRow.digest)
     wanted = set(digests)
     return [row for row in session.scalars(query) if row.digest in wanted]

@@ -18,7 +18,7 @@ MANIFEST_NAME = "manifest.json"
 FORMAT = 1
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _HEX = re.compile(r"[0-9a-f]{64}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _is_sound(manifest: Manifest) -> bool:
     return (
         _KIND.fullmatch(manifest.kind) is not None
         and isinstance(manifest.metadata, dict)
-        and all(_DIGEST.fullmatch(parent) for parent in manifest.parents)
+        and all(DIGEST.fullmatch(parent) for parent in manifest.parents)
         and paths == sorted(set(paths))
         and folders.isdisjoint(paths)
         and all(is_safe_path(path) for path in paths)

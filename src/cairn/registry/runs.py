@@ -153,6 +153,7 @@ def interrupt(session: Session, run_ids: Iterable[str]) -> None:
 
 
 def to_run(row: RunRow) -> Run:
+    """A row as a `Run`."""
     status: Any = row.status
     return Run(
         run_id=row.run_id,

@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cairn.core import IntegrityError, InvalidRequestError, NotFoundError, digest_file, short
+from cairn.core.digests import PREFIX
 from cairn.registry import durable
 from cairn.registry.locks import hold, locked, take_over
 from cairn.registry.manifest import (
@@ -32,7 +33,6 @@ from cairn.registry.manifest import (
     parse_manifest,
 )
 
-_PREFIX = "sha256:"
 _FIRST_READ_BYTES = 32 << 20
 
 
@@ -53,7 +53,7 @@ class ArtifactStore:
 
     def folder(self, digest: str) -> Path:
         """Where an artifact lies, or would lie."""
-        hex_digits = digest.removeprefix(_PREFIX)
+        hex_digits = digest.removeprefix(PREFIX)
         return self.root / hex_digits[:2] / hex_digits
 
     def has(self, digest: str) -> bool:
@@ -63,7 +63,7 @@ class ArtifactStore:
     def digests(self) -> Iterator[str]:
         """Digests of every folder on disk, catalogued or not, sorted."""
         for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/" + "[0-9a-f]" * 64)):
-            yield _PREFIX + path.name
+            yield PREFIX + path.name
 
     @contextmanager
     def lock(self, *, shared: bool) -> Iterator[None]:
@@ -149,7 +149,7 @@ class ArtifactStore:
             for digest in digests:
                 self._seen.discard(digest)
                 if self.has(digest):
-                    os.rename(self.folder(digest), trash / digest.removeprefix(_PREFIX))
+                    os.rename(self.folder(digest), trash / digest.removeprefix(PREFIX))
                     durable.sync(self.folder(digest).parent)
 
     def _manifest(self, digest: str) -> Manifest:
@@ -166,7 +166,7 @@ class ArtifactStore:
         # Some writers leave 0600 or worse; readable first, so that it can be hashed.
         durable.make_read_only(path)
         durable.sync(path)
-        return FileEntry(name, path.stat().st_size, digest_file(path).removeprefix(_PREFIX))
+        return FileEntry(name, path.stat().st_size, digest_file(path).removeprefix(PREFIX))
 
     def _rename(self, folder: Path, target: Path, digest: str) -> None:
         if target.is_dir():
@@ -266,7 +266,7 @@ def _check_size(folder: Path, entry: FileEntry, digest: str) -> None:
 
 def _check_hash(folder: Path, entry: FileEntry, digest: str) -> None:
     with durable.storage_errors(f"cannot read artifact {short(digest)}"):
-        found = digest_file(folder / entry.path).removeprefix(_PREFIX)
+        found = digest_file(folder / entry.path).removeprefix(PREFIX)
     if found != entry.sha256:
         raise IntegrityError(
             f"artifact {short(digest)}: {entry.path} hashes to {found[:12]}…, not {entry.sha256[:12]}…",

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from cairn.core.errors import InvalidRequestError
 
+_MAX_DEPTH = 100
+"""Of objects and lists within each other; what a client sends has a few, what stack frames allow is less."""
+
 
 class Strict(BaseModel):
     """A part of a request; unknown fields are errors."""
@@ -22,10 +25,11 @@ class RequestBody(Strict):
     @classmethod
     def _check(cls, value: Any) -> Any:
         if isinstance(value, dict):
+            _check_depth(value)
+            _check_text(value)
             for name in value:
                 if name not in cls.model_fields:
                     raise _unknown(name, list(cls.model_fields))
-            _check_text(value)
         return value
 
 
@@ -33,6 +37,19 @@ def _unknown(name: str, known: list[str]) -> InvalidRequestError:
     near = difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean {near[0]!r}?" if near else "leave it out"
     return InvalidRequestError(f"unknown field {name!r}", remedy=remedy, param=name)
+
+
+def _check_depth(value: Any) -> None:
+    """Level by level: a recursive walk would itself run out of stack."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise InvalidRequestError(
+        f"the body nests more than {_MAX_DEPTH} levels deep", remedy="send a flatter one"
+    )
 
 
 def _check_text(value: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from cairn.core.errors import NotFoundError
-from cairn.registry import Artifact, Registry, Run, recorded_stages
+from cairn.registry import Artifact, Registry, Run, reused_runs
 from cairn.server.auth import Caller
 from cairn.server.state import state_of
 
@@ -169,7 +169,7 @@ def get_run(request: Request, _caller: Caller, run_id: str) -> RunDetail:
         config=dict(run.config),
         inputs=list(run.inputs),
         children=[_run(child) for child in registry.runs(limit=500, parent_id=run_id)],
-        cached=[_run(registry.run(found)) for found in _cached(registry, run_id)],
+        cached=[_run(registry.run(found)) for found in reused_runs(registry.run_folder(run_id))],
     )
 
 
@@ -191,11 +191,6 @@ def get_receipt(request: Request, caller: Caller, receipt_id: str) -> ReceiptOut
     if receipt.user_id != caller.user_id:
         raise NotFoundError(f"no receipt {receipt_id!r}")
     return ReceiptOut(**{name: getattr(receipt, name) for name in ReceiptOut.model_fields})
-
-
-def _cached(registry: Registry, run_id: str) -> list[str]:
-    stages = recorded_stages(registry.run_folder(run_id))
-    return [stage.run_id for stage in stages if stage.cached and stage.run_id]
 
 
 def _read_metrics(path: Path, after: int) -> tuple[list[dict[str, Any]], int]:

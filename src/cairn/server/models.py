@@ -23,7 +23,7 @@ from cairn.server.errors import logger
 from cairn.server.state import ServedModel
 
 NO_MODEL_REMEDY = "make one: cairn build recipes/tutorial.toml"
-_NO_MODEL = f"there is no model. {NO_MODEL_REMEDY}"
+_NO_MODEL = f"there is no model; {NO_MODEL_REMEDY}"
 _KIND = "model"
 _NEEDED = frozenset({"config.json", "tokenizer.json"})
 
@@ -32,6 +32,7 @@ class ModelNotFoundError(NotFoundError):
     """A model name that nothing is registered under."""
 
     code: ClassVar[str] = "model_not_found"
+    param: ClassVar[str] = "model"
 
 
 @dataclass(slots=True)
@@ -56,18 +57,21 @@ class ModelPool:
 
     def served(self) -> Sequence[ServedModel]:
         """Every name of a model, the default first, then the latest."""
+        found = self._named()
+        if self._default is not None and all(model.name != self._default for model in found):
+            artifact = self._find(self._default)
+            found.append(ServedModel(self._default, artifact.digest, artifact.created_at))
+        return sorted(found, key=lambda model: (model.name != self._default, -model.created_at))
+
+    def _named(self) -> list[ServedModel]:
         models = {artifact.digest for artifact in self._registry.artifacts(_KIND) if _can_answer(artifact)}
-        found = [
+        return [
             ServedModel(
                 alias.name if alias.alias == "latest" else alias.full_name, alias.digest, alias.updated_at
             )
             for alias in self._registry.aliases()
             if alias.digest in models
         ]
-        if self._default is not None and all(model.name != self._default for model in found):
-            artifact = self._registry.get(self._default)
-            found.append(ServedModel(self._default, artifact.digest, artifact.created_at))
-        return sorted(found, key=lambda model: (model.name != self._default, -model.created_at))
 
     def problem(self) -> str:
         """Why no answer can be given yet; empty when ready."""
@@ -132,14 +136,17 @@ class ModelPool:
         logger.info("loaded %s (%s) in %.1f s", name, short(digest), time.monotonic() - started)
         return provider
 
-    def _digest_of(self, name: str) -> str:
+    def _find(self, name: str) -> Artifact:
         try:
-            artifact = self._registry.get(name)
+            return self._registry.get(name)
         except (NotFoundError, InvalidRequestError) as error:
-            names = ", ".join(model.name for model in self.served())
+            names = ", ".join(model.name for model in self._named())
             raise ModelNotFoundError(
                 f"no model {name!r}", remedy=f"there are: {names}" if names else NO_MODEL_REMEDY
             ) from error
+
+    def _digest_of(self, name: str) -> str:
+        artifact = self._find(name)
         if artifact.kind != _KIND or not _can_answer(artifact):
             raise ModelNotFoundError(
                 f"{name!r} is a {artifact.kind} without {' and '.join(sorted(_NEEDED))}: it cannot answer"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import uvicorn
 
-from cairn.core.errors import CairnError, ConflictError
+from cairn.core.errors import ConfigError, ConflictError
 from cairn.server.app import create_app
 from cairn.server.config import ServerConfig
 from cairn.server.state import ServerState
@@ -50,7 +50,10 @@ def listen(host: str, port: int, *, write_seconds: float) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise CairnError(f"{host!r} is no address of this machine: {error.strerror}") from None
+        raise ConfigError(
+            f"{host!r} is no address of this machine: {error.strerror}",
+            remedy="127.0.0.1 is for this machine alone, 0.0.0.0 for every network it is on",
+        ) from None
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -66,7 +69,10 @@ def listen(host: str, port: int, *, write_seconds: float) -> socket.socket:
                 f"port {port} on {host} is in use",
                 remedy=f"stop what uses it (Cairn already?), or: cairn up --port {_free_port(host, port)}",
             ) from None
-        raise CairnError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            remedy="choose an address of this machine and a port above 1023: cairn up --port 8642",
+        ) from None
     sock.set_inheritable(True)
     return sock
 

@@ -86,7 +86,7 @@ def _is_loopback(host: str) -> bool:
 
 def _lines(registry: Registry, pool: ModelPool) -> list[tuple[str, str]]:
     served = pool.served()
-    text = f"none yet. {NO_MODEL_REMEDY}"
+    text = f"none yet; {NO_MODEL_REMEDY}"
     if served:
         text = f"{served[0].name} ({short(served[0].digest)})"
         if served[0].name == STARTER_NAME:

@@ -95,7 +95,8 @@ class EventStream(Response):
                 if gone.done():
                     return
                 data: bytes | None = _KEEP_ALIVE
-                if time.monotonic() > deadline:
+                is_late = time.monotonic() >= deadline
+                if is_late:
                     data = frame(cairn_error_body(_time_limit(self._config.request_seconds)))
                 elif upcoming.done():
                     data = _data_of(upcoming, has_started)
@@ -105,7 +106,7 @@ class EventStream(Response):
                         has_started = True
                         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                         await send(head)
-                    is_last = data is None or time.monotonic() > deadline
+                    is_last = data is None or is_late
                     await send({"type": "http.response.body", "body": data or b"", "more_body": not is_last})
                 if is_last:
                     return

@@ -5,6 +5,7 @@ resumes by itself from the last one, bit for bit. `TrainConfig` and `TrainResult
 torch; the rest is loaded on first use.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cairn.training.config import TrainConfig, TrainResult
@@ -26,7 +27,7 @@ __all__ = [
     "draw_loss_curve",
 ]
 
-_MODULES = {
+_HOMES = {
     "NextToken": "objectives",
     "Objective": "objectives",
     "SupervisedFineTuning": "objectives",
@@ -37,8 +38,6 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - only needed when torch is
-
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -14,31 +14,20 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from cairn.core import IntegrityError, StorageError, UnsupportedModelError, canonical_json, digest_file
+from cairn.models.weight_files import safetensors_pieces
 
 FORMAT = 1
 _PREFIX = "step-"
 _TEMPORARY = ".writing-"
 _WRITE_BYTES = 8 << 20
-_DTYPES = {
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.float64: "F64",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,24 +126,7 @@ def _discard_unfinished(folder: Path) -> None:
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """A safetensors file, streamed from the tensors' own memory; returns its digest."""
-    header: dict[str, Any] = {}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.nbytes
-        header[name] = {
-            "dtype": _DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    raw = (_raw_bytes(tensor) for tensor in tensors.values())
-    return _write_bytes(path, chain((len(text).to_bytes(8, "little"), text), raw))
-
-
-def _raw_bytes(tensor: Tensor) -> bytes | memoryview:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
+    return _write_bytes(path, safetensors_pieces(list(tensors.items())))
 
 
 def _write_bytes(path: Path, pieces: Iterable[bytes | memoryview]) -> str:

@@ -6,10 +6,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cairn.core import Config, digest_json
+from cairn.core import Config
 
 # Changing these in the middle of a run changes nothing that is learned, so a run may resume with others.
-_FREE_TO_CHANGE = (
+FREE_TO_CHANGE = (
     "eval_every",
     "eval_tokens",
     "log_every",
@@ -18,8 +18,6 @@ _FREE_TO_CHANGE = (
     "keep_checkpoints",
     "max_skipped_steps",
     "threads",
-    # What `auto` came to is part of a checkpoint's identity instead.
-    "dtype",
 )
 
 
@@ -139,14 +137,10 @@ class TrainConfig(Config):
         tokens = self.tokens if self.tokens is not None else (self.epochs or 0) * dataset_tokens
         return max(1, math.ceil(tokens / self.batch_tokens))
 
-    @property
-    def digest(self) -> str:
-        """Identity of everything that shapes the result; equal digests may resume each other."""
-        return digest_json(self.model_dump(mode="json", exclude=set(_FREE_TO_CHANGE)))
-
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """`name: theirs -> ours` for each setting in which a dumped config differs and that matters."""
-        ours = self.model_dump(mode="json", exclude=set(_FREE_TO_CHANGE))
+        """`name: theirs -> ours` for each setting that shapes the result and differs from a dumped config."""
+        # What a dtype of `auto` came to is part of a checkpoint's identity instead.
+        ours = self.model_dump(mode="json", exclude={*FREE_TO_CHANGE, "dtype"})
         return [
             f"{name}: {other.get(name)} -> {value}"
             for name, value in ours.items()

@@ -15,17 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cairn.data.packing import IGNORED
 from cairn.training.precision import product_dtype
-
-IGNORE = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossOptions:
     """How the head turns hidden states into logits, and what is added to the loss."""
 
-    scale: float = 1.0
-    """Logits are multiplied by this."""
     softcap: float | None = None
     """Logits become cap * tanh(logits / cap) (Gemma 2)."""
     z_loss: float = 0.0
@@ -90,17 +87,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 def _chunks(labels: Tensor, chunk_tokens: int) -> list[Any]:
     """Indices of the tokens to predict, in chunks: slices (no copy) when that is all of them."""
-    rows = (labels != IGNORE).nonzero().squeeze(1)
+    rows = (labels != IGNORED).nonzero().squeeze(1)
     if rows.numel() < labels.numel():
         return list(rows.split(chunk_tokens)) if rows.numel() else []
     return [slice(start, start + chunk_tokens) for start in range(0, labels.numel(), chunk_tokens)]
 
 
 def _logits(hidden: Tensor, weight: Tensor, options: LossOptions) -> Tensor:
-    """Float32 logits [C, vocab] of one chunk, scaled and capped."""
+    """Float32 logits [C, vocab] of one chunk, soft-capped where the model does so."""
     logits = torch.nn.functional.linear(hidden, weight).float()
-    if options.scale != 1.0:
-        logits.mul_(options.scale)
     if options.softcap is not None:
         logits.div_(options.softcap).tanh_().mul_(options.softcap)
     return logits
@@ -115,8 +110,6 @@ def _to_gradient(logits: Tensor, log_z: Tensor, labels: Tensor, options: LossOpt
     gradient[torch.arange(len(labels), device=labels.device), labels] -= 1
     if slope is not None:
         gradient.mul_(slope)
-    if options.scale != 1.0:
-        gradient.mul_(options.scale)
     return gradient
 
 

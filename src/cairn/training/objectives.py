@@ -13,9 +13,10 @@ from torch import Tensor
 
 from cairn.core import ConfigError
 from cairn.data import Batch, PackedDataset
+from cairn.data.packing import IGNORED
 from cairn.models import Decoder, PackedAttention
 from cairn.training.config import TrainConfig
-from cairn.training.loss import IGNORE, LossOptions, chunked_cross_entropy
+from cairn.training.loss import LossOptions, chunked_cross_entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class NextToken:
             )
 
     def num_targets(self, batch: Batch) -> int:
-        return int((batch.labels != IGNORE).sum())
+        return int((batch.labels != IGNORED).sum())
 
     def loss(self, model: Decoder, batch: Batch, config: TrainConfig) -> ObjectiveLoss:
         device = model.output_weight.device

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from cairn.compute.flops import NEWTON_SCHULZ_STEPS
 from cairn.training.config import TrainConfig
 
-NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 MOONLIGHT_SCALE = 0.2
 

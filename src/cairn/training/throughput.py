@@ -9,16 +9,16 @@ from itertools import pairwise
 import torch
 
 from cairn.compute import ModelShape
-from cairn.compute.flops import model_flops
+from cairn.compute.flops import training_flops
 
 _PROBE_SIZE = 1024
 _PROBE_RUNS = 4
 
 
 def batch_flops(shape: ModelShape, cu_seqlens: Sequence[int]) -> float:
-    """Model FLOPs of forward and backward over packed documents; recomputation is not counted."""
+    """Model FLOPs of forward and backward over packed documents; recomputation is work, but not counted."""
     lengths = [end - start for start, end in pairwise(cu_seqlens)]
-    return sum(length * model_flops(shape, length) for length in lengths if length)
+    return sum(length * training_flops(shape, length) for length in lengths if length)
 
 
 @cache

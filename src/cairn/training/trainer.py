@@ -84,7 +84,7 @@ class Trainer:
         with self._session(), self.progress.task("train", total=self.num_steps) as task:
             if not self.resume():
                 self._begin()
-            task.advance(self.state.step)
+            task.resume(self.state.step)
             while True:
                 self._between_steps(task)
                 if self.state.step >= self.num_steps:

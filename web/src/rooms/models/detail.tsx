@@ -86,7 +86,7 @@ function Detail({ artifact }: { artifact: ArtifactDetail }) {
         </dd>
         <MadeFrom parents={artifact.parents} />
       </dl>
-      <LineageSection digest={artifact.digest} />
+      <LineageSection digest={artifact.digest} hasParents={artifact.parents.length > 0} />
       {artifact.card ? (
         <section className="section" aria-label="Card">
           <Markdown text={artifact.card} />
@@ -119,7 +119,7 @@ function MadeFrom({ parents }: { parents: readonly string[] }) {
   );
 }
 
-function LineageSection({ digest }: { digest: string }) {
+function LineageSection({ digest, hasParents }: { digest: string; hasParents: boolean }) {
   const lineage = useQuery(lineageQuery(digest));
   return (
     <section className="section" aria-labelledby="lineage">
@@ -130,7 +130,11 @@ function LineageSection({ digest }: { digest: string }) {
         <LineageGraph lineage={lineage.data} current={digest} />
       ) : null}
       {lineage.data && lineage.data.nodes.length <= 1 ? (
-        <p className="soft">It was made from nothing recorded here, and nothing was made from it.</p>
+        <p className="soft">
+          {hasParents
+            ? "What it was made from is not on this machine, and nothing was made from it yet."
+            : "It was brought in from outside, and nothing was made from it yet."}
+        </p>
       ) : null}
     </section>
   );

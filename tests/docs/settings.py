@@ -1,0 +1,110 @@
+"""Writes docs/settings.md from the descriptions in the code: `python -m tests.docs.settings`.
+
+A test compares the page with what this would write, so a setting cannot be added, changed or dropped
+without its page.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from cairn.core import Config, Settings
+from cairn.data import CleanConfig, PipelineConfig, ReadConfig
+from cairn.data.decontamination import DecontaminateConfig
+from cairn.data.duplicates import ExactConfig, NearConfig
+from cairn.data.quality import QualityConfig
+from cairn.engine import EngineConfig
+from cairn.lifecycle import Recipe, recipe
+from cairn.server import ServerConfig
+from cairn.training import TrainConfig
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
+
+INTRODUCTION = """# Settings
+
+Every setting there is, with its default. Made from the descriptions in the code by
+`python -m tests.docs.settings`; do not edit. An unknown key is an error that names the nearest one, and a
+value out of range is one that says what is allowed.
+
+## A worked example
+
+The same descriptions and bounds hold in Python. What a mistake looks like:
+
+```python
+from cairn.core import ConfigError, parse_config
+from cairn.training import TrainConfig
+
+try:
+    parse_config(TrainConfig, {"steps": 10, "learning_rte": 0.001}, source="[pretrain]")
+except ConfigError as error:
+    print(error)
+    assert "did you mean 'learning_rate'?" in str(error)
+```
+"""
+
+# Heading, what stands below it, the settings. A recipe's tables come in the order they are written.
+SECTIONS: tuple[tuple[str, str, type[Config]], ...] = (
+    ("Environment", "Each as `CAIRN_` and the name in capitals: `CAIRN_HOME`, `CAIRN_MIRROR`.", Settings),
+    ("Recipe", "The top of a [recipe](recipes.md), and its tables.", Recipe),
+    ("`[data]`", "", recipe.DataStage),
+    ("`[[data.sources]]`", "", recipe.TextSource),
+    (
+        "`[data.filters]`",
+        'The [data pipeline](data.md). A recipe without this table has `languages = ["en"]`.',
+        PipelineConfig,
+    ),
+    ("`[data.filters.clean]`", "", CleanConfig),
+    ("`[data.filters.quality]`", "", QualityConfig),
+    ("`[data.filters.exact]`", "", ExactConfig),
+    ("`[data.filters.near]`", "", NearConfig),
+    ("`[data.filters.decontaminate]`", "", DecontaminateConfig),
+    ("`[tokenizer]`", "", recipe.TokenizerStage),
+    ("`[model]`", "", recipe.ModelStage),
+    ("`[pretrain]` and `[sft]`", "`TrainConfig`; see [training](training.md).", TrainConfig),
+    ("`[instructions]`", "", recipe.InstructionsStage),
+    ("`[[instructions.sources]]`", "", recipe.InstructionSource),
+    ("`[evaluate]`", "See [evaluation](evaluation.md).", recipe.EvaluateStage),
+    ("`[release]`", "", recipe.ReleaseStage),
+    ("Reading files", "`ReadConfig`, for `read_documents`.", ReadConfig),
+    ("Engine", "`EngineConfig`; see [the engine](engine.md).", EngineConfig),
+    ("Server", "`ServerConfig`; `cairn up --help` lists those that have an option.", ServerConfig),
+)
+
+
+def page() -> str:
+    """The whole page."""
+    sections = [
+        "\n\n".join(filter(None, (f"## {heading}", text, table(cls)))) for heading, text, cls in SECTIONS
+    ]
+    return "\n".join([INTRODUCTION, *sections])
+
+
+def table(cls: type[Config]) -> str:
+    """A row for each setting: name, default, description."""
+    rows = [
+        f"| `{name}` | {shown(field.get_default(call_default_factory=True))} | {field.description} |"
+        for name, field in cls.model_fields.items()
+    ]
+    return "\n".join(["| setting | default | |", "|---|---|---|", *rows]) + "\n"
+
+
+def shown(default: object) -> str:
+    """A default as a recipe would write it; words where there is none or where it has a table of its own."""
+    if default is PydanticUndefined:
+        return "required"
+    if default is None:
+        return "unset"
+    if isinstance(default, BaseModel):
+        return "its own defaults"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, str | Path):
+        return f'`"{default}"`'
+    if isinstance(default, list | tuple):
+        return f"`[{', '.join(shown(each).strip('`') for each in default)}]`"
+    return f"`{default}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
