@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cairn.core.chat import SamplingParams
-from cairn.engine import Engine, EngineConfig, Request
+from cairn.engine import Engine, EngineConfig, Request, TorchRunner
 from tests.engine.fake_runner import MAX_POSITION, VOCAB, FakeRunner
-from tests.engine.naive import Collector, check_accounts, naive_generate, run_all
+from tests.engine.naive import Choices, Collector, check_accounts, naive_generate, run_all
+from tests.engine.tiny_decoders import tiny_decoder
 
 # Few beginnings, so that prefixes are shared often, whole blocks and parts of blocks alike.
 _STEMS = [tuple((7 * i + stem) % VOCAB for i in range(40)) for stem in range(2)]
@@ -60,7 +61,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     @initialize(config=configs())
     def start(self, config: EngineConfig) -> None:
-        self.engine = Engine(FakeRunner(), config)
+        self.engine = self.make_engine(config)
+
+    def make_engine(self, config: EngineConfig) -> Engine:
+        return Engine(FakeRunner(), config)
+
+    def expected(self, request: Request) -> tuple[Choices, dict[int, str]]:
+        return naive_generate(request, self.engine.max_model_len)
 
     @rule(prompt=prompts(), sampling=samplings(), priority=st.sampled_from([0, 0, 0, 1]))
     def add(self, prompt: tuple[int, ...], sampling: SamplingParams, priority: int) -> None:
@@ -96,7 +103,7 @@ class EngineMachine(RuleBasedStateMachine):
             check_accounts(self.engine)
         assert self.engine.block_manager.num_used_blocks == 0
         for request_id, request in self.requests.items():
-            tokens, reasons = naive_generate(request, self.engine.max_model_len)
+            tokens, reasons = self.expected(request)
             assert self.collector.tokens[request_id] == tokens
             assert self.collector.reasons[request_id] == reasons
 
@@ -105,6 +112,25 @@ EngineMachine.TestCase.settings = settings(
     max_examples=40, stateful_step_count=20, deadline=None, derandomize=True
 )
 TestEngineMachine = EngineMachine.TestCase
+
+
+class NetworkMachine(EngineMachine):
+    """The same with a real network of short windows; each request alone is the reference."""
+
+    def make_engine(self, config: EngineConfig) -> Engine:
+        config = config.model_copy(update={"max_model_len": config.max_model_len or MAX_POSITION})
+        return Engine(TorchRunner(tiny_decoder("gemma2")), config)
+
+    def expected(self, request: Request) -> tuple[Choices, dict[int, str]]:
+        config = EngineConfig(num_blocks=64, prefix_cache=False, max_model_len=self.engine.max_model_len)
+        alone = run_all(self.make_engine(config), [request])
+        return alone.tokens[request.request_id], alone.reasons[request.request_id]
+
+
+NetworkMachine.TestCase.settings = settings(
+    max_examples=15, stateful_step_count=20, deadline=None, derandomize=True
+)
+TestNetworkMachine = NetworkMachine.TestCase
 
 
 @given(st.lists(st.tuples(prompts(), samplings()), min_size=1, max_size=6), configs(), configs())

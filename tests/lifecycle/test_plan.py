@@ -7,7 +7,7 @@ import pytest
 
 from cairn.compute import Device, MachineProfile
 from cairn.lifecycle import plan_recipe, predictions
-from cairn.lifecycle.comparison import comparison_rows, comparisons, keep_plan, whole_comparison
+from cairn.lifecycle.comparison import comparison_rows, comparisons, drop_plan, keep_plan, whole_comparison
 from cairn.lifecycle.probe import Measured
 from cairn.registry import Registry
 
@@ -47,7 +47,10 @@ def test_after_a_build_the_plan_knows_how_right_it_was(built: Built) -> None:
     took = comparisons("tiny", built.registry)
     assert set(took) == set(stages)
     assert all(each.off_by is None for each in took.values())
-    keep_plan(found, built.registry.settings)
+    assert whole_comparison(built.result, built.registry) is None
+    folders = {each.stage: built.registry.run_folder(each.run_id) for each in built.result.outcomes}
+    for plan in found.stages:
+        keep_plan(plan, folders[plan.stage])
     took = comparisons("tiny", built.registry)
     assert took["data"].off_by == pytest.approx(0)
     whole = whole_comparison(built.result, built.registry)
@@ -55,6 +58,11 @@ def test_after_a_build_the_plan_knows_how_right_it_was(built: Built) -> None:
     assert whole.predicted == pytest.approx(found.seconds)
     assert whole.actual == pytest.approx(sum(outcome.seconds for outcome in built.result.outcomes))
     rows = comparison_rows(built.result, built.registry)
+    drop_plan(folders["sft"])  # as for a stage that goes on where another build stopped
+    assert whole_comparison(built.result, built.registry) is None
+    assert not any(row[0].startswith("sft") for row in comparison_rows(built.result, built.registry))
+    for folder in folders.values():
+        drop_plan(folder)
     assert {row[0] for row in rows} >= {"pretrain, peak memory in MB", "sft, tokens", "data, seconds"}
     assert stages["sft"].tokens is not None
     actual = built.result.outcome("sft").artifact.metadata["tokens"]

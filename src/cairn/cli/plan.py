@@ -46,7 +46,7 @@ def plan(
         "FLOPs": f"{found.flops:.1e}",
         "memory": human_bytes(found.memory_bytes),
         "time": human_seconds(found.seconds),
-        "it took": human_seconds(sum(each.actual for each in built.values())) if built else "",
+        **_whole(list(built.values())),
     }
     columns = [column for column in rows[0] if any(row[column] for row in rows)]
     rows.append({column: total.get(column, "") for column in rows[0]})
@@ -69,6 +69,18 @@ def _row(stage: Any, last: Any) -> dict[str, str]:
         "it took": human_seconds(last.actual) if last else "",
         "off by": f"{off_by:+.0%}" if off_by is not None else "",
     }
+
+
+def _whole(built: list[Any]) -> dict[str, str]:
+    """Sums of the last build; what it was predicted to take only where every stage had a plan."""
+    if not built:
+        return {}
+    took = sum(each.actual for each in built)
+    columns = {"it took": human_seconds(took)}
+    if all(each.predicted for each in built):
+        predicted = sum(each.predicted for each in built)
+        columns |= {"was predicted": human_seconds(predicted), "off by": f"{predicted / took - 1:+.0%}"}
+    return columns
 
 
 def _compared(comparison: Any) -> dict[str, float | None]:

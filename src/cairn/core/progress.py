@@ -108,7 +108,7 @@ class _Bar:
     def resume(self, amount: float) -> None:
         (task,) = (task for task in self._bars.tasks if task.id == self._task_id)
         # The one call that moves a bar without a sample of its speed.
-        self._bars.reset(self._task_id, completed=task.completed + amount)
+        self._bars.reset(self._task_id, completed=round(task.completed + amount))
 
     def note(self, text: str) -> None:
         self._bars.update(self._task_id, note=text)

@@ -2,7 +2,8 @@
 
 Cache: [num_layers, 2, num_blocks, kv_heads, block_size, head_dim]. A step's keys and values are
 written to their slots first; then the blocks each query may see are gathered, head by head, and
-two batched matrix products attend over them.
+two batched matrix products attend over them. What decode tokens gathered is kept for the next step: as
+long as the same sequences go on together, only their newest keys and values are added to it.
 
 Numbers do not depend on the batch. A decode token is one query against its own keys, padded to a
 length that follows from its own position alone. Prompt tokens are computed in tiles of `TILE`
@@ -15,7 +16,7 @@ of torch does what it does.
 Shapes: T tokens of the step, N decode tokens, L keys, H heads, K key-value heads, G = H / K, D head size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -33,10 +34,26 @@ class _DecodeGroup:
     """Decode tokens `rows` of the step, all with equally many (padded) keys."""
 
     rows: slice
-    blocks: Tensor
-    """[n * K * blocks]: rows of the cache seen as [num_blocks * K, block_size * D]."""
+    lens: Tensor
+    """[n, 1]: keys of each sequence, the newest included."""
+    positions: Tensor
+    """[n, blocks]: where in its sequence each block begins."""
+    tables: Tensor
+    """[n, blocks]"""
+    newest: Tensor
+    """[n * K]: the newest key's row in what was gathered, seen as [n * K * L, D]."""
     mask: Tensor
     """[n * K, 1, L], 0 or -inf."""
+    gathered: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Keys and values by layer, each [n * K, L, D]."""
+
+    def follows(self, last: "_DecodeGroup") -> bool:
+        """Whether these are the last step's sequences, each one token further."""
+        if self.tables.shape != last.tables.shape or not torch.equal(self.lens, last.lens + 1):
+            return False
+        unused = last.positions >= last.lens
+        same_blocks = bool(((self.tables == last.tables) | unused).all())
+        return same_blocks and torch.equal(self.positions, last.positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,12 @@ class PagedAttention:
         self.cache = cache
         self.num_kv_heads, self.block_size, self.head_dim = cache.shape[3:]
         self._heads = torch.arange(self.num_kv_heads, device=cache.device)
+        self._groups: dict[int | None, list[_DecodeGroup]] = {}
+
+    def clear(self, block_ids: list[int]) -> None:
+        """Write zeros over blocks."""
+        self._groups = {}
+        self.cache[:, :, block_ids] = 0
 
     def begin(self, step: ModelInput) -> None:
         """Put the step's slots, tables and lengths where the layers need them."""
@@ -67,7 +90,7 @@ class PagedAttention:
         slots = torch.from_numpy(step.slot_mapping).to(self.cache.device)
         rows = (slots // self.block_size)[:, None] * self.num_kv_heads + self._heads
         self._slots = (rows * self.block_size + (slots % self.block_size)[:, None]).flatten()
-        self._groups: dict[int | None, list[_DecodeGroup]] = {}
+        self._last_groups, self._groups = self._groups, {}
         self._spans = [self._span(span) for span in step.prompt_spans]
         self._tile_masks: dict[tuple[int, int | None, int], Tensor] = {}
 
@@ -80,7 +103,7 @@ class PagedAttention:
         if spec.window not in self._groups:
             self._groups[spec.window] = self._decode_groups(spec.window)
         for group in self._groups[spec.window]:
-            out[group.rows] = self._decode(layer, q[group.rows], group, spec)
+            out[group.rows] = self._decode(layer, q[group.rows], k[group.rows], v[group.rows], group, spec)
         for span in self._spans:
             out[span.rows] = self._prefill(layer, q[span.rows], span, spec)
         return out
@@ -117,16 +140,31 @@ class PagedAttention:
         wanted = first + torch.arange(num_blocks)
         tables = torch.from_numpy(self._step.decode_tables[rows])
         tables = tables.gather(1, wanted.clamp(max=tables.shape[1] - 1))
-        positions = first * self.block_size + torch.arange(num_blocks * self.block_size)
+        width = num_blocks * self.block_size
+        positions = first * self.block_size + torch.arange(width)
         visible = (positions >= starts) & (positions < lens)
         mask = _additive(visible).repeat_interleave(self.num_kv_heads, 0).unsqueeze(1)
-        return _DecodeGroup(rows, self._block_rows(tables.to(device)), mask.to(device))
+        newest = (lens - 1 - first * self.block_size).repeat_interleave(self.num_kv_heads)
+        newest = newest + torch.arange(len(newest)) * width
+        group = _DecodeGroup(rows, lens, wanted * self.block_size, tables, newest.to(device), mask.to(device))
+        for last in self._last_groups.get(window, ()):
+            if group.follows(last):
+                return replace(group, gathered=last.gathered)
+        return group
 
-    def _decode(self, layer: int, q: Tensor, group: _DecodeGroup, spec: AttentionSpec) -> Tensor:
-        """q [n, H, D]: one query each, against its own sequence's keys."""
+    def _decode(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, group: _DecodeGroup, spec: AttentionSpec
+    ) -> Tensor:
+        """q [n, H, D], k and v [n, K, D]: one query each, against its own sequence's keys."""
         num = q.shape[0] * self.num_kv_heads
-        k, v = self._gather(layer, group.blocks, num)
-        return _attend(q.reshape(num, -1, self.head_dim), k, v, group.mask, spec).view(q.shape)
+        if layer in group.gathered:
+            for kept, new in zip(group.gathered[layer], (k, v), strict=True):
+                kept.view(-1, self.head_dim).index_copy_(0, group.newest, new.reshape(-1, self.head_dim))
+        else:
+            blocks = self._block_rows(group.tables.to(q.device))
+            group.gathered[layer] = self._gather(layer, blocks, num)
+        keys, values = group.gathered[layer]
+        return _attend(q.reshape(num, -1, self.head_dim), keys, values, group.mask, spec).view(q.shape)
 
     def _span(self, span: PromptSpan) -> _Span:
         first = span.start // TILE * TILE

@@ -77,7 +77,7 @@ class TorchRunner:
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         assert self._attention is not None, "allocate_kv_cache comes first"
-        self._attention.cache[:, :, block_ids] = 0
+        self._attention.clear(block_ids)
 
     @torch.inference_mode()
     def run(self, model_input: ModelInput) -> Logits:

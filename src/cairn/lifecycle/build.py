@@ -7,14 +7,14 @@ instead of doing it twice. Each stage is a run in the registry, child of the bui
 
 import errno
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cairn.core import CairnError, Progress, Silent, StorageError, short
-from cairn.lifecycle.comparison import keep_plan
+from cairn.lifecycle.comparison import drop_plan, keep_plan
 from cairn.lifecycle.overall import Overall
-from cairn.lifecycle.predictions import plan_recipe
+from cairn.lifecycle.predictions import StagePlan, plan_recipe
 from cairn.lifecycle.recipe import Recipe, load_recipe
 from cairn.lifecycle.report import write_report
 from cairn.lifecycle.result import BuildResult, StageOutcome
@@ -46,9 +46,8 @@ def build(
     run = registry.start_run(recipe=recipe.name, config=recipe.model_dump(mode="json"))
     with _recorded(registry, run):
         progress = progress or Silent()
-        if predict:
-            _predict(recipe, recipe_path, registry, progress, again)
-        job = _Build(recipe, recipe_path, registry, progress, run.run_id, again)
+        plans = _predict(recipe, recipe_path, registry, progress, again) if predict else {}
+        job = _Build(recipe, recipe_path, registry, progress, run.run_id, again, plans)
         result = BuildResult(
             recipe=recipe,
             recipe_path=recipe_path,
@@ -80,6 +79,7 @@ class _Build:
         progress: Progress,
         run_id: str,
         again: Collection[str],
+        plans: Mapping[str, StagePlan],
     ) -> None:
         self._recipe = recipe
         self._path = recipe_path
@@ -87,12 +87,13 @@ class _Build:
         self._progress = progress
         self._run_id = run_id
         self._again = again
+        self._plans = plans
         self._artifacts: dict[str, Artifact] = {}
 
     def run(self) -> tuple[StageOutcome, ...]:
         statuses = stage_statuses(self._recipe, self._path, self._registry, again=self._again)
         todo = [status.stage for status in statuses if status.status == "to do"]
-        with Overall.open(self._recipe, self._registry, self._progress, todo) as overall:
+        with Overall.open(self._recipe, self._registry, self._progress, todo, self._plans) as overall:
             return tuple(self._stage(stage, overall) for stage in STAGES)
 
     def _stage(self, stage: Stage, overall: Overall) -> StageOutcome:
@@ -159,6 +160,9 @@ class _Build:
         with _recorded(self._registry, run):
             if slot.adopt(folder):
                 self._progress.say(f"{stage.name}: going on where an earlier build stopped")
+                drop_plan(folder)
+            elif plan := self._plans.get(stage.name):
+                keep_plan(plan, folder)
             started = time.monotonic()
             context = StageContext(
                 recipe=self._recipe,
@@ -181,20 +185,22 @@ class _Build:
 
 def _predict(
     recipe: Recipe, recipe_path: Path, registry: Registry, progress: Progress, again: Collection[str]
-) -> None:
-    """Keep a plan for a build that has to train; without one the build is as good, only less foretold."""
+) -> Mapping[str, StagePlan]:
+    """Plans of a build that has to train, by stage; without them it is as good, only less foretold."""
     statuses = stage_statuses(recipe, recipe_path, registry, again=again)
-    if not any(status.stage == "pretrain" and status.status == "to do" for status in statuses):
-        return
+    todo = {status.stage for status in statuses if status.status == "to do"}
+    if not todo & {"pretrain", "sft"}:
+        return {}
     try:
         plan = plan_recipe(recipe_path, registry)
-        keep_plan(plan, registry.settings)
     except CairnError as error:
         progress.say(f"no prediction: {error.message}")
-        return
+        return {}
     for warning in plan.warnings:
         progress.say(f"warning: {warning}")
-    progress.say(f"about {plan.seconds / 60:.0f} minutes in all, were nothing cached")
+    plans = {stage.stage: stage for stage in plan.stages if stage.stage in todo}
+    progress.say(f"about {sum(stage.seconds for stage in plans.values()) / 60:.0f} minutes in all")
+    return plans
 
 
 def _name(result: BuildResult, registry: Registry) -> None:

@@ -1,16 +1,21 @@
-"""Predicted against actual: the plan made when a build began, kept, and held against what happened."""
+"""Predicted against actual: what was planned when a build began is kept with each stage's run.
+
+A run that went on where an earlier one stopped has no plan: it did only part of the work.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cairn.core import Settings, StorageError
-from cairn.lifecycle.history import last_seconds, stage_runs
-from cairn.lifecycle.predictions import RecipePlan, StagePlan
+from cairn.core import StorageError
+from cairn.lifecycle.history import stage_runs
+from cairn.lifecycle.predictions import StagePlan
 from cairn.lifecycle.result import BuildResult
 from cairn.lifecycle.train import read_result
 from cairn.registry import Registry
+
+_FILE = "plan.json"
 
 Row = tuple[str, str, str, str, str]
 
@@ -29,56 +34,60 @@ class Comparison:
         return self.predicted / self.actual - 1 if self.predicted and self.actual else None
 
 
-def keep_plan(plan: RecipePlan, settings: Settings) -> None:
-    """Keep the plan of a build that begins, by the recipe's name."""
-    path = _path(plan.recipe, settings)
+def keep_plan(plan: StagePlan, run_folder: Path) -> None:
+    """Keep what a stage was predicted to take with its run."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(plan), indent=2))
+        (run_folder / _FILE).write_text(json.dumps(asdict(plan), indent=2))
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}", remedy="free some space") from None
+        raise StorageError(
+            f"cannot write {run_folder / _FILE}: {error.strerror}", remedy="free some space"
+        ) from None
 
 
-def kept_plan(recipe: str, settings: Settings) -> dict[str, StagePlan]:
-    """The plan of the newest build of a recipe, by stage; empty when there was none."""
+def drop_plan(run_folder: Path) -> None:
+    """Forget the plan of a run whose work another one had begun."""
+    (run_folder / _FILE).unlink(missing_ok=True)
+
+
+def kept_plan(run_folder: Path) -> StagePlan | None:
+    """What the stage of this run was predicted to take; None where nothing was predicted."""
     try:
-        values = json.loads(_path(recipe, settings).read_text())
+        return StagePlan(**json.loads((run_folder / _FILE).read_text()))
     except OSError:
-        return {}
-    return {stage["stage"]: StagePlan(**stage) for stage in values["stages"]}
+        return None
 
 
 def comparisons(recipe: str, registry: Registry) -> dict[str, Comparison]:
     """Predicted and actual seconds of every stage of a recipe that has been built."""
-    kept = kept_plan(recipe, registry.settings)
-    return {
-        stage: Comparison(stage, kept[stage].seconds if stage in kept else None, actual)
-        for stage, actual in last_seconds(registry, recipe).items()
-    }
+    found = {}
+    for stage, run in stage_runs(registry, recipe).items():
+        if run.finished_at is not None:
+            plan = kept_plan(registry.run_folder(run.run_id))
+            actual = run.finished_at - run.started_at
+            found[stage] = Comparison(stage, plan.seconds if plan else None, actual)
+    return found
 
 
 def whole_comparison(result: BuildResult, registry: Registry) -> Comparison | None:
-    """All stages that a build ran itself; None when it trained nothing, because then it made no plan."""
+    """The stages that a build ran itself; None unless it predicted and trained."""
     ran = [outcome for outcome in result.outcomes if not outcome.is_cached]
-    kept = kept_plan(result.recipe.name, registry.settings)
-    if not kept or all(outcome.stage != "pretrain" for outcome in ran):
+    plans = [kept_plan(registry.run_folder(outcome.run_id)) for outcome in ran]
+    known = [plan for plan in plans if plan is not None]
+    if len(known) < len(ran) or all(plan.stage != "pretrain" for plan in known):
         return None
-    predicted = sum(kept[outcome.stage].seconds for outcome in ran if outcome.stage in kept)
-    return Comparison("total", predicted, sum(outcome.seconds for outcome in ran))
+    return Comparison("total", sum(plan.seconds for plan in known), sum(outcome.seconds for outcome in ran))
 
 
 def comparison_rows(result: BuildResult, registry: Registry) -> list[Row]:
     """(what, predicted, actual, off by, basis) of a build, for its report."""
-    kept = kept_plan(result.recipe.name, registry.settings)
-    runs = stage_runs(registry, result.recipe.name)
     rows: list[Row] = []
     peak = 0
     for outcome in result.outcomes:
-        if (found := kept.get(outcome.stage)) is None:
+        folder = registry.run_folder(outcome.run_id)
+        if not outcome.run_id or (found := kept_plan(folder)) is None:
             continue
         rows.append(_row(f"{outcome.stage}, seconds", found.seconds, outcome.seconds, found.basis))
-        if found.tokens_per_second and outcome.stage in runs:
-            folder = registry.run_folder(runs[outcome.stage].run_id)
+        if found.tokens_per_second:
             # What is measured is the peak of the whole process so far.
             peak = max(peak, found.memory_bytes or 0)
             rows += _training_rows(replace(found, memory_bytes=peak), read_result(folder))
@@ -102,7 +111,3 @@ def _row(what: str, predicted: float, actual: float, basis: str) -> Row:
     digits = 1 if max(predicted, actual) < 100 else 0
     off = f"{predicted / actual - 1:+.0%}" if actual else "-"
     return what, f"{predicted:,.{digits}f}", f"{actual:,.{digits}f}", off, basis
-
-
-def _path(recipe: str, settings: Settings) -> Path:
-    return settings.home / "plans" / f"{recipe}.json"

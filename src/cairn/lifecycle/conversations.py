@@ -25,19 +25,20 @@ class ConversationSplit:
     held_out: list[Conversation]
 
 
-def read_source(source: InstructionSource, folder: Path) -> ConversationSplit:
-    """The conversations of a source whose raw files lie in `folder`, those too long left out."""
+def read_source(source: InstructionSource, raw: Path | list[Path]) -> ConversationSplit:
+    """The conversations of a source, those too long left out; `raw` is its folder or its files."""
     train, held_out = (
-        [each for each in _read(source, folder, split) if characters(each) <= source.max_characters]
+        [each for each in _read(source, raw, split) if characters(each) <= source.max_characters]
         for split in ("train", "held_out")
     )
     return ConversationSplit(_sample(train, source.limit), held_out)
 
 
-def _read(source: InstructionSource, folder: Path, split: Split) -> list[Conversation]:
-    if source.dataset:
-        return load_conversations(LocalDataset(find_dataset(source.dataset), folder), split)
-    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
+def _read(source: InstructionSource, raw: Path | list[Path], split: Split) -> list[Conversation]:
+    if isinstance(raw, Path) and source.dataset:
+        return load_conversations(LocalDataset(find_dataset(source.dataset), raw), split)
+    files = raw if isinstance(raw, list) else sorted(raw.iterdir())
+    files = [path for path in files if path.name != MANIFEST_NAME]
     return read_instructions(files, split, share=source.held_out_share, source=Path(source.path).name)
 
 

@@ -1,6 +1,6 @@
 """One progress display for a whole build: a bar in predicted seconds over the bars of its stages.
 
-Each stage weighs what it took the last time this recipe ran it, or a rough guess; its own
+Each stage weighs what it is predicted to take, or took the last time, or a rough guess; its own
 progress moves the whole bar by the same share, so that the ETA is that of the build.
 """
 
@@ -10,8 +10,8 @@ from typing import Self
 
 from cairn.core import Progress
 from cairn.core.progress import Task
-from cairn.lifecycle.comparison import kept_plan
 from cairn.lifecycle.history import last_seconds
+from cairn.lifecycle.predictions import StagePlan
 from cairn.lifecycle.recipe import Recipe
 from cairn.registry import Registry
 
@@ -31,10 +31,16 @@ class Overall:
     @classmethod
     @contextmanager
     def open(
-        cls, recipe: Recipe, registry: Registry, progress: Progress, todo: Sequence[str]
+        cls,
+        recipe: Recipe,
+        registry: Registry,
+        progress: Progress,
+        todo: Sequence[str],
+        plans: Mapping[str, StagePlan],
     ) -> Iterator[Self]:
         """The bar of a build whose stages `todo` have to run."""
-        weights = stage_weights(recipe, registry, todo)
+        known = last_seconds(registry, recipe.name) | {name: plan.seconds for name, plan in plans.items()}
+        weights = {name: known.get(name, _GUESS) for name in todo}
         with progress.task(f"build {recipe.name}", sum(weights.values()) or None) as task:
             yield cls(progress, task, weights)
 
@@ -65,13 +71,6 @@ class Overall:
         if step:
             self._advanced[name] += step
         return step
-
-
-def stage_weights(recipe: Recipe, registry: Registry, todo: Sequence[str]) -> dict[str, float]:
-    """Predicted seconds of the stages that have to run."""
-    predicted = {name: plan.seconds for name, plan in kept_plan(recipe.name, registry.settings).items()}
-    known = {**last_seconds(registry, recipe.name), **predicted}
-    return {name: known.get(name, _GUESS) for name in todo}
 
 
 class _StageProgress:

@@ -23,15 +23,17 @@ from cairn.registry import Registry
 from cairn.training import TrainConfig
 
 MEASURED, PROFILE, LAST_RUN, RULE = "measured", "profile", "last run", "rule of thumb"
-_MB_PER_SECOND = {"data": 0.4, "tokenizer": 2.7, "pack": 2.7}
-_INSTRUCTIONS_MB_PER_SECOND = 0.9
+_MB_PER_SECOND = {"data": 0.35, "tokenizer": 2.2, "pack": 2.0}
+_INSTRUCTIONS_MB_PER_SECOND = 0.4
 _XZ_MB_PER_SECOND = 0.6
 _TOKENIZER_BYTES_PER_ENTRY = 70
 _CONVERSATION_TOKENS = 128
-_START_SECONDS = 1.5
+_START_SECONDS = 1.0
 """Loading torch, opening the data, the first and last checkpoint."""
+_BRIEF_SECONDS = 0.05
+"""What a stage takes that has next to nothing to do."""
 _REPLIES_AT_ONCE = 16
-_REPLY_STEP_SECONDS = 0.01
+_REPLY_STEP_SECONDS = 0.006
 """A step of the engine with all replies in it, whatever the (small) model."""
 
 
@@ -150,14 +152,14 @@ def _stages(
         elif stage in last:
             yield StagePlan(stage=stage, seconds=last[stage], basis=LAST_RUN)
         else:
-            yield StagePlan(stage=stage, seconds=rough.get(stage, 0.2), basis=RULE)
+            yield StagePlan(stage=stage, seconds=rough.get(stage, _BRIEF_SECONDS), basis=RULE)
 
 
 def _validation_seconds(recipe: Recipe, stage: str, plan: TrainingPlan, amounts: Amounts) -> float:
     """Seconds of validating now and then: a forward pass is a third of a step."""
     config = {"pretrain": recipe.pretrain, "sft": recipe.sft}[stage]
     every = config.eval_every or plan.steps
-    held_out = amounts.held_out_tokens if stage == "pretrain" else amounts.instruction_tokens // 10
+    held_out = {"pretrain": amounts.held_out_tokens, "sft": amounts.held_out_instruction_tokens}[stage]
     tokens = min(held_out, config.eval_tokens or held_out)
     return -(-plan.steps // every) * tokens / (3 * plan.tokens_per_second)
 
@@ -169,10 +171,10 @@ def _rough(recipe: Recipe, amounts: Amounts, pretrain: TrainingPlan) -> dict[str
     scoring = 2 * 2 * amounts.held_out_tokens / (3 * pretrain.tokens_per_second)
     rounds = -(-config.num_instructions // _REPLIES_AT_ONCE) + 2
     replying = rounds * config.max_reply_tokens * _REPLY_STEP_SECONDS
-    rough = {name: 0.2 + megabytes / rate for name, rate in _MB_PER_SECOND.items()}
+    rough = {name: _BRIEF_SECONDS + megabytes / rate for name, rate in _MB_PER_SECOND.items()}
     asked = amounts.instruction_tokens * (1 - recipe.instructions.replay_share) * BYTES_PER_TOKEN / 1e6
-    rough["instructions"] = 0.2 + asked / _INSTRUCTIONS_MB_PER_SECOND
-    return {**rough, "evaluate": 1 + scoring + replying + 2 * megabytes / _XZ_MB_PER_SECOND}
+    rough["instructions"] = _BRIEF_SECONDS + asked / _INSTRUCTIONS_MB_PER_SECOND
+    return {**rough, "evaluate": 0.5 + scoring + replying + 2 * megabytes / _XZ_MB_PER_SECOND}
 
 
 def _disturbance(measured: Mapping[str, Measured]) -> Iterator[str]:
