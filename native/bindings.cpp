@@ -168,13 +168,14 @@ void forward(Model& model, const Ids& token_ids, const Ids& positions, const Ids
     };
     StepInput input{int(num_tokens), int(tables.shape(0)), token_ids.data(), positions.data(), slots.data(),
                     tables.data(), int64_t(tables.shape(1)), {}, logit_rows, logits.data()};
+    std::vector<Ids> held;  // a table that had to be converted lives nowhere else
     int64_t covered = input.num_decodes;
     for (int t = 0; t < input.num_decodes; t++) {
         check_table(tables.data() + t * input.table_width, input.table_width, positions(t));
     }
     for (nb::handle item : spans) {
         const auto span = nb::cast<nb::tuple>(item);
-        const auto blocks = nb::cast<Ids>(span[3]);
+        const Ids& blocks = held.emplace_back(nb::cast<Ids>(span[3]));
         const StepInput::Span found{nb::cast<int64_t>(span[0]), nb::cast<int64_t>(span[1]),
                                     nb::cast<int64_t>(span[2]), blocks.data()};
         require(found.row == covered && found.start >= 0 && found.start < found.stop, "spans do not follow each other");

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cairn.core import MissingExtraError, UnsupportedModelError
+from cairn.core import UnsupportedModelError
 from cairn.engine.native_weights import WeightFormat, load_spec
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
 from cairn.models import DecoderConfig
@@ -70,7 +70,10 @@ class NativeRunner:
         kernels: str = "",
     ) -> None:
         if not native_kernels():
-            raise MissingExtraError("the native engine", "train")
+            raise UnsupportedModelError(
+                "the native engine is not in this installation",
+                remedy="install cairn again on a machine with a C++20 compiler, or use torch (cairn[train])",
+            )
         self.config, spec = load_spec(Path(folder), weights)
         if not can_run(self.config):
             raise UnsupportedModelError(
