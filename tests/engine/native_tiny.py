@@ -86,13 +86,15 @@ def quantised_int8(values: FloatArray) -> FloatArray:
     """What int8 keeps of a matrix [N, K]."""
     scale = np.abs(values).max(-1, keepdims=True) / np.float32(127)
     inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
-    return (np.clip(np.rint(values * inverse), -127, 127) * scale).astype(np.float32)
+    whole: FloatArray = (np.clip(np.rint(values * inverse), -127, 127) * scale).astype(np.float32)
+    return whole
 
 
 def rounded_bfloat16(values: FloatArray) -> FloatArray:
     """Rounded to bfloat16, ties to even."""
     bits = values.view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+    rounded: FloatArray = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return rounded
 
 
 def quantised_rows(x: FloatArray) -> FloatArray:
@@ -102,4 +104,7 @@ def quantised_rows(x: FloatArray) -> FloatArray:
     extreme = np.abs(padded).max(-1, keepdims=True)
     inverse = np.divide(np.float32(127), extreme, out=np.zeros_like(extreme), where=extreme > 0)
     levels = np.rint((padded * inverse).astype(np.float32))
-    return (levels * (extreme / np.float32(127))).reshape(num_rows, -1)[:, :num_inputs].astype(np.float32)
+    whole: FloatArray = (
+        (levels * (extreme / np.float32(127))).reshape(num_rows, -1)[:, :num_inputs].astype(np.float32)
+    )
+    return whole

@@ -10,7 +10,8 @@ import pytest
 
 from cairn.core import UnsupportedModelError
 from cairn.models import DecoderConfig
-from cairn.models.rope import attention_factor, inverse_frequencies
+from cairn.models.rope import inverse_frequencies
+from cairn.models.rope_frequencies import attention_factor
 from cairn.models.specs import RopeSpec
 from tests.models.tiny import TINY, tiny_config, tiny_decoder
 

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from cairn.models import RopeSpec
-from cairn.models.rope import attention_factor, cos_sin, inverse_frequencies, rotate, split_rotated
+from cairn.models.rope import cos_sin, inverse_frequencies, rotate, split_rotated
+from cairn.models.rope_frequencies import attention_factor
 
 PLAIN = RopeSpec(theta=100.0, rotary_dim=8)
 

@@ -14,10 +14,11 @@ from cairn.core import IntegrityError, NotFoundError, StorageError, UnsupportedM
 from cairn.models.config import DecoderConfig
 from cairn.models.decoder import Decoder
 from cairn.models.generation import read_json
+from cairn.models.parameters import parameter_shapes
 from cairn.models.tensor_names import HEAD, Layout, embedding_names, layouts
 from cairn.models.weight_files import DTYPE_NAMES, StoredTensor, open_weights, write_json, write_weights
 from cairn.models.weight_paths import INDEX, SINGLE
-from cairn.models.weight_plan import plan_weights, some_names
+from cairn.models.weight_plan import FLOATS, plan_weights, some_names
 
 
 def load_config(folder: Path) -> DecoderConfig:
@@ -30,10 +31,8 @@ def load_config(folder: Path) -> DecoderConfig:
 def check_decoder(folder: Path) -> DecoderConfig:
     """The config of a checkpoint folder whose weights fit it by name and shape; reads their headers only."""
     config = load_config(folder)
-    with torch.device("meta"):
-        model = Decoder(config)
     with open_weights(folder) as stored:
-        _plan(model, stored, folder)
+        plan_weights(config, parameter_shapes(config), stored, folder)
         _check_tied_head(config, stored, folder)
     return config
 
@@ -51,8 +50,7 @@ def load_decoder(
     with torch.device("meta"):
         model = Decoder(config)
     with open_weights(folder) as stored:
-        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-        plan = plan_weights(config, shapes, stored, folder)
+        plan = plan_weights(config, parameter_shapes(config), stored, folder)
         state = {
             name: _fill(parameter.shape, plan[name], stored, dtype, device)
             for name, parameter in model.named_parameters()
@@ -128,7 +126,7 @@ def _named_tensors(model: Decoder) -> list[tuple[str, Tensor]]:
     """The tensors of the file as views into the parameters."""
     named: list[tuple[str, Tensor]] = []
     for name, parameter in model.named_parameters():
-        if DTYPE_NAMES.get(parameter.dtype) not in _FLOATS:
+        if DTYPE_NAMES.get(parameter.dtype) not in FLOATS:
             raise UnsupportedModelError(
                 f"{name} is {parameter.dtype}, which is not saved",
                 remedy="convert the model to a float dtype first",

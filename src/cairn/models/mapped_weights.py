@@ -79,7 +79,7 @@ def _tensor(path: Path, name: str, entry: Any, data: NDArray[np.uint8]) -> Mappe
         is_sound = all(isinstance(n, int) and n >= 0 for n in (*shape, first, last))
     except (TypeError, KeyError, ValueError):
         raise _damaged(path, f"the entry of {name} is malformed") from None
-    if dtype not in _WIDTHS or not is_sound:
+    if not isinstance(dtype, str) or dtype not in _WIDTHS or not is_sound:
         raise _damaged(path, f"{name} has type {dtype} and shape {list(shape)}")
     if last > len(data) or last - first != math.prod(shape) * _WIDTHS[dtype]:
         raise _damaged(path, f"{name} of shape {list(shape)} lies at bytes {first} to {last} of {len(data)}")

@@ -45,7 +45,8 @@ def _llama3(spec: RopeSpec, frequencies: Frequencies) -> Frequencies:
     assert spec.original_max_position is not None
     context = float(spec.original_max_position)
     wavelengths = 2 * math.pi / frequencies
-    ramp = (context / wavelengths - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor)
+    width = spec.high_freq_factor - spec.low_freq_factor or 1.0  # equal factors leave nothing between them
+    ramp = (context / wavelengths - spec.low_freq_factor) / width
     blended = (1 - ramp) * frequencies / spec.factor + ramp * frequencies
     is_low = wavelengths > context / spec.low_freq_factor
     is_high = wavelengths < context / spec.high_freq_factor

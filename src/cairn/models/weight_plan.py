@@ -11,7 +11,7 @@ from cairn.core import IntegrityError
 from cairn.models.config import DecoderConfig
 from cairn.models.tensor_names import HEAD, Index, Layout, Piece, is_buffer, layouts
 
-_FLOATS = {"F64", "F32", "BF16", "F16"}
+FLOATS = {"F64", "F32", "BF16", "F16"}
 
 
 class Stored(Protocol):
@@ -55,8 +55,8 @@ def plan_weights(
 def _misfit(piece: Piece, shape: tuple[int, ...], tensor: Stored) -> str:
     expected = _part_shape(shape, piece.index)
     expected = expected[::-1] if piece.transposed else expected
-    if tensor.dtype not in _FLOATS:
-        return f"{piece.name} is {tensor.dtype}, allowed: {', '.join(sorted(_FLOATS))}"
+    if tensor.dtype not in FLOATS:
+        return f"{piece.name} is {tensor.dtype}, allowed: {', '.join(sorted(FLOATS))}"
     return (
         "" if expected == tensor.shape else f"{piece.name} is {list(tensor.shape)}, expected {list(expected)}"
     )
