@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cairn.core.chat import SamplingParams
-from cairn.engine import Engine, EngineConfig, Request, TorchRunner
+from cairn.engine import Engine, EngineConfig, NativeRunner, Request, TorchRunner
 from tests.engine.fake_runner import MAX_POSITION, VOCAB, FakeRunner
 from tests.engine.naive import Choices, Collector, check_accounts, naive_generate, run_all
+from tests.engine.native_tiny import checkpoint, needs_native
 from tests.engine.tiny_decoders import tiny_decoder
 
 # Few beginnings, so that prefixes are shared often, whole blocks and parts of blocks alike.
@@ -131,6 +132,21 @@ NetworkMachine.TestCase.settings = settings(
     max_examples=15, stateful_step_count=20, deadline=None, derandomize=True
 )
 TestNetworkMachine = NetworkMachine.TestCase
+
+
+class NativeMachine(NetworkMachine):
+    """The same on the native core, several threads, quantised."""
+
+    def make_engine(self, config: EngineConfig) -> Engine:
+        config = config.model_copy(update={"max_model_len": config.max_model_len or MAX_POSITION})
+        folder = checkpoint(tiny_decoder("gemma2"))
+        return Engine(NativeRunner(folder, weights="int4", num_threads=2, pin=False), config)
+
+
+NativeMachine.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=20, deadline=None, derandomize=True
+)
+TestNativeMachine = needs_native(NativeMachine.TestCase)
 
 
 @given(st.lists(st.tuples(prompts(), samplings()), min_size=1, max_size=6), configs(), configs())
