@@ -18,6 +18,7 @@ namespace {
 
 using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>;
 using Ids = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Tables = nb::ndarray<const int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
@@ -32,6 +33,16 @@ T named(const std::string& name, std::initializer_list<std::pair<const char*, T>
 Format format_named(const std::string& name) {
     return named<Format>(name, {{"float32", Format::float32}, {"bfloat16", Format::bfloat16},
                                 {"int8", Format::int8}, {"int4", Format::int4}});
+}
+
+const char* name_of(Format format) {
+    switch (format) {
+        case Format::float32: return "float32";
+        case Format::bfloat16: return "bfloat16";
+        case Format::int8: return "int8";
+        case Format::int4: return "int4";
+    }
+    return "";
 }
 
 CacheType cache_named(const std::string& name) {
@@ -197,6 +208,14 @@ NB_MODULE(_native, m) {
         .def_ro("num_rows", &Matrix::num_rows)
         .def_ro("num_inputs", &Matrix::num_inputs)
         .def_prop_ro("num_bytes", &Matrix::num_bytes)
+        .def_prop_ro("format", [](const Matrix& matrix) { return name_of(matrix.format); })
+        .def_prop_ro(
+            "data",
+            [](const Matrix& matrix) {
+                return Bytes(matrix.data.data(), {matrix.data.size()}, nb::handle());
+            },
+            nb::rv_policy::reference_internal)
+        .def_ro("row_scales", &Matrix::row_scales)
         .def("unpack", &unpack_array, nb::arg("out"));
     nb::class_<Norm>(m, "Norm").def(nb::init<>()).def_rw("weight", &Norm::weight).def_rw("bias", &Norm::bias);
     nb::class_<Rope>(m, "Rope")
@@ -286,6 +305,15 @@ NB_MODULE(_native, m) {
              nb::arg("spans"), nb::arg("logit_rows"), nb::arg("logits"));
 
     m.def("pack", &pack_array, nb::arg("values"), nb::arg("format"));
+    m.def(
+        "map_matrix",
+        [](const std::string& path, size_t offset, int rows, int inputs, const std::string& format,
+           std::vector<float> scales) -> Weights {
+            return std::make_shared<Matrix>(
+                map_matrix(path, offset, rows, inputs, format_named(format), std::move(scales)));
+        },
+        nb::arg("path"), nb::arg("offset"), nb::arg("rows"), nb::arg("inputs"), nb::arg("format"),
+        nb::arg("scales"));
     m.def("multiply", &multiply, nb::arg("matrix"), nb::arg("x"), nb::arg("out"), nb::arg("kernels") = "");
     m.def(
         "argmax",

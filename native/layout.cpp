@@ -1,12 +1,18 @@
 // Packing weights into tiles, and reading single rows back. See layout.h for the drawings.
 #include "layout.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <new>
+#include <stdexcept>
+#include <system_error>
 
 namespace cairn {
 
@@ -17,6 +23,19 @@ constexpr size_t kHugePage = size_t(2) << 20;
 Buffer::Buffer(size_t num_bytes) : size_(num_bytes) {
     if (num_bytes == 0) return;
     void* data = mmap(nullptr, num_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) throw std::bad_alloc();
+    data_ = static_cast<uint8_t*>(data);
+}
+
+Buffer::Buffer(const std::string& path, size_t offset, size_t num_bytes) : size_(num_bytes) {
+    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) throw std::system_error(errno, std::generic_category(), path);
+    struct stat found {};
+    const bool is_whole = fstat(file, &found) == 0 && offset % kPage == 0 && offset <= size_t(found.st_size) &&
+                          num_bytes <= size_t(found.st_size) - offset;
+    void* data = is_whole ? mmap(nullptr, num_bytes, PROT_READ, MAP_PRIVATE, file, off_t(offset)) : MAP_FAILED;
+    close(file);
+    if (!is_whole) throw std::invalid_argument(path + " does not hold the matrix");
     if (data == MAP_FAILED) throw std::bad_alloc();
     data_ = static_cast<uint8_t*>(data);
 }
@@ -126,6 +145,18 @@ Matrix pack(const float* values, int num_rows, int num_inputs, Format format) {
             for (int k = 0; k < num_inputs; k++) to[float32_index(row, k)] = from[k];
         }
     }
+    return matrix;
+}
+
+Matrix map_matrix(const std::string& path, size_t offset, int num_rows, int num_inputs, Format format,
+                  std::vector<float> row_scales) {
+    if (num_rows <= 0 || num_inputs <= 0) throw std::invalid_argument("an empty matrix");
+    Matrix matrix{format, num_rows, num_inputs, {}, std::move(row_scales)};
+    const size_t scales = format == Format::int8 ? size_t(matrix.num_tiles()) * kTileRows : 0;
+    if (matrix.row_scales.size() != scales) throw std::invalid_argument("scales that do not fit the matrix");
+    matrix.data = Buffer(path, offset, matrix.tile_bytes() * matrix.num_tiles());
+    // Weights stream past in order: read them ahead.
+    madvise(matrix.data.data(), matrix.data.size(), MADV_WILLNEED);
     return matrix;
 }
 

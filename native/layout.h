@@ -20,6 +20,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,7 @@ namespace cairn {
 
 constexpr int kTileRows = 16;
 constexpr int kGroup = 32;
+constexpr size_t kPage = 4096;
 
 enum class Format { float32, bfloat16, int8, int4 };
 
@@ -42,11 +44,13 @@ constexpr size_t group_bytes(Format format) {
 
 constexpr int padded(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
 
-// Memory on a page boundary, zeroed; its pages become real when first written to.
+// Memory on a page boundary: zeroed, its pages real when first written to; or a part of a file, read only,
+// its pages read when first looked at. `offset` is a multiple of kPage, and the file holds all of it.
 class Buffer {
   public:
     Buffer() = default;
     explicit Buffer(size_t num_bytes);
+    Buffer(const std::string& path, size_t offset, size_t num_bytes);
     Buffer(Buffer&& other) noexcept { *this = std::move(other); }
     Buffer& operator=(Buffer&& other) noexcept;
     ~Buffer();
@@ -76,6 +80,10 @@ struct Matrix {
 
 // Pack `values` [num_rows, num_inputs] (rows contiguous).
 Matrix pack(const float* values, int num_rows, int num_inputs, Format format);
+
+// A matrix that was packed before: `matrix.data` as it lies in a file, the scales beside it.
+Matrix map_matrix(const std::string& path, size_t offset, int num_rows, int num_inputs, Format format,
+                  std::vector<float> row_scales);
 
 // One row as floats, `out` [num_inputs]: an embedding look-up, and the tests' way back.
 void unpack_row(const Matrix& matrix, int row, float* out);

@@ -65,9 +65,7 @@ def test_the_starter_answers() -> None:
     reply = _cairn("chat", "--temperature", "0", text="Who are you?")
     assert reply.returncode == 0, reply.stderr
     assert "model" in reply.stdout
-    doctor = _cairn("doctor").stdout
-    assert "native" in doctor
-    assert "not installed" in doctor
+    assert "native" in _cairn("doctor").stdout
 
 
 def test_a_server_is_small() -> None:

@@ -1,5 +1,6 @@
 """The native runner against the torch reference, and its promise: bits that do not depend on the batch."""
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from cairn.core import IntegrityError
 from cairn.core.chat import SamplingParams
 from cairn.engine import Engine, EngineConfig, Request
 from cairn.engine.native_runner import CacheFormat, NativeRunner, native_kernels
-from cairn.engine.native_weights import WeightFormat
+from cairn.engine.native_weights import WeightFormat, pack_checkpoint
 from cairn.models import Decoder, save_decoder
 from tests.engine.naive import run_all
 from tests.engine.native_tiny import (
@@ -201,3 +202,48 @@ def test_an_idle_pool_costs_no_memory() -> None:
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("name", ["llama", "qwen3_moe"])
+def test_packed_weights_give_the_same_bits(name: str, weights: WeightFormat, tmp_path: Path) -> None:
+    folder = checkpoint(tiny.tiny_decoder(name))
+    pack_checkpoint(folder, weights, tmp_path)
+    one, other = (
+        NativeRunner(folder, weights=weights, packed=packed, num_threads=1, pin=False)
+        for packed in (None, tmp_path)
+    )
+    token_ids = [int(token) for token in tiny.tokens([40])[0]]
+    assert all_logits(one, token_ids).tobytes() == all_logits(other, token_ids).tobytes()
+
+
+def test_packed_weights_that_are_damaged_are_refused(tmp_path: Path) -> None:
+    folder = checkpoint(tiny_decoder("llama"))
+    pack_checkpoint(folder, "int8", tmp_path)
+    whole = (tmp_path / "packed.bin").read_bytes(), (tmp_path / "packed.json").read_text()
+    index = json.loads(whole[1])
+    name = next(iter(index["matrices"]))
+    lies: list[dict[str, object]] = [
+        {"rows": 10_000_000},
+        {"rows": -16},
+        {"inputs": 0},
+        {"offset": 1},
+        {"offset": 1 << 62},
+        {"offset": -4096},
+        {"scales": [1.0]},
+        {"format": "int2"},
+        {"rows": "many"},
+    ]
+    for lie in lies:
+        entries = index["matrices"] | {name: index["matrices"][name] | lie}
+        (tmp_path / "packed.json").write_text(json.dumps(index | {"matrices": entries}))
+        with pytest.raises(IntegrityError, match="packed"):
+            NativeRunner(folder, weights="int8", packed=tmp_path, num_threads=1, pin=False)
+    for text in ("", "[]", "{}", json.dumps(index | {"layout": 0}), json.dumps(index | {"matrices": {}})):
+        (tmp_path / "packed.json").write_text(text)
+        with pytest.raises(IntegrityError, match="packed"):
+            NativeRunner(folder, weights="int8", packed=tmp_path, num_threads=1, pin=False)
+    (tmp_path / "packed.json").write_text(whole[1])
+    (tmp_path / "packed.bin").write_bytes(whole[0][:-4096])
+    with pytest.raises(IntegrityError, match="packed"):
+        NativeRunner(folder, weights="int8", packed=tmp_path, num_threads=1, pin=False)

@@ -53,7 +53,7 @@ class NativeLogits:
 
 
 class NativeRunner:
-    """A `ModelRunner` over `cairn._native`, from a checkpoint folder.
+    """A `ModelRunner` over `cairn._native`, from a checkpoint folder; `packed`: its matrices, packed before.
 
     The cache is float32 beside float32 weights, otherwise bfloat16, unless `cache` says so. `pin` keeps the
     threads to cores of their own.
@@ -64,6 +64,7 @@ class NativeRunner:
         folder: Path,
         *,
         weights: WeightFormat = "bfloat16",
+        packed: Path | None = None,
         cache: CacheFormat | None = None,
         num_threads: int | None = None,
         pin: bool = True,
@@ -74,7 +75,7 @@ class NativeRunner:
                 "the native engine is not in this installation",
                 remedy="install cairn again on a machine with a C++20 compiler, or use torch (cairn[train])",
             )
-        self.config, spec = load_spec(Path(folder), weights)
+        self.config, spec = load_spec(Path(folder), weights, packed)
         if not can_run(self.config):
             raise UnsupportedModelError(
                 f"heads of {self.config.head_dim} numbers, the native engine takes multiples of 8",

@@ -6,7 +6,7 @@ padded to 16 rows, gate and up in turn by 32 rows.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.core import IntegrityError
+from cairn.engine.packed_weights import PackedWeights, write_packed
 from cairn.models import DecoderConfig, LayerSpec, RopeSpec
 from cairn.models.generation import read_json
 from cairn.models.mapped_weights import MappedTensor, map_weights
@@ -28,22 +29,38 @@ _HEAD_ROWS = 16
 _UNIT = 32
 
 
-def load_spec(folder: Path, weights: WeightFormat) -> tuple[DecoderConfig, Any]:
-    """The config and the native `ModelSpec` of a checkpoint; `IntegrityError` for weights that do not fit."""
+def load_spec(folder: Path, weights: WeightFormat, packed: Path | None = None) -> tuple[DecoderConfig, Any]:
+    """The config and the native `ModelSpec` of a checkpoint; `IntegrityError` for weights that do not fit.
+
+    Matrices come from `packed`, which `pack_checkpoint` wrote of the same checkpoint, where there is one.
+    """
     config = DecoderConfig.from_hf(read_json(folder / "config.json"))
-    return config, SpecBuilder(config, folder, weights).build()
+    return config, SpecBuilder(config, folder, weights, packed).build()
+
+
+def pack_checkpoint(folder: Path, weights: WeightFormat, target: Path) -> None:
+    """Write a checkpoint's matrices as the native core reads them into the folder `target`."""
+    builder = SpecBuilder(DecoderConfig.from_hf(read_json(folder / "config.json")), folder, weights)
+    builder.build()
+    write_packed(builder.matrices, target)
 
 
 class SpecBuilder:
     """Fills a `ModelSpec` from the mapped tensors of a folder."""
 
-    def __init__(self, config: DecoderConfig, folder: Path, weights: WeightFormat) -> None:
+    def __init__(
+        self, config: DecoderConfig, folder: Path, weights: WeightFormat, packed: Path | None = None
+    ) -> None:
         self._native = importlib.import_module("cairn._native")
         self._config, self._format, self._folder = config, weights, folder
         self._stored: Mapping[str, MappedTensor] = map_weights(folder)
         self._shapes = parameter_shapes(config)
         self._plan: dict[str, Layout] = plan_weights(config, self._shapes, self._stored, folder)
-        self._check_tied_head()
+        self._packed = PackedWeights(packed) if packed else None
+        self.matrices: dict[str, Any] = {}
+        self._last_stacked: tuple[str, Array] | None = None
+        if self._packed is None:
+            self._check_tied_head()
 
     def build(self) -> Any:
         config, spec = self._config, self._native.ModelSpec()
@@ -53,11 +70,11 @@ class SpecBuilder:
         spec.logit_softcap = config.logit_softcap or 0.0
         spec.norms_whole_projection = config.qk_norm == "full"
         spec.gated, spec.activation = config.gated_mlp, config.activation
-        spec.embedding = self._pack(self._read("embedding"))
+        spec.embedding = self._matrix("embedding")
         if config.learned_positions:
-            spec.position_embedding = self._pack(self._read("position_embedding"), "float32")
+            spec.position_embedding = self._matrix("position_embedding", weights="float32")
         if not config.tie_embeddings:
-            spec.head = self._pack(self._read("head.weight"))
+            spec.head = self._matrix("head.weight")
         spec.norm = self._norm("norm", config.norm_offset)
         ropes = list(dict.fromkeys(layer.rope for layer in config.layers if layer.rope is not None))
         spec.ropes = [self._rope(rope) for rope in ropes]
@@ -70,11 +87,11 @@ class SpecBuilder:
             setattr(out, norm, self._norm(name + norm, config.norm_offset))
         out.q_norm = self._norm(name + "attention.q_norm", config.norm_offset)
         out.k_norm = self._norm(name + "attention.k_norm", config.norm_offset)
-        out.qkv = self._pack(self._pad_heads(self._read(name + "attention.qkv.weight")))
+        out.qkv = self._matrix(name + "attention.qkv.weight", self._pad_heads)
         if config.qkv_bias:
             bias = self._read(name + "attention.qkv.bias")
             out.qkv_bias = self._pad_heads(bias[:, None]).ravel().tolist()
-        out.output = self._pack(self._read(name + "attention.output.weight"))
+        out.output = self._matrix(name + "attention.output.weight")
         if config.attention_output_bias:
             out.output_bias = self._read(name + "attention.output.bias").tolist()
         out.rope = -1 if layer.rope is None else ropes.index(layer.rope)
@@ -88,8 +105,8 @@ class SpecBuilder:
 
     def _mlp(self, name: str, *, bias: bool) -> Any:
         mlp = self._native.Mlp()
-        mlp.inner = self._pack(self._interleave(self._read(name + ".inner.weight")))
-        mlp.down = self._pack(self._read(name + ".output.weight"))
+        mlp.inner = self._matrix(name + ".inner.weight", self._interleave)
+        mlp.down = self._matrix(name + ".output.weight")
         if bias:
             mlp.inner_bias = self._interleave(self._read(name + ".inner.bias")[:, None]).ravel().tolist()
             mlp.down_bias = self._read(name + ".output.bias").tolist()
@@ -100,18 +117,16 @@ class SpecBuilder:
         experts = self._native.Experts()
         experts.num_per_token = layer.experts.num_experts_per_token
         experts.normalise = layer.experts.norm_topk_prob
-        experts.router = self._pack(self._read(name + ".router.weight"), "float32")
-        inner, output = self._read(name + ".inner"), self._read(name + ".output")
-        packed = []
-        for expert in range(layer.experts.num_experts):
-            mlp = self._native.Mlp()
-            mlp.inner = self._pack(self._interleave(inner[expert]))
-            mlp.down = self._pack(output[expert])
-            packed.append(mlp)
-        experts.experts = packed
+        experts.router = self._matrix(name + ".router.weight", weights="float32")
+        mlps = [self._native.Mlp() for _ in range(layer.experts.num_experts)]
+        for expert, mlp in enumerate(mlps):
+            mlp.inner = self._matrix(name + ".inner", self._interleave, expert=expert)
+        for expert, mlp in enumerate(mlps):
+            mlp.down = self._matrix(name + ".output", expert=expert)
+        experts.experts = mlps
         if layer.experts.shared_intermediate_size:
             experts.shared = self._mlp(name + ".shared", bias=False)
-            experts.shared_gate = self._pack(self._read(name + ".shared_gate.weight"), "float32")
+            experts.shared_gate = self._matrix(name + ".shared_gate.weight", weights="float32")
         return experts
 
     def _norm(self, name: str, offset: float) -> Any:
@@ -139,6 +154,12 @@ class SpecBuilder:
             whole[piece.index] = self._piece(piece.name, transposed=piece.transposed)
         return whole
 
+    def _stacked(self, name: str) -> Array:
+        """The parameter of all experts; the last one read is at hand."""
+        if self._last_stacked is None or self._last_stacked[0] != name:
+            self._last_stacked = name, self._read(name)
+        return self._last_stacked[1]
+
     def _piece(self, name: str, *, transposed: bool) -> Array:
         values = self._stored[name].read()
         if not np.isfinite(values).all():
@@ -148,8 +169,22 @@ class SpecBuilder:
             )
         return values.T if transposed else values
 
-    def _pack(self, values: Array, weights: WeightFormat | None = None) -> Any:
-        return self._native.pack(np.ascontiguousarray(values), weights or self._format)
+    def _matrix(
+        self,
+        name: str,
+        laid_out: Callable[[Array], Array] = np.ascontiguousarray,
+        *,
+        expert: int | None = None,
+        weights: WeightFormat | None = None,
+    ) -> Any:
+        """A parameter, or one expert's part of it, rearranged and packed."""
+        key = name if expert is None else f"{name}.{expert}"
+        if self._packed is not None:
+            return self._packed[key]
+        values = self._read(name) if expert is None else self._stacked(name)[expert]
+        packed = self._native.pack(np.ascontiguousarray(laid_out(values)), weights or self._format)
+        self.matrices[key] = packed
+        return packed
 
     def _pad_heads(self, rows: Array) -> Array:
         """[heads * D, ...] -> [heads * D', ...], D' the next multiple of 16."""

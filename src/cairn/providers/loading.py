@@ -31,7 +31,7 @@ def load_local_provider(
     vocab_size = DecoderConfig.from_hf(read_json(folder / "config.json")).vocab_size
     eos_token_ids = check_parity(tokenizer, defaults, vocab_size=vocab_size, name=name or ref)
     config = config or EngineConfig()
-    runner, description = make_runner(artifact, config.weights)
+    runner, description = make_runner(registry, artifact, config.weights)
     engine = AsyncEngine(Engine(runner, config))
     engine.start()
     return LocalProvider(

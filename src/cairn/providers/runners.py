@@ -6,31 +6,36 @@ The weights' format is part of what made an answer, so a receipt records it and 
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from cairn import __version__
 from cairn.compute import probe_device
-from cairn.core.errors import MissingExtraError, UnsupportedModelError
+from cairn.core.errors import MissingExtraError, StorageError, UnsupportedModelError
 from cairn.engine import ModelRunner
 from cairn.engine.config import Weights
 from cairn.engine.native_runner import NativeRunner, can_run
-from cairn.engine.native_weights import WeightFormat
+from cairn.engine.native_weights import WeightFormat, pack_checkpoint
+from cairn.engine.packed_weights import LAYOUT
 from cairn.models import DecoderConfig
 from cairn.models.generation import read_json
-from cairn.registry import Artifact
+from cairn.registry import Artifact, Registry
 
+_PACKED_FROM_BYTES = 64_000_000
 _FLOAT32_BYTES = 2_000_000_000
 """Checkpoints up to this size are computed in float32 on a CPU unless their weights are bfloat16 already."""
 
 
-def make_runner(artifact: Artifact, weights: Weights = "auto") -> tuple[ModelRunner, Mapping[str, Any]]:
+def make_runner(
+    registry: Registry, artifact: Artifact, weights: Weights = "auto"
+) -> tuple[ModelRunner, Mapping[str, Any]]:
     """The network on the best device there is, and what a receipt says about it."""
     values = read_json(artifact.folder / "config.json")
     if weights in ("auto", "bfloat16", "float32") and _has_gpu():
         return _torch_runner(artifact, "cuda", "bfloat16" if weights == "auto" else weights)
     if can_run(DecoderConfig.from_hf(values)):
         stored = values.get("dtype") or values.get("torch_dtype")
-        return _native_runner(artifact, _small(artifact, stored) if weights == "auto" else weights)
+        return _native_runner(registry, artifact, _small(artifact, stored) if weights == "auto" else weights)
     if weights in ("int8", "int4"):
         raise UnsupportedModelError(
             f"weights in {weights} need the native engine, which does not run here",
@@ -52,11 +57,32 @@ def _small(artifact: Artifact, stored: Any = None) -> WeightFormat:
     return "float32" if is_small and stored != "bfloat16" else "bfloat16"
 
 
-def _native_runner(artifact: Artifact, weights: WeightFormat) -> tuple[ModelRunner, Mapping[str, Any]]:
-    runner = NativeRunner(artifact.folder, weights=weights)
+def _native_runner(
+    registry: Registry, artifact: Artifact, weights: WeightFormat
+) -> tuple[ModelRunner, Mapping[str, Any]]:
+    runner = NativeRunner(artifact.folder, weights=weights, packed=_packed(registry, artifact, weights))
     versions = {"cairn": __version__}
     description = {"name": "native", "dtype": weights, "cache": runner.cache, "device": "cpu"}
     return runner, {**description, "kernels": runner.kernels, "versions": versions}
+
+
+def _packed(registry: Registry, artifact: Artifact, weights: WeightFormat) -> Path | None:
+    """The artifact's matrices as the native core reads them, an artifact of their own; made the first time.
+
+    None for what packs in no time, for float32, which would only take as much disk again, and on a full disk.
+    """
+    if artifact.size < _PACKED_FROM_BYTES or weights == "float32":
+        return None
+    wanted = {"weights": weights, "layout": LAYOUT}
+    for found in registry.artifacts("packed"):
+        if found.parents == (artifact.digest,) and found.metadata == wanted:
+            return registry.get(found.digest).folder
+    try:
+        with registry.create("packed", parents=[artifact.digest], metadata=wanted) as writer:
+            pack_checkpoint(artifact.folder, weights, writer.folder)
+    except StorageError:
+        return None
+    return writer.artifact.folder
 
 
 def _torch_runner(artifact: Artifact, device: str, dtype: str) -> tuple[ModelRunner, Mapping[str, Any]]:
