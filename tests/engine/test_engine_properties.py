@@ -48,6 +48,7 @@ def configs(draw: st.DrawFn) -> EngineConfig:
         max_num_seqs=max_num_seqs,
         token_budget=draw(st.integers(max_num_seqs, 48)),
         prefix_cache=draw(st.sampled_from([True, True, True, False])),
+        lookup_tokens=draw(st.sampled_from([0, 3, 16])),
     )
 
 

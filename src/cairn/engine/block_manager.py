@@ -84,13 +84,14 @@ class BlockManager:
             seq.num_cached_tokens = seq.num_computed_tokens
         self.append(seq)
 
-    def can_append(self, seq: Sequence) -> bool:
-        """Whether the sequence's newest tokens have, or can get, a place."""
-        return self.num_blocks_for(seq.num_tokens) - len(seq.block_table) <= self.num_free_blocks
+    def can_append(self, seq: Sequence, num_drafted: int = 0) -> bool:
+        """Whether the sequence's newest tokens, and as many drafted ones, have or can get a place."""
+        num_blocks = self.num_blocks_for(seq.num_tokens + num_drafted)
+        return num_blocks - len(seq.block_table) <= self.num_free_blocks
 
-    def append(self, seq: Sequence) -> None:
-        """Grow the block table to hold all tokens of the sequence."""
-        for _ in range(self.num_blocks_for(seq.num_tokens) - len(seq.block_table)):
+    def append(self, seq: Sequence, num_drafted: int = 0) -> None:
+        """Grow the block table to hold all tokens of the sequence, and as many drafted ones."""
+        for _ in range(self.num_blocks_for(seq.num_tokens + num_drafted) - len(seq.block_table)):
             seq.block_table.append(self._take().block_id)
 
     def register(self, seq: Sequence) -> None:

@@ -32,6 +32,12 @@ class EngineConfig(Config):
     max_waiting: int = Field(
         default=256, ge=0, description="requests that may wait before new ones are refused"
     )
+    lookup_tokens: int = Field(
+        default=16,
+        ge=0,
+        le=256,
+        description="most tokens guessed ahead from a sequence's own text, which changes no answer; 0: none",
+    )
     weights: Weights = Field(
         default="auto",
         description="how the weights are kept: auto (float32 up to 2 GB, else bfloat16), float32, bfloat16, "

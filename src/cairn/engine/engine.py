@@ -18,7 +18,7 @@ from cairn.engine.block_manager import BlockManager
 from cairn.engine.config import EngineConfig
 from cairn.engine.runner import LogitRow, Logits, ModelRunner, prepare
 from cairn.engine.sampler import Sampled, Sampler, token_logprobs
-from cairn.engine.scheduler import ScheduledBatch, Scheduler
+from cairn.engine.scheduler import ScheduledBatch, ScheduledSequence, Scheduler
 from cairn.engine.sequence import PromptLogprob, PromptOutput, Request, Sequence, StepOutput, TokenOutput
 
 _DEFAULT_POOL_BYTES = 1 << 30
@@ -51,6 +51,10 @@ class EngineStats:
     num_cached_tokens: int
     num_generated_tokens: int
     num_preemptions: int
+    num_drafted_tokens: int
+    """Tokens that were guessed from a sequence's own text."""
+    num_accepted_tokens: int
+    """Guessed tokens that were the ones to come."""
 
 
 class Engine:
@@ -63,7 +67,10 @@ class Engine:
         runner.allocate_kv_cache(num_blocks, config.block_size)
         self.block_manager = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self.scheduler = Scheduler(
-            self.block_manager, max_num_seqs=config.max_num_seqs, token_budget=config.token_budget
+            self.block_manager,
+            max_num_seqs=config.max_num_seqs,
+            token_budget=config.token_budget,
+            lookup_tokens=config.lookup_tokens,
         )
         self.sampler = Sampler()
         self.max_model_len = min(_context(runner, config), num_blocks * config.block_size)
@@ -72,6 +79,7 @@ class Engine:
         self._ended: list[StepOutput] = []
         self._num_steps = self._num_prompt_tokens = self._num_cached_tokens = 0
         self._num_generated_tokens = self._num_preemptions = 0
+        self._num_drafted_tokens = self._num_accepted_tokens = 0
 
     @property
     def has_unfinished(self) -> bool:
@@ -150,6 +158,8 @@ class Engine:
             num_cached_tokens=self._num_cached_tokens,
             num_generated_tokens=self._num_generated_tokens,
             num_preemptions=self._num_preemptions,
+            num_drafted_tokens=self._num_drafted_tokens,
+            num_accepted_tokens=self._num_accepted_tokens,
         )
 
     def _run(self, batch: ScheduledBatch) -> list[StepOutput]:
@@ -167,6 +177,30 @@ class Engine:
             self.block_manager.register(item.seq)
         outputs = self._finish_prompts(batch)
         outputs += [self._append(rows[i].seq, token) for i, token in zip(indices, sampled, strict=True)]
+        drafted = [item for item in batch.items if item.draft]
+        return outputs + self._verify(logits, rows, drafted) if drafted else outputs
+
+    def _verify(
+        self, logits: Logits, rows: tuple[LogitRow, ...], drafted: list[ScheduledSequence]
+    ) -> list[StepOutput]:
+        """Where the chosen token is the guessed one, choose the next: its logits are there already."""
+        places = {(row.seq, row.position): i for i, row in enumerate(rows)}
+        outputs: list[StepOutput] = []
+        going = drafted
+        while going := [item for item in going if _is_right(item)]:
+            seqs = [item.seq for item in going]
+            for seq in seqs:
+                seq.num_computed_tokens += 1
+            indices = [places[seq, seq.num_tokens - 1] for seq in seqs]
+            sampled = self.sampler.sample(logits, indices, seqs)
+            outputs += [self._append(seq, token) for seq, token in zip(seqs, sampled, strict=True)]
+        for item in drafted:
+            num_accepted = item.seq.num_tokens - item.stop - 1
+            item.seq.lookup.learn(len(item.draft), num_accepted)
+            self._num_drafted_tokens += len(item.draft)
+            self._num_accepted_tokens += num_accepted
+            if not item.seq.is_finished:
+                self.block_manager.register(item.seq)
         return outputs
 
     def _drop(self, batch: ScheduledBatch) -> tuple[str, ...]:
@@ -277,6 +311,13 @@ class Engine:
         raise ContextLengthError(
             f"the prompt has {num_tokens} tokens, {message}", remedy=remedy, param="prompt"
         )
+
+
+def _is_right(item: ScheduledSequence) -> bool:
+    """Whether the sequence goes on and its newest token is the one guessed for that place."""
+    place = item.seq.num_tokens - item.stop - 1
+    is_guessed = place < len(item.draft) and item.draft[place] == item.seq.token_ids[-1]
+    return is_guessed and not item.seq.is_finished
 
 
 def _context(runner: ModelRunner, config: EngineConfig) -> int:

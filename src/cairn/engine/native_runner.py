@@ -41,12 +41,15 @@ class NativeLogits:
 
     def __init__(self, scores: FloatArray) -> None:
         self._scores = scores
+        self._best: IntArray | None = None
 
     def argmax(self) -> IntArray:
-        best = np.empty(len(self._scores), np.int64)
-        importlib.import_module("cairn._native").argmax(self._scores, best)
-        assert (best >= 0).all(), "the model's logits are not finite"
-        return best
+        if self._best is None:
+            best = np.empty(len(self._scores), np.int64)
+            importlib.import_module("cairn._native").argmax(self._scores, best)
+            assert (best >= 0).all(), "the model's logits are not finite"
+            self._best = best
+        return self._best
 
     def select(self, rows: list[int]) -> FloatArray:
         return self._scores[rows]

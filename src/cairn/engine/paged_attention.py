@@ -78,6 +78,7 @@ class PagedAttention:
         self.num_kv_heads, self.block_size, self.head_dim = cache.shape[3:]
         self._heads = torch.arange(self.num_kv_heads, device=cache.device)
         self._groups: dict[int | None, list[_DecodeGroup]] = {}
+        self._had_drafts = False
 
     def clear(self, block_ids: list[int]) -> None:
         """Write zeros over blocks."""
@@ -90,7 +91,9 @@ class PagedAttention:
         slots = torch.from_numpy(step.slot_mapping).to(self.cache.device)
         rows = (slots // self.block_size)[:, None] * self.num_kv_heads + self._heads
         self._slots = (rows * self.block_size + (slots % self.block_size)[:, None]).flatten()
-        self._last_groups, self._groups = self._groups, {}
+        # What guesses have written may be written again by other tokens: such a step is no one's beginning.
+        self._last_groups = {} if self._had_drafts else self._groups
+        self._had_drafts, self._groups = step.num_drafted > 0, {}
         self._spans = [self._span(span) for span in step.prompt_spans]
         self._tile_masks: dict[tuple[int, int | None, int], Tensor] = {}
 

@@ -2,8 +2,8 @@
 
 `prepare` lays a step's tokens end to end: first the *decode tokens* (generated ones, each a query
 of its own, in order of length), then the *prompt spans* (runs of prompt tokens of one sequence). A
-generated token is always a decode token, also when a preempted sequence is computed again, so a
-token's keys and values come from the same kernel whatever happened to its sequence.
+generated token is always a decode token, also when a preempted sequence is computed again or when it
+was guessed, so a token's keys and values come from the same kernel whatever happened to its sequence.
 
 Plain numpy: a runner without torch reads the same arrays and block tables.
 """
@@ -61,6 +61,8 @@ class ModelInput:
     """[num_decode_tokens]: how many tokens each decode token sees, itself included."""
     prompt_spans: tuple[PromptSpan, ...]
     logit_rows: tuple[LogitRow, ...]
+    num_drafted: int = 0
+    """Decode tokens that are guesses; other tokens may take their places in the cache."""
 
     @property
     def num_tokens(self) -> int:
@@ -124,7 +126,7 @@ def prepare(batch: ScheduledBatch, block_size: int) -> ModelInput:
     prompt_spans = []
     for item in (*decodes, *spans):
         seq, row = item.seq, len(token_ids)
-        token_ids += seq.token_ids[item.start : item.stop]
+        token_ids += seq.token_ids[item.start : item.stop] if not item.draft else item.draft
         positions += range(item.start, item.stop)
         table = seq.block_table
         slots += [table[p // block_size] * block_size + p % block_size for p in range(item.start, item.stop)]
@@ -142,12 +144,13 @@ def prepare(batch: ScheduledBatch, block_size: int) -> ModelInput:
         decode_tables=_tables(decodes, block_size),
         decode_lens=np.array([item.stop for item in decodes], np.int64),
         prompt_spans=tuple(prompt_spans),
+        num_drafted=sum(len(item.draft) for item in batch.items),
         logit_rows=tuple(logit_rows),
     )
 
 
 def _parts(batch: ScheduledBatch) -> tuple[list[ScheduledSequence], list[ScheduledSequence]]:
-    """Single generated tokens, the shortest sequence first, and runs of prompt tokens."""
+    """Single generated or guessed tokens, the shortest sequence first, and runs of prompt tokens."""
     decodes: list[ScheduledSequence] = []
     spans: list[ScheduledSequence] = []
     for item in batch.items:
@@ -158,13 +161,17 @@ def _parts(batch: ScheduledBatch) -> tuple[list[ScheduledSequence], list[Schedul
             ScheduledSequence(item.seq, position, position + 1)
             for position in range(max(item.start, bound), item.stop)
         ]
+        decodes += [
+            ScheduledSequence(item.seq, item.stop + i, item.stop + i + 1, (token_id,))
+            for i, token_id in enumerate(item.draft)
+        ]
     return sorted(decodes, key=lambda item: item.stop), spans
 
 
 def _logit_positions(item: ScheduledSequence) -> range:
     if item.seq.wants_prompt_logprobs and not item.seq.prompt_logprobs_done:
         return range(item.start, item.stop)
-    return range(item.stop - 1, item.stop) if item.is_complete else range(0)
+    return range(item.stop - 1, item.stop) if item.is_complete or item.draft else range(0)
 
 
 def _tables(decodes: list[ScheduledSequence], block_size: int) -> IntArray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from cairn.core.chat import FinishReason, SamplingParams
+from cairn.engine.lookup import Lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Sequence:
         self.num_registered_blocks = 0
         self.status = SequenceStatus.WAITING
         self.is_prompt_finished = False
+        self.lookup = Lookup()
         self.prompt_logprobs = [PromptLogprob(self.token_ids[0], None)]
         max_tokens = request.sampling.max_tokens
         room = max_len - self.num_prompt_tokens

@@ -17,12 +17,14 @@ class TorchLogits:
 
     def __init__(self, scores: Tensor) -> None:
         self._scores = scores
+        self._best: IntArray | None = None
 
     def argmax(self) -> IntArray:
-        best = self._scores.max(dim=-1)
-        assert bool(best.values.isfinite().all()), "the model's logits are not finite"
-        indices: IntArray = best.indices.cpu().numpy()
-        return indices
+        if self._best is None:
+            best = self._scores.max(dim=-1)
+            assert bool(best.values.isfinite().all()), "the model's logits are not finite"
+            self._best = best.indices.cpu().numpy()
+        return self._best
 
     def select(self, rows: list[int]) -> FloatArray:
         scores: FloatArray = self._scores[rows].float().cpu().numpy()

@@ -100,6 +100,8 @@ class LocalProvider:
             waiting=stats.num_waiting,
             blocks_used=stats.num_used_blocks,
             blocks_total=stats.num_blocks,
+            tokens_guessed=stats.num_drafted_tokens,
+            tokens_guessed_right=stats.num_accepted_tokens,
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:

@@ -45,6 +45,9 @@ class Load:
     waiting: int = 0
     blocks_used: int = 0
     blocks_total: int = 0
+    tokens_guessed: int = 0
+    """Tokens computed ahead since it was loaded, and how many of them were the ones to come."""
+    tokens_guessed_right: int = 0
 
 
 class TextProvider(Protocol):

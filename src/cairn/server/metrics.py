@@ -56,6 +56,15 @@ class Metrics:
         self.kv_blocks_total = Gauge(
             "cairn_kv_blocks_total", "Key-value blocks there are", ("model",), registry=registry
         )
+        self.tokens_guessed = Gauge(
+            "cairn_tokens_guessed", "Tokens computed ahead of their choice", ("model",), registry=registry
+        )
+        self.tokens_guessed_right = Gauge(
+            "cairn_tokens_guessed_right",
+            "Tokens computed ahead that were chosen",
+            ("model",),
+            registry=registry,
+        )
 
     def observe_http(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a finished request under its route's template."""
