@@ -13,10 +13,11 @@ from torch import Tensor
 from cairn.core import IntegrityError, NotFoundError, StorageError, UnsupportedModelError
 from cairn.models.config import DecoderConfig
 from cairn.models.decoder import Decoder
+from cairn.models.file_writing import write_json
 from cairn.models.generation import read_json
 from cairn.models.parameters import parameter_shapes
 from cairn.models.tensor_names import HEAD, Layout, embedding_names, layouts
-from cairn.models.weight_files import DTYPE_NAMES, StoredTensor, open_weights, write_json, write_weights
+from cairn.models.weight_files import DTYPE_NAMES, StoredTensor, open_weights, write_weights
 from cairn.models.weight_paths import INDEX, SINGLE
 from cairn.models.weight_plan import FLOATS, plan_weights, some_names
 
