@@ -1,7 +1,7 @@
 """How llama.cpp's names for pre-tokenizers (`tokenizer.ggml.pre`) read in a tokenizer.json, and back.
 
-A byte-level BPE first splits text by a pattern; GGUF holds only the pattern's name. The patterns are those of the
-tokenizers the names stand for; llama.cpp spells the same ones without case folding.
+A byte-level BPE first splits text by a pattern; GGUF holds only the pattern's name. The patterns are
+those of the tokenizers the names stand for; llama.cpp spells the same ones without case folding.
 Source: llama-vocab.cpp of ggml-org/llama.cpp, whose comments quote the originals.
 """
 
@@ -23,7 +23,10 @@ _LLAMA3 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _REST
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _START, _TAIL = r"[^\r\n\p{L}\p{N}]?", r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _TEKKEN = rf"{_START}{_UPPER}*{_LOWER}+|{_START}{_UPPER}+{_LOWER}*|\p{{N}}{_TAIL}"
-_GPT4O = rf"{_START}{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|{_START}{_UPPER}+{_LOWER}*{_CONTRACTIONS}?|\p{{N}}{{1,3}}{_TAIL}"
+_GPT4O = (
+    rf"{_START}{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|{_START}{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
+    rf"|\p{{N}}{{1,3}}{_TAIL}"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +84,8 @@ def apply_pattern(backend: tokenizers.Tokenizer, pattern: PrePattern) -> None:
 def pattern_name(spec: dict[str, Any]) -> str:
     """The name for what a byte-level tokenizer.json does; our own pattern is nearest to `qwen2`.
 
-    Ours also takes the typographic apostrophe for a contraction's, which differs from qwen2 only where letters go on
-    after it: "’tis" is two pieces here and one there.
+    Ours also takes the typographic apostrophe for a contraction's, which differs from qwen2 only where
+    letters go on after it: "’tis" is two pieces here and one there.
     """
     steps = _flat(spec.get("pre_tokenizer"))
     splits = [step.get("pattern", {}).get("Regex") for step in steps if step["type"] == "Split"]
@@ -97,7 +100,7 @@ def pattern_name(spec: dict[str, Any]) -> str:
                 return names.split()[0]
     raise UnsupportedModelError(
         f"llama.cpp has no name for how this tokenizer splits text: {json.dumps(splits)}",
-        remedy="GGUF can be written with the splits of GPT-2, SmolLM, Qwen 2, Llama 3, Tekken, GPT-4o and Cairn",
+        remedy="it has one for GPT-2, SmolLM, Qwen 2, Llama 3, Tekken, GPT-4o and tokenizers trained here",
     )
 
 

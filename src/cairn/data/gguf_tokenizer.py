@@ -1,14 +1,16 @@
 """A tokenizer from the key-values of a GGUF file, and the key-values of a tokenizer.
 
 `tokenizer.ggml.model` is `gpt2` (byte-level BPE: tokens, merges, the name of a split pattern) or `llama`
-(SentencePiece BPE: tokens with scores, `<0x0A>` for bytes without a piece, U+2581 for a space); any other is refused by
-name. For `llama` the merges are made from the scores: two pieces merge when their join is a piece, the
-best-scored join first, as SentencePiece does. A whole tokenizer.json in the file (`tokenizer.huggingface.json`) is
-taken as it is when its tokens are the file's. Source: docs/gguf.md of ggml and llama-vocab.cpp of llama.cpp.
+(SentencePiece BPE: tokens with scores, `<0x0A>` for bytes without a piece, U+2581 for a space); any other
+is refused by name. For `llama` the merges are made from the scores: two pieces merge when their join is a
+piece, the best-scored join first, as SentencePiece does. A whole tokenizer.json in the file
+(`tokenizer.huggingface.json`) is taken as it is when its tokens are the file's. Source: docs/gguf.md of
+ggml and llama-vocab.cpp of llama.cpp.
 """
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +31,22 @@ _TEMPLATE = "tokenizer.chat_template"
 _LEAST_SCORE = -1e9
 _REMEDY = "convert the model again with a current llama.cpp, or import its Hugging Face checkpoint"
 _ENDS = frozenset(
-    ["<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<eos>"]
+    [
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|return|>",
+        "<end_of_turn>",
+        "<|endoftext|>",
+        "</s>",
+        "<|eom_id|>",
+        "<EOT>",
+        "[EOT]",
+        "[EOS]",
+        "<|end_of_text|>",
+        "<end_of_utterance>",
+        "<eos>",
+    ]
 )
 """Tokens that end an answer whatever the keys say, as in llama.cpp."""
 
@@ -126,7 +143,7 @@ def _whole(vocabulary: _Vocabulary) -> tokenizers.Tokenizer | None:
     for token_id, (token, kind) in enumerate(zip(vocabulary.texts, vocabulary.types, strict=True)):
         if kind == _NORMAL and own.get(token) != token_id:
             raise IntegrityError(
-                f"{_WHOLE} gives {token!r} the id {own.get(token)}, tokenizer.ggml.tokens gives it {token_id}",
+                f"{token!r} is {own.get(token)} in {_WHOLE} and {token_id} in {_PREFIX}tokens",
                 remedy=_REMEDY,
             )
     return backend
@@ -253,10 +270,8 @@ def _listed(spec: dict[str, Any], vocab_size: int, *, is_pieces: bool) -> tuple[
 def _special_keys(tokenizer: Tokenizer) -> dict[str, Any]:
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     if tokenizer.chat_template is not None:
-        try:
+        with suppress(CairnError):  # a template whose end cannot be told
             ids["eot_token_id"] = end_of_turn_id(tokenizer)
-        except CairnError:
-            pass  # a template whose end cannot be told
     keys: dict[str, Any] = {key: value for key, value in ids.items() if value is not None}
     return keys | {"add_bos_token": bool(tokenizer.encode("", add_bos=True))}
 

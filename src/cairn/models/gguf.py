@@ -1,14 +1,15 @@
-"""GGUF files, read through numpy and a memory map: no torch, and nothing touched before all of it was checked.
+"""GGUF files through numpy and a memory map: no torch, and nothing touched before all was checked.
 
     magic "GGUF" | version u32 | number of tensors u64 | number of key-values u64
     key-values     string key, u32 type, value
     tensor infos   string name, u32 dimensions, u64 each (fastest first), u32 block type, u64 offset
     padding to `general.alignment`, then the data; offsets count from here
 
-A string is a u64 length and its UTF-8 bytes; an array is a u32 type, a u64 length and its values. Little-endian,
-versions 2 and 3. A count, length, offset or size that the file cannot hold, tensors that overlap, and names that
-come twice are an `IntegrityError` that says what was got and what is allowed; a block type that Cairn does not
-know, big-endian files and files split in several are an `UnsupportedModelError`.
+A string is a u64 length and its UTF-8 bytes; an array is a u32 type, a u64 length and its values.
+Little-endian, versions 2 and 3. A count, length, offset or size that the file cannot hold, tensors that
+overlap, and names that come twice are an `IntegrityError` that says what was got and what is allowed; a
+block type that Cairn does not know, big-endian files and files split in several are an
+`UnsupportedModelError`.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -110,7 +111,7 @@ class _Reader:
     def __init__(self, path: Path, content: Bytes) -> None:
         self._path, self._at, self._size = path, 0, len(content)
         self._content = content.view(np.ndarray)
-        self._raw = memoryview(self._content)  # cuts small pieces faster than numpy
+        self._raw = self._content.data  # cuts small pieces faster than numpy
 
     def file(self) -> GgufFile:
         if (magic := self._take(4, "the magic")) != MAGIC:

@@ -1,18 +1,19 @@
 """The number formats of GGUF: how blocks of weights become float32, and three of them the way back.
 
-A tensor is a row of blocks; each block holds `size` weights in `num_bytes` bytes, little-endian, laid out as
-the numpy dtype beside its formula says. d and m are half-precision scale and offset:
+A tensor is a row of blocks; each block holds `size` weights in `num_bytes` bytes, little-endian, laid out
+as the numpy dtype beside its formula says. d and m are half-precision scale and offset:
 
     Q4_0, Q5_0   w = d * (q - 8 or 16)       nibbles of weights 0..15 are low, those of 16..31 high; the
     Q4_1, Q5_1   w = d * q + m               fifth bits are the 32 bits of h, weight 0 first
     Q8_0         w = d * q                   q signed
     Q4_K, Q5_K   w = d * s[i] * q - m * t[i] 8 groups of 32; s and t are 6 bits each, packed in 12 bytes:
                  groups 0..3: s = byte i, t = byte 4 + i, low 6 bits of each
-                 groups 4..7: low nibble of byte 4 + i and high nibble of it, topped by bits 6..7 of bytes i - 4 and i
+                 groups 4..7: s = low nibble of byte 4 + i, t = the high one,
+                 topped by bits 6..7 of byte i - 4 and of byte i
     Q6_K         w = d * s[i] * (q - 32)     16 groups of 16; 4 low bits in l, 2 high bits in h
 
-Computed in the order of operations of ggml's reference, so that every float is the same. Quantising is ggml's
-reference as well. Source: ggml-quants.c and ggml-common.h of ggml-org/llama.cpp.
+Computed in the order of operations of ggml's reference, so that every float is the same. Quantising is
+ggml's reference as well. Source: ggml-quants.c and ggml-common.h of ggml-org/llama.cpp.
 """
 
 from collections.abc import Callable
@@ -77,7 +78,8 @@ def _nibbles(blocks: Blocks) -> Nibbles:
 
 
 def _five_bits(blocks: Blocks) -> Nibbles:
-    return _nibbles(blocks) | np.unpackbits(blocks["h"], axis=1, bitorder="little") << 4
+    fifth: Nibbles = np.unpackbits(blocks["h"], axis=1, bitorder="little")
+    return _nibbles(blocks) | fifth << np.uint8(4)
 
 
 def _q4_0(blocks: Blocks) -> Floats:
@@ -126,7 +128,8 @@ def _q4_k(blocks: Blocks) -> Floats:
 
 def _q5_k(blocks: Blocks) -> Floats:
     bits = blocks["h"][:, None, :] >> np.arange(8, dtype=np.uint8)[:, None] & 1
-    return _weighted(blocks, _pairs(blocks) | bits << 4)
+    fifth: Nibbles = bits << np.uint8(4)
+    return _weighted(blocks, _pairs(blocks) | fifth)
 
 
 def _q6_k(blocks: Blocks) -> Floats:
@@ -134,7 +137,7 @@ def _q6_k(blocks: Blocks) -> Floats:
     high = blocks["h"].reshape(-1, 2, 1, 32) >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3
     q = np.concatenate([low & 15, low >> 4], axis=2).reshape(-1, 2, 4, 32) | high << 4
     scale = _scale(blocks) * blocks["s"].astype(np.float32)
-    weights = scale[:, :, None] * (q.astype(np.int8) - 32).reshape(-1, 16, 16).astype(np.float32)
+    weights: Floats = scale[:, :, None] * (q.astype(np.int8) - 32).reshape(-1, 16, 16).astype(np.float32)
     return weights.reshape(-1, 256)
 
 

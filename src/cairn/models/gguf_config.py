@@ -1,9 +1,10 @@
 """From the key-values of a GGUF file to a config.json, and back.
 
-Architectures llama, qwen2, qwen3, gemma, gemma2 and gemma3. What llama.cpp fixes in its code rather than in the
-file (which layers of Gemma see only a window, how its scores are scaled) is fixed here in the same way; a model
-that departs from it is not written. Llama 3's rope scaling is not among the keys but a tensor of factors,
-from which its numbers are found again. Source: llama.cpp's src/models/*.cpp and convert_hf_to_gguf.py.
+Architectures llama, qwen2, qwen3, gemma, gemma2 and gemma3. What llama.cpp fixes in its code rather than
+in the file (which layers of Gemma see only a window, how its scores are scaled) is fixed here in the same
+way; a model that departs from it is not written. Llama 3's rope scaling is not among the keys but a
+tensor of factors, from which its numbers are found again. Source: llama.cpp's src/models/*.cpp and
+convert_hf_to_gguf.py.
 """
 
 import math
@@ -220,7 +221,7 @@ def _llama3(
 
 
 def _contexts(factors: NDArray[np.float32], frequencies: NDArray[np.float32], original: int) -> list[int]:
-    """Context lengths that Llama 3 may have had before it was stretched: stated, usual, or fitting the ramp."""
+    """Context lengths that Llama 3 may have had before stretching: stated, usual, or fitting the ramp."""
     between = (factors > 1) & (factors < factors.max())
     smooth = (1 / factors[between] - 1 / factors.max()) / (1 - 1 / factors.max())
     fitted = (smooth * 3 + 1) * 2 * math.pi / frequencies[between]

@@ -1,8 +1,9 @@
 """A checkpoint as a GGUF file that llama.cpp opens: matrices in F16, Q8_0 or Q4_0, all else in F32.
 
-Quantised as ggml's reference does, so the file holds what llama.cpp's own converter would. A matrix whose rows are
-no multiple of 32 stays F16. Written to a temporary neighbour, synced and renamed, one tensor in memory at a time.
-A family, or a setting of one, that llama.cpp would compute in another way is refused. No torch is needed.
+Quantised as ggml's reference does, so the file holds what llama.cpp's own converter would. A matrix whose
+rows are no multiple of 32 stays F16. Written to a temporary neighbour, synced and renamed, one tensor in
+memory at a time. A family, or a setting of one, that llama.cpp would compute in another way is refused.
+No torch is needed.
 """
 
 import struct
@@ -70,7 +71,7 @@ def _pieces(
         kind = _block_type(tensor.shape, weights)
         if not np.isfinite(values).all() or (kind != "F32" and np.abs(values).max() > _LARGEST_HALF):
             raise IntegrityError(
-                f"weights of {name} are not finite, or above {_LARGEST_HALF:g}, the largest that {kind} holds",
+                f"weights of {name} are not finite or above {_LARGEST_HALF:g}, which {kind} cannot hold",
                 remedy="the training that made them diverged; take an earlier checkpoint",
             )
         yield _padded(quantise(np.ascontiguousarray(values), kind))

@@ -1,8 +1,9 @@
 """A GGUF file as a checkpoint in the Hugging Face layout: config.json and model.safetensors.
 
-Weights are dequantised one tensor at a time and kept as floats: float32 or float16 where the file's matrices are
-that, bfloat16 otherwise; what has one dimension stays float32. The engine quantises when it loads, to its own
-formats. What does not fit the config, and weights that are not finite, are refused. No torch is needed.
+Weights are dequantised one tensor at a time and kept as floats: float32 or float16 where the file's
+matrices are that, bfloat16 otherwise; what has one dimension stays float32. The engine quantises when it
+loads, to its own formats. What does not fit the config, and weights that are not finite, are refused. No
+torch is needed.
 """
 
 import json

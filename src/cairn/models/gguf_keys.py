@@ -1,6 +1,7 @@
 """From a decoder's config to the key-values that llama.cpp reads; the way back is `gguf_config`.
 
-What llama.cpp would compute in another way, because it is fixed in its code and no key says otherwise, is refused.
+What llama.cpp would compute in another way, as it is fixed in its code and no key says otherwise, is
+refused.
 """
 
 from typing import Any
@@ -92,6 +93,8 @@ def _check(config: DecoderConfig, architecture: str, rope: RopeSpec | None) -> N
         raise _other(config, "Llama 3's rope scaling")
     if rope.scaling == "yarn" and not _is_plain_yarn(rope):
         raise _other(config, "yarn with its own attention factor")
+    if config.attention_output_bias and architecture != "llama":
+        raise _other(config, "a bias after attention")
     if architecture not in PATTERNS and any(layer.window for layer in layers):
         raise _other(config, "windows of attention")
     if architecture == "gemma2" and (layers[0].attention.softcap is None or config.logit_softcap is None):

@@ -1,8 +1,8 @@
 """What llama.cpp calls the tensors of a decoder, and how it keeps them differently from Hugging Face's files.
 
-Llama: the rows of queries and keys are reordered within each head, from halves to pairs, because llama.cpp
-turns neighbours where transformers turns dimension i with i + D/2. Gemma: norms are stored with the 1 added
-that transformers adds when it computes. All else is only named differently.
+Llama: the rows of queries and keys are reordered within each head, from halves to pairs, because
+llama.cpp turns neighbours where transformers turns dimension i with i + D/2. Gemma: norms are stored with
+the 1 added that transformers adds when it computes. All else is only named differently.
 Source: convert_hf_to_gguf.py and gguf-py/gguf/tensor_mapping.py of ggml-org/llama.cpp.
 """
 

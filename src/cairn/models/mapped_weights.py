@@ -55,7 +55,7 @@ def map_weights(folder: Path) -> dict[str, MappedTensor]:
 
 
 def check_weights(folder: Path) -> DecoderConfig:
-    """The config of a checkpoint folder whose weights fit it by name and shape, and by value where they must."""
+    """The config of a checkpoint folder whose weights fit it by name and shape."""
     if not (folder / "config.json").exists():
         raise NotFoundError(f"{folder} holds no config.json", remedy="give the folder of a checkpoint")
     config, stored = DecoderConfig.from_hf(read_json(folder / "config.json")), map_weights(folder)

@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere as artifacts: a Hugging Face folder or GGUF file on disk, or a repository of the Hub.
+"""Checkpoints from elsewhere as artifacts: a Hugging Face folder, a GGUF file, or a repository of the Hub.
 
 Only weights in safetensors and plain text files are taken; pickles can run code and are refused. What
 cannot be served is refused before anything is stored: an unknown family, a file cut short, a tokenizer or
@@ -33,7 +33,7 @@ def is_repository(source: str) -> bool:
 
 
 def import_checkpoint(registry: Registry, folder: Path, *, name: str = "", origin: str = "") -> Artifact:
-    """Store a checkpoint folder, or a GGUF file, as a model and point `name` (default: the folder's) to it."""
+    """Store a checkpoint folder or GGUF file as a model and point `name` (default: its own) to it."""
     if is_gguf(folder):
         return import_gguf(registry, folder, name=name)
     if not folder.is_dir():
