@@ -25,8 +25,9 @@ def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}",
             remedy="free disk space or choose another folder",
         ) from None
+    finally:
+        temporary.unlink(missing_ok=True)  # gone already where all went well

@@ -127,9 +127,8 @@ def _q4_k(blocks: Blocks) -> Floats:
 
 
 def _q5_k(blocks: Blocks) -> Floats:
-    bits = blocks["h"][:, None, :] >> np.arange(8, dtype=np.uint8)[:, None] & 1
-    fifth: Nibbles = bits << np.uint8(4)
-    return _weighted(blocks, _pairs(blocks) | fifth)
+    bits: Nibbles = blocks["h"][:, None, :] >> np.arange(8, dtype=np.uint8)[:, None] & np.uint8(1)
+    return _weighted(blocks, _pairs(blocks) | bits << np.uint8(4))
 
 
 def _q6_k(blocks: Blocks) -> Floats:
