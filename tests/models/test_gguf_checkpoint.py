@@ -22,6 +22,7 @@ from cairn.models.gguf_import import convert_gguf
 from tests.models.tiny import tiny_decoder, tokens
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
+READ: Any = load_gguf_checkpoint
 SIZES = {"hidden_size": 64, "intermediate_size": 96}
 GEMMA = {**SIZES, "query_pre_attn_scalar": 16}
 ROPES = {
@@ -81,14 +82,14 @@ def test_quantised_weights_are_what_llama_cpp_makes(weights: GgufType, tmp_path:
     file = exported(model, tmp_path, weights)
     kind = gguf.GGMLQuantizationType[weights.upper()]
     name = "model.layers.1.mlp.down_proj.weight"
-    made = model.layers[1].mlp.output.weight.detach().numpy()
+    made = model.get_parameter("layers.1.mlp.output.weight").detach().numpy()
     expected = gguf.quants.dequantize(gguf.quants.quantize(made, kind), kind)
     assert np.array_equal(file.tensors["blk.1.ffn_down.weight"].read(), expected)
     assert file.tensors["blk.1.attn_norm.weight"].type.name == "F32"
 
     convert_gguf(file, tmp_path / "back")
     assert json.loads((tmp_path / "back" / "config.json").read_text())["dtype"] == "bfloat16"
-    again = load_decoder(tmp_path / "back").layers[1].mlp.output.weight.detach()
+    again = load_decoder(tmp_path / "back").get_parameter("layers.1.mlp.output.weight").detach()
     assert torch.equal(again, torch.tensor(expected).bfloat16().float()), name
 
 
@@ -109,11 +110,11 @@ def test_rows_that_are_no_blocks_stay_half(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", ["llama", "llama tied", "qwen2", "qwen3", "gemma2", "gemma3"])
 def test_transformers_reads_the_same_model(label: str, tmp_path: Path) -> None:
     path = exported(half_decoder(label), tmp_path).path
-    config = transformers.AutoConfig.for_model(**load_gguf_checkpoint(path)["config"])
+    config = transformers.AutoConfig.for_model(**READ(path)["config"])
     assert config.rms_norm_eps == pytest.approx(1e-6)
     making: Any = transformers.AutoModelForCausalLM
     model = making.from_config(config)
-    theirs = load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"]
+    theirs = READ(path, return_tensors=True, model_to_load=model)["tensors"]
     ours = load_file(tmp_path / "made" / "model.safetensors")
     assert set(theirs) - {"lm_head.weight"} == set(ours) - {"lm_head.weight"}
     for name, tensor in ours.items():
@@ -142,7 +143,7 @@ def test_what_llama_cpp_would_compute_otherwise_is_not_written(case: str, tmp_pa
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     model = half_decoder("llama")
     with torch.no_grad():
-        model.layers[0].mlp.output.weight[3, 3] = float("nan")
+        model.get_parameter("layers.0.mlp.output.weight")[3, 3] = float("nan")
     with pytest.raises(IntegrityError, match="down_proj"):
         exported(model, tmp_path)
     assert not list(tmp_path.glob("model.gguf*"))

@@ -209,9 +209,9 @@ def _vocab(vocabulary: _Vocabulary) -> dict[str, int]:
 def _finish(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary, *, add_bos: bool) -> tokenizers.Tokenizer:
     """Control tokens, tokens that users defined, and the token before every text."""
     added = [
-        AddedToken(text, special=kind == _CONTROL, normalized=False)
+        AddedToken(text, special=kind != _USER_DEFINED, normalized=False)
         for text, kind in zip(vocabulary.texts, vocabulary.types, strict=True)
-        if kind in (_CONTROL, _USER_DEFINED) and text
+        if kind in (_CONTROL, _UNKNOWN, _USER_DEFINED) and text
     ]
     backend.add_tokens(added)
     bos = vocabulary.token("bos")
