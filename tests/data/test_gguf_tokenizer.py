@@ -15,7 +15,8 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from cairn.core.errors import CairnError, IntegrityError, UnsupportedModelError
 from cairn.data import Tokenizer
 from cairn.data.gguf_patterns import PATTERNS, apply_pattern, pattern_name
-from cairn.data.gguf_tokenizer import end_token_ids, gguf_tokenizer_keys, tokenizer_from_gguf
+from cairn.data.gguf_tokenizer import end_token_ids, tokenizer_from_gguf
+from cairn.data.gguf_tokenizer_keys import gguf_tokenizer_keys
 
 CORPUS = [
     "the cat sat on the mat and ate 12 fish, isn't it? I'll say WE'VE 1234567\n\n  def f(x):\n\treturn x  \n"

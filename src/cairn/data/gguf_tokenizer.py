@@ -1,4 +1,4 @@
-"""A tokenizer from the key-values of a GGUF file, and the key-values of a tokenizer.
+"""A tokenizer from the key-values of a GGUF file; the way back is `gguf_tokenizer_keys`.
 
 `tokenizer.ggml.model` is `gpt2` (byte-level BPE: tokens, merges, the name of a split pattern) or `llama`
 (SentencePiece BPE: tokens with scores, `<0x0A>` for bytes without a piece, U+2581 for a space); any other
@@ -8,9 +8,7 @@ piece, the best-scored join first, as SentencePiece does. A whole tokenizer.json
 ggml and llama-vocab.cpp of llama.cpp.
 """
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +18,13 @@ from tokenizers import AddedToken, decoders, models, normalizers, processors
 
 from cairn.core.errors import CairnError, IntegrityError, UnsupportedModelError
 from cairn.data.chat_template import ChatTemplate
-from cairn.data.conversation import end_of_turn_id
-from cairn.data.gguf_patterns import apply_pattern, pattern_name, pattern_named
+from cairn.data.gguf_patterns import apply_pattern, pattern_named
 from cairn.data.tokenizer import Tokenizer
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
-_PREFIX = "tokenizer.ggml."
-_WHOLE = "tokenizer.huggingface.json"
-_TEMPLATE = "tokenizer.chat_template"
-_LEAST_SCORE = -1e9
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+PREFIX = "tokenizer.ggml."
+WHOLE = "tokenizer.huggingface.json"
+TEMPLATE = "tokenizer.chat_template"
 _REMEDY = "convert the model again with a current llama.cpp, or import its Hugging Face checkpoint"
 _ENDS = frozenset(
     [
@@ -60,16 +56,16 @@ class _Vocabulary:
     types: list[int]
 
     def flag(self, key: str, default: bool) -> bool:
-        return bool(self.keys.get(_PREFIX + key, default))
+        return bool(self.keys.get(PREFIX + key, default))
 
     def token(self, key: str) -> str | None:
         """The text of a special token; None where there is none."""
-        token_id = self.keys.get(f"{_PREFIX}{key}_token_id")
+        token_id = self.keys.get(f"{PREFIX}{key}_token_id")
         if token_id is None:
             return None
         if type(token_id) is not int or not 0 <= token_id < len(self.texts):
             raise IntegrityError(
-                f"{_PREFIX}{key}_token_id is {token_id!r}, allowed: 0 to {len(self.texts) - 1}",
+                f"{PREFIX}{key}_token_id is {token_id!r}, allowed: 0 to {len(self.texts) - 1}",
                 remedy=_REMEDY,
             )
         return self.texts[token_id]
@@ -79,7 +75,7 @@ def tokenizer_from_gguf(keys: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer and chat template of a file; `UnsupportedModelError` for kinds that are not read."""
     vocabulary = _read_vocabulary(keys)
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
-    kind = keys.get(_PREFIX + "model")
+    kind = keys.get(PREFIX + "model")
     if not isinstance(kind, str) or kind not in builders:
         raise UnsupportedModelError(
             f"the file's tokenizer is {kind!r}, allowed: {', '.join(builders)}",
@@ -94,7 +90,7 @@ def tokenizer_from_gguf(keys: Mapping[str, Any]) -> Tokenizer:
     names = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
     found = {name: vocabulary.token(key) for name, key in names.items()}
     config = {name: text for name, text in found.items() if text is not None}
-    source = keys.get(_TEMPLATE)
+    source = keys.get(TEMPLATE)
     template = ChatTemplate(source) if isinstance(source, str) and source else None
     return Tokenizer(backend, {"tokenizer_class": "PreTrainedTokenizerFast", **config}, template)
 
@@ -106,54 +102,54 @@ def end_token_ids(keys: Mapping[str, Any]) -> list[int]:
     return [
         token_id
         for token_id, (text, kind) in enumerate(zip(vocabulary.texts, vocabulary.types, strict=True))
-        if text in texts or (kind == _CONTROL and text in _ENDS)
+        if text in texts or (kind == CONTROL and text in _ENDS)
     ]
 
 
 def _read_vocabulary(keys: Mapping[str, Any]) -> _Vocabulary:
-    texts = keys.get(_PREFIX + "tokens")
+    texts = keys.get(PREFIX + "tokens")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise UnsupportedModelError(
             "the file has no tokens, allowed: a list of texts in tokenizer.ggml.tokens", remedy=_REMEDY
         )
     if len(set(texts)) != len(texts):
         raise IntegrityError("a token comes twice in tokenizer.ggml.tokens", remedy=_REMEDY)
-    types = keys.get(_PREFIX + "token_type")
+    types = keys.get(PREFIX + "token_type")
     if types is None:
-        return _Vocabulary(keys, texts, [_NORMAL] * len(texts))
+        return _Vocabulary(keys, texts, [NORMAL] * len(texts))
     return _Vocabulary(keys, texts, _per_token(keys, "token_type", len(texts)).astype(int).tolist())
 
 
 def _per_token(keys: Mapping[str, Any], key: str, count: int) -> np.ndarray[Any, Any]:
     """An array with a finite number for every token."""
-    values = keys.get(_PREFIX + key)
+    values = keys.get(PREFIX + key)
     if not isinstance(values, np.ndarray) or len(values) != count or not np.isfinite(values).all():
         got = f"{len(values)} values" if isinstance(values, np.ndarray | list) else repr(values)
-        raise IntegrityError(f"{_PREFIX}{key} has {got}, allowed: {count} finite ones", remedy=_REMEDY)
+        raise IntegrityError(f"{PREFIX}{key} has {got}, allowed: {count} finite ones", remedy=_REMEDY)
     return values
 
 
 def _whole(vocabulary: _Vocabulary) -> tokenizers.Tokenizer | None:
     """The tokenizer.json in the file, if there is one."""
-    text = vocabulary.keys.get(_WHOLE)
+    text = vocabulary.keys.get(WHOLE)
     if not isinstance(text, str) or not text:
         return None
     backend = tokenizers.Tokenizer.from_str(text)
     own = backend.get_vocab(with_added_tokens=True)
     for token_id, (token, kind) in enumerate(zip(vocabulary.texts, vocabulary.types, strict=True)):
-        if kind == _NORMAL and own.get(token) != token_id:
+        if kind == NORMAL and own.get(token) != token_id:
             raise IntegrityError(
-                f"{token!r} is {own.get(token)} in {_WHOLE} and {token_id} in {_PREFIX}tokens",
+                f"{token!r} is {own.get(token)} in {WHOLE} and {token_id} in {PREFIX}tokens",
                 remedy=_REMEDY,
             )
     return backend
 
 
 def _byte_level(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
-    merges = vocabulary.keys.get(_PREFIX + "merges")
+    merges = vocabulary.keys.get(PREFIX + "merges")
     if not isinstance(merges, list) or not all(isinstance(merge, str) for merge in merges):
         raise IntegrityError("the file has no tokenizer.ggml.merges for its byte-level BPE", remedy=_REMEDY)
-    pattern = pattern_named(vocabulary.keys.get(_PREFIX + "pre"))
+    pattern = pattern_named(vocabulary.keys.get(PREFIX + "pre"))
     pairs = [(merge[: merge.find(" ", 1)], merge[merge.find(" ", 1) + 1 :]) for merge in merges]
     backend = tokenizers.Tokenizer(models.BPE(_vocab(vocabulary), pairs, ignore_merges=pattern.ignore_merges))
     apply_pattern(backend, pattern)
@@ -163,7 +159,7 @@ def _byte_level(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
 
 def _sentencepiece(vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
     unknown = next(
-        (t for t, kind in zip(vocabulary.texts, vocabulary.types, strict=True) if kind == _UNKNOWN), None
+        (t for t, kind in zip(vocabulary.texts, vocabulary.types, strict=True) if kind == UNKNOWN), None
     )
     model = models.BPE(
         _vocab(vocabulary), _merges(vocabulary), unk_token=unknown, fuse_unk=True, byte_fallback=True
@@ -185,7 +181,7 @@ def _merges(vocabulary: _Vocabulary) -> list[tuple[str, str]]:
     pieces = {
         text: score
         for text, kind, score in zip(vocabulary.texts, vocabulary.types, scores, strict=True)
-        if kind == _NORMAL
+        if kind == NORMAL
     }
     ways = [
         (score, at, len(piece) - at, piece)
@@ -202,16 +198,16 @@ def _vocab(vocabulary: _Vocabulary) -> dict[str, int]:
     return {
         text: token_id
         for token_id, text in enumerate(vocabulary.texts)
-        if vocabulary.types[token_id] != _UNUSED or text != f"[PAD{token_id}]"
+        if vocabulary.types[token_id] != UNUSED or text != f"[PAD{token_id}]"
     }
 
 
 def _finish(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary, *, add_bos: bool) -> tokenizers.Tokenizer:
     """Control tokens, tokens that users defined, and the token before every text."""
     added = [
-        AddedToken(text, special=kind != _USER_DEFINED, normalized=False)
+        AddedToken(text, special=kind != USER_DEFINED, normalized=False)
         for text, kind in zip(vocabulary.texts, vocabulary.types, strict=True)
-        if kind in (_CONTROL, _UNKNOWN, _USER_DEFINED) and text
+        if kind in (CONTROL, UNKNOWN, USER_DEFINED) and text
     ]
     backend.add_tokens(added)
     bos = vocabulary.token("bos")
@@ -220,63 +216,3 @@ def _finish(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary, *, add_bos: 
             single=[bos, "$A"], pair=[bos, "$A", bos, "$B"], special_tokens=[(bos, backend.token_to_id(bos))]
         )
     return backend
-
-
-def gguf_tokenizer_keys(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
-    """The key-values of a tokenizer for a model of `vocab_size` rows."""
-    text = tokenizer.to_json()
-    spec = json.loads(text)
-    if spec["model"].get("type") != "BPE":
-        raise UnsupportedModelError(
-            f"the tokenizer is {spec['model'].get('type')}, allowed for GGUF: BPE",
-            remedy="models with another tokenizer travel by: cairn artifact export",
-        )
-    is_pieces = bool(spec["model"].get("byte_fallback"))
-    tokens, types = _listed(spec, vocab_size, is_pieces=is_pieces)
-    merges = [merge if isinstance(merge, list) else merge.split(" ", 1) for merge in spec["model"]["merges"]]
-    keys: dict[str, Any] = {"model": "llama" if is_pieces else "gpt2"}
-    keys |= {"pre": "default" if is_pieces else pattern_name(spec), "tokens": tokens, "token_type": types}
-    if is_pieces:
-        ranks: dict[str, int] = {}
-        for rank, pair in enumerate(merges):
-            ranks.setdefault("".join(pair), rank)
-        keys["scores"] = [-float(ranks[token]) if token in ranks else _LEAST_SCORE for token in tokens]
-        keys["add_space_prefix"] = _has_prefix(spec)
-    else:
-        keys["merges"] = [" ".join(pair) for pair in merges]
-    keys |= _special_keys(tokenizer)
-    named = {_PREFIX + key: value for key, value in keys.items()} | {_WHOLE: text}
-    template = tokenizer.chat_template
-    return named | ({_TEMPLATE: template.source} if template is not None else {})
-
-
-def _listed(spec: dict[str, Any], vocab_size: int, *, is_pieces: bool) -> tuple[list[str], list[int]]:
-    """Text and type of every id; ids without a token are there to fill up the embedding."""
-    tokens = [f"[PAD{token_id}]" for token_id in range(vocab_size)]
-    types = [_UNUSED] * vocab_size
-    for text, token_id in spec["model"]["vocab"].items():
-        is_byte = is_pieces and len(text) == 6 and text.startswith("<0x")
-        is_unknown = is_pieces and text == spec["model"].get("unk_token")
-        tokens[token_id], types[token_id] = text, _BYTE if is_byte else _UNKNOWN if is_unknown else _NORMAL
-    for added in spec["added_tokens"]:
-        token_id, text = added["id"], added["content"]
-        if types[token_id] == _UNKNOWN:
-            continue
-        tokens[token_id] = text if added["special"] or not is_pieces else text.replace("▁", " ")
-        types[token_id] = _CONTROL if added["special"] else _USER_DEFINED
-    return tokens, types
-
-
-def _special_keys(tokenizer: Tokenizer) -> dict[str, Any]:
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    if tokenizer.chat_template is not None:
-        with suppress(CairnError):  # a template whose end cannot be told
-            ids["eot_token_id"] = end_of_turn_id(tokenizer)
-    keys: dict[str, Any] = {key: value for key, value in ids.items() if value is not None}
-    return keys | {"add_bos_token": bool(tokenizer.encode("", add_bos=True))}
-
-
-def _has_prefix(spec: dict[str, Any]) -> bool:
-    """Whether a space is put before a text: by the normalizer (Llama 2), or by Metaspace."""
-    text = json.dumps([spec.get("normalizer"), spec.get("pre_tokenizer")])
-    return '"Prepend"' in text or '"prepend_scheme": "first"' in text or '"prepend_scheme": "always"' in text

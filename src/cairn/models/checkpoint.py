@@ -29,15 +29,6 @@ def load_config(folder: Path) -> DecoderConfig:
     return DecoderConfig.from_hf(read_json(folder / "config.json"))
 
 
-def check_decoder(folder: Path) -> DecoderConfig:
-    """The config of a checkpoint folder whose weights fit it by name and shape; reads their headers only."""
-    config = load_config(folder)
-    with open_weights(folder) as stored:
-        plan_weights(config, parameter_shapes(config), stored, folder)
-        _check_tied_head(config, stored, folder)
-    return config
-
-
 def load_decoder(
     folder: Path,
     *,

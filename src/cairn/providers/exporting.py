@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cairn.data import Tokenizer
-from cairn.data.gguf_tokenizer import gguf_tokenizer_keys
+from cairn.data.gguf_tokenizer_keys import gguf_tokenizer_keys
 from cairn.models import DecoderConfig
 from cairn.models.generation import read_json
 from cairn.models.gguf_export import GgufType, export_gguf
