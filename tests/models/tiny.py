@@ -61,6 +61,7 @@ TINY: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
     "qwen3": {**_BASE, "model_type": "qwen3", "head_dim": 16},
+    "gemma": {**_BASE, "model_type": "gemma", "head_dim": 16, "tie_word_embeddings": True},
     "gemma2": {
         **_BASE,
         **_GEMMA,

@@ -1,17 +1,19 @@
 """`cairn models`, `cairn import`, `cairn pull`: models that can answer, and bringing others here."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from cairn.cli.output import JSON_OPTION, human_bytes, human_time, print_json, print_table
+from cairn.core.errors import ConflictError
 
 if TYPE_CHECKING:
     from cairn.registry import Registry
 
-app = typer.Typer(no_args_is_help=True, help="Models that can answer: list, show, unname.")
+app = typer.Typer(no_args_is_help=True, help="Models that can answer: list, show, export, unname.")
 
 NAME = typer.Argument(metavar="MODEL", help="A name (assistant, assistant:production) or a digest.")
 
@@ -87,6 +89,37 @@ def show(model: str = NAME, as_json: bool = JSON_OPTION) -> None:
     return None
 
 
+class ExportType(StrEnum):
+    """Number formats of an exported file's matrices."""
+
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+    F16 = "f16"
+
+
+@app.command()
+def export(
+    model: str = NAME,
+    path: Path = typer.Argument(metavar="FILE.gguf", help="The file to write."),
+    weights: ExportType = typer.Option(
+        ExportType.Q8_0, "--type", help="8 or 4 bits a weight, or half precision."
+    ),
+    force: bool = typer.Option(False, "--force", help="Replace the file if it is there."),
+) -> None:
+    """Write a model to a GGUF file, for llama.cpp.
+
+    With its tokenizer and chat template. For another Cairn: cairn artifact export.
+    """
+    from cairn.providers.exporting import export_model
+    from cairn.registry import Registry
+
+    if path.exists() and not force:
+        raise ConflictError(f"{path} is there already", remedy="choose another file, or add --force")
+    with Registry.open() as registry:
+        export_model(registry, model, path, weights.value)
+    typer.echo(f"{model} is in {path} ({human_bytes(path.stat().st_size)})", err=True)
+
+
 @app.command("rm")
 def remove(name: str = typer.Argument(metavar="NAME", help="The name to take away.")) -> None:
     """Take a name away, so that the model is no longer served.
@@ -105,13 +138,13 @@ def remove(name: str = typer.Argument(metavar="NAME", help="The name to take awa
 
 def import_model(
     source: str = typer.Argument(
-        metavar="PATH|ORG/NAME", help="A checkpoint folder in the Hugging Face layout, or a repository."
+        metavar="PATH|ORG/NAME", help="A folder in the Hugging Face layout, a GGUF file, or a repository."
     ),
     name: str = typer.Option("", help="The name it is served under; otherwise the folder's."),
 ) -> None:
     """Bring in a checkpoint, from disk or the Hub.
 
-    PATH is a folder in the Hugging Face layout; ORG/NAME a repository of the Hugging Face Hub.
+    PATH is a folder in the Hugging Face layout or a GGUF file; ORG/NAME a repository of the Hugging Face Hub.
     """
     from cairn.providers.importing import import_checkpoint, is_repository
     from cairn.registry import Registry

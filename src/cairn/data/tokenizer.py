@@ -142,6 +142,10 @@ class Tokenizer:
         except OSError as error:
             raise StorageError(f"cannot save the tokenizer in {folder}: {error.strerror}") from None
 
+    def to_json(self) -> str:
+        """The content of tokenizer.json."""
+        return str(self._backend.to_str())
+
     def with_chat_template(self, chat_template: ChatTemplate | None) -> "Tokenizer":
         """The same tokenizer with another chat template."""
         return Tokenizer(self._backend, self._config, chat_template)

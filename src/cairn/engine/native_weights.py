@@ -17,10 +17,10 @@ from cairn.core import IntegrityError
 from cairn.engine.packed_weights import PackedWeights, write_packed
 from cairn.models import DecoderConfig, LayerSpec, RopeSpec
 from cairn.models.generation import read_json
-from cairn.models.mapped_weights import MappedTensor, map_weights
+from cairn.models.mapped_weights import MappedTensor, check_tied_head, map_weights
 from cairn.models.parameters import parameter_shapes
 from cairn.models.rope_frequencies import attention_factor, frequencies_of
-from cairn.models.tensor_names import HEAD, Layout, embedding_names
+from cairn.models.tensor_names import Layout
 from cairn.models.weight_plan import plan_weights
 
 WeightFormat = Literal["float32", "bfloat16", "int8", "int4"]
@@ -60,7 +60,7 @@ class SpecBuilder:
         self.matrices: dict[str, Any] = {}
         self._last_stacked: tuple[str, Array] | None = None
         if self._packed is None:
-            self._check_tied_head()
+            check_tied_head(config, self._stored, folder)
 
     def build(self) -> Any:
         config, spec = self._config, self._native.ModelSpec()
@@ -200,14 +200,3 @@ class SpecBuilder:
         padded = np.pad(halves, ((0, 0), (0, -halves.shape[1] % _UNIT), (0, 0)))
         blocks = padded.reshape(parts, -1, _UNIT, rows.shape[1]).swapaxes(0, 1)
         return np.ascontiguousarray(blocks).reshape(-1, rows.shape[1])
-
-    def _check_tied_head(self) -> None:
-        """A head stored beside a tied embedding must be that embedding."""
-        if not self._config.tie_embeddings or HEAD not in self._stored:
-            return
-        name = next(name for name in embedding_names(self._config) if name in self._stored)
-        if not np.array_equal(self._stored[HEAD].read(), self._stored[name].read()):
-            raise IntegrityError(
-                f"config.json in {self._folder} ties the head to the embedding, but {HEAD} differs from it",
-                remedy="set tie_word_embeddings to false in config.json",
-            )

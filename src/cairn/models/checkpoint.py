@@ -13,10 +13,11 @@ from torch import Tensor
 from cairn.core import IntegrityError, NotFoundError, StorageError, UnsupportedModelError
 from cairn.models.config import DecoderConfig
 from cairn.models.decoder import Decoder
+from cairn.models.file_writing import write_json
 from cairn.models.generation import read_json
 from cairn.models.parameters import parameter_shapes
 from cairn.models.tensor_names import HEAD, Layout, embedding_names, layouts
-from cairn.models.weight_files import DTYPE_NAMES, StoredTensor, open_weights, write_json, write_weights
+from cairn.models.weight_files import DTYPE_NAMES, StoredTensor, open_weights, write_weights
 from cairn.models.weight_paths import INDEX, SINGLE
 from cairn.models.weight_plan import FLOATS, plan_weights, some_names
 
@@ -26,15 +27,6 @@ def load_config(folder: Path) -> DecoderConfig:
     if not (folder / "config.json").exists():
         raise NotFoundError(f"{folder} holds no config.json", remedy="give the folder of a checkpoint")
     return DecoderConfig.from_hf(read_json(folder / "config.json"))
-
-
-def check_decoder(folder: Path) -> DecoderConfig:
-    """The config of a checkpoint folder whose weights fit it by name and shape; reads their headers only."""
-    config = load_config(folder)
-    with open_weights(folder) as stored:
-        plan_weights(config, parameter_shapes(config), stored, folder)
-        _check_tied_head(config, stored, folder)
-    return config
 
 
 def load_decoder(

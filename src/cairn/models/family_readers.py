@@ -186,6 +186,25 @@ def _read_gemma(
     }
 
 
+def read_gemma(hf: HfValues) -> Fields:
+    hf.refuse("use_bidirectional_attention", False)
+    sizes = _sizes(hf, head_dim=256)
+    # The first files say "gelu" and mean its tanh form, as transformers knows.
+    sizes["activation"] = _activation(hf, "hidden_act", "gelu")
+    if sizes["activation"] == "gelu":
+        sizes["activation"] = "gelu_tanh"
+    sizes["tie_embeddings"] = hf.flag("tie_word_embeddings", True)
+    bias = hf.flag("attention_bias", False)
+    return {
+        **sizes,
+        "layers": _layers(hf, sizes, hf.rope(sizes["head_dim"], 10_000.0)),
+        "norm_offset": 1.0,
+        "qkv_bias": bias,
+        "attention_output_bias": bias,
+        "embedding_scale": sizes["hidden_size"] ** 0.5,
+    }
+
+
 def _gemma_rope(hf: HfValues, head_dim: int, kind: str) -> RopeSpec:
     """Gemma 3 gives local layers a rope of their own: older files by `rope_local_base_freq`, unscaled."""
     if hf.get("model_type") == "gemma2":

@@ -95,6 +95,10 @@ def write_qwen(config: Architecture) -> Fields:
     }
 
 
+def write_with_attention_bias(config: Architecture) -> Fields:
+    return {**_write_common(config), "attention_bias": config.qkv_bias}
+
+
 def write_gemma(config: Architecture) -> Fields:
     attention = config.layers[0].attention
     ropes = {kind: layer.rope for kind, layer in zip(_layer_types(config), config.layers, strict=True)}
@@ -112,10 +116,6 @@ def write_gemma(config: Architecture) -> Fields:
             kind: _write_rope(rope, config.head_dim) for kind, rope in ropes.items() if rope is not None
         }
     return values
-
-
-def write_olmo2(config: Architecture) -> Fields:
-    return {**_write_common(config), "attention_bias": config.qkv_bias}
 
 
 def write_smollm3(config: Architecture) -> Fields:

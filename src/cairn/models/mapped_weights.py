@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.core import IntegrityError, StorageError
+from cairn.core import IntegrityError, NotFoundError, StorageError
+from cairn.models.config import DecoderConfig
+from cairn.models.generation import read_json
+from cairn.models.parameters import parameter_shapes
+from cairn.models.tensor_names import HEAD, embedding_names
 from cairn.models.weight_paths import weight_paths
+from cairn.models.weight_plan import plan_weights
 
 _WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _MOST_HEADER_BYTES = 100_000_000
@@ -47,6 +52,28 @@ def map_weights(folder: Path) -> dict[str, MappedTensor]:
     for path in weight_paths(folder):
         tensors |= _map_file(path)
     return tensors
+
+
+def check_weights(folder: Path) -> DecoderConfig:
+    """The config of a checkpoint folder whose weights fit it by name and shape."""
+    if not (folder / "config.json").exists():
+        raise NotFoundError(f"{folder} holds no config.json", remedy="give the folder of a checkpoint")
+    config, stored = DecoderConfig.from_hf(read_json(folder / "config.json")), map_weights(folder)
+    plan_weights(config, parameter_shapes(config), stored, folder)
+    check_tied_head(config, stored, folder)
+    return config
+
+
+def check_tied_head(config: DecoderConfig, stored: Mapping[str, MappedTensor], folder: Path) -> None:
+    """A head stored beside a tied embedding must be that embedding."""
+    if not config.tie_embeddings or HEAD not in stored:
+        return
+    name = next(name for name in embedding_names(config) if name in stored)
+    if not np.array_equal(stored[HEAD].read(), stored[name].read()):
+        raise IntegrityError(
+            f"config.json in {folder} ties the head to the embedding, but {HEAD} differs from it",
+            remedy="set tie_word_embeddings to false in config.json",
+        )
 
 
 def _map_file(path: Path) -> dict[str, MappedTensor]:

@@ -7,8 +7,7 @@ for whoever writes them otherwise. Pickles (.bin, .pt) are never opened.
 """
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cairn.core import IntegrityError, StorageError
+from cairn.models.file_writing import replace_file
 from cairn.models.weight_paths import weight_paths
 
 DTYPE_NAMES = {
@@ -106,27 +106,3 @@ def raw_bytes(tensor: Tensor) -> bytes | memoryview:
 def write_weights(path: Path, tensors: Sequence[tuple[str, Tensor]]) -> None:
     """Write named tensors to one safetensors file."""
     replace_file(path, safetensors_pieces(tensors))
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write indented JSON."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    replace_file(path, [text.encode()])
-
-
-def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write a temporary neighbour, sync it and rename it to `path`; on failure nothing is left behind."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with temporary.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}",
-            remedy="free disk space or choose another folder",
-        ) from None

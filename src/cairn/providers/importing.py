@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere as artifacts: a Hugging Face folder on disk, or a repository of the Hub.
+"""Checkpoints from elsewhere as artifacts: a Hugging Face folder, a GGUF file, or a repository of the Hub.
 
 Only weights in safetensors and plain text files are taken; pickles can run code and are refused. What
 cannot be served is refused before anything is stored: an unknown family, a file cut short, a tokenizer or
@@ -9,13 +9,17 @@ import re
 import shutil
 import tempfile
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cairn.core.errors import CairnError, MissingExtraError, NotFoundError, StorageError, UnavailableError
+from cairn.core.errors import CairnError, NotFoundError, StorageError, UnavailableError
 from cairn.data import Tokenizer
+from cairn.data.gguf_tokenizer import end_token_ids, tokenizer_from_gguf
 from cairn.models import read_generation_defaults
+from cairn.models.file_writing import write_json
+from cairn.models.gguf import is_gguf, open_gguf
+from cairn.models.gguf_import import convert_gguf
+from cairn.models.mapped_weights import check_weights
 from cairn.providers.loading import check_parity
 from cairn.registry import Artifact, Registry
 
@@ -29,9 +33,13 @@ def is_repository(source: str) -> bool:
 
 
 def import_checkpoint(registry: Registry, folder: Path, *, name: str = "", origin: str = "") -> Artifact:
-    """Store a checkpoint folder as a model and point `name` (default: the folder's) to it."""
+    """Store a checkpoint folder or GGUF file as a model and point `name` (default: its own) to it."""
+    if is_gguf(folder):
+        return import_gguf(registry, folder, name=name)
     if not folder.is_dir():
-        raise NotFoundError(f"no such folder: {folder}", remedy="give the folder that holds config.json")
+        raise NotFoundError(
+            f"no such folder: {folder}", remedy="give the folder that holds config.json, or a GGUF file"
+        )
     name = name or _name_of(folder.resolve().name)
     metadata = check_checkpoint(folder, name=name) | {"origin": origin or folder.resolve().name}
     with registry.create("model", metadata=metadata) as writer:
@@ -45,13 +53,26 @@ def import_checkpoint(registry: Registry, folder: Path, *, name: str = "", origi
     return writer.artifact
 
 
+def import_gguf(registry: Registry, path: Path, *, name: str = "") -> Artifact:
+    """Store a GGUF file as a model in the Hugging Face layout, its weights as floats."""
+    with tempfile.TemporaryDirectory(dir=registry.settings.home, prefix="gguf-") as made:
+        folder = Path(made)
+        file = open_gguf(path)
+        tokenizer = tokenizer_from_gguf(file.metadata)
+        config = convert_gguf(file, folder)
+        tokenizer.save(folder)
+        ends = end_token_ids(file.metadata)
+        special = {"bos_token_id": config.bos_token_id, "pad_token_id": config.pad_token_id}
+        given = {key: value for key, value in special.items() if value is not None}
+        write_json(folder / "generation_config.json", {"eos_token_id": ends, **given})
+        return import_checkpoint(registry, folder, name=name or _name_of(path.stem), origin=path.name)
+
+
 def check_checkpoint(folder: Path, *, name: str) -> dict[str, Any]:
     """What a checkpoint is, for the catalogue; an error when it cannot be served."""
     if not (folder / "config.json").is_file():
         raise NotFoundError(f"{folder} holds no config.json", remedy="give the folder of a checkpoint")
-    if find_spec("torch") is None:
-        raise MissingExtraError("importing a model", "train")
-    config = import_module("cairn.models.checkpoint").check_decoder(folder)
+    config = check_weights(folder)
     check_parity(
         Tokenizer.load(folder), read_generation_defaults(folder), vocab_size=config.vocab_size, name=name
     )

@@ -1,0 +1,149 @@
+"""A checkpoint as a GGUF file that llama.cpp opens: matrices in F16, Q8_0 or Q4_0, all else in F32.
+
+Quantised as ggml's reference does, so the file holds what llama.cpp's own converter would. A matrix whose
+rows are no multiple of 32 stays F16. Written to a temporary neighbour, synced and renamed, one tensor in
+memory at a time. A family, or a setting of one, that llama.cpp would compute in another way is refused.
+No torch is needed.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cairn.core import IntegrityError, UnsupportedModelError
+from cairn.models.config import DecoderConfig
+from cairn.models.file_writing import replace_file
+from cairn.models.generation import read_json
+from cairn.models.gguf import ARRAY, DEFAULT_ALIGNMENT, MAGIC, STRING
+from cairn.models.gguf_blocks import BY_NAME, quantise
+from cairn.models.gguf_config import rope_factors
+from cairn.models.gguf_keys import gguf_keys
+from cairn.models.gguf_names import ROPE_FREQS, gguf_name, values_to_gguf
+from cairn.models.mapped_weights import MappedTensor, map_weights
+from cairn.models.parameters import parameter_shapes
+from cairn.models.tensor_names import HEAD, is_buffer
+from cairn.models.weight_plan import plan_weights
+
+GgufType = Literal["f16", "q8_0", "q4_0"]
+_FILE_TYPES: dict[GgufType, int] = {"f16": 1, "q8_0": 7, "q4_0": 2}
+_LARGEST_HALF = 65504.0
+Planned = list[tuple[str, tuple[int, ...], str]]
+"""Name, shape and block type of every tensor of the file."""
+
+
+def export_gguf(folder: Path, path: Path, weights: GgufType, tokenizer: Mapping[str, Any]) -> None:
+    """Write the checkpoint in `folder` to `path`; `tokenizer` are the key-values of its tokenizer."""
+    config = DecoderConfig.from_hf(read_json(folder / "config.json"))
+    keys = {
+        **gguf_keys(config),
+        "general.file_type": _FILE_TYPES[weights],
+        "general.quantization_version": 2,
+        **tokenizer,
+    }
+    stored = map_weights(folder)
+    plan_weights(config, parameter_shapes(config), stored, folder)
+    stored = {name: each for name, each in stored.items() if not is_buffer(name)}
+    if config.tie_embeddings:
+        stored.pop(HEAD, None)
+    replace_file(path, _pieces(config, keys, stored, weights))
+
+
+def _pieces(
+    config: DecoderConfig, keys: Mapping[str, Any], stored: Mapping[str, MappedTensor], weights: GgufType
+) -> Iterator[bytes | memoryview]:
+    """The bytes of the file, in order."""
+    factors = _rope_factors(config)
+    planned: Planned = [] if factors is None else [(ROPE_FREQS, factors.shape, "F32")]
+    planned += [
+        (_name(config, name), tensor.shape, _block_type(tensor.shape, weights))
+        for name, tensor in stored.items()
+    ]
+    header = _header(keys, planned)
+    yield header + bytes(-len(header) % DEFAULT_ALIGNMENT)
+    if factors is not None:
+        yield _padded(quantise(factors, "F32"))
+    for name, tensor in stored.items():
+        values = values_to_gguf(config, name, tensor.read())
+        kind = _block_type(tensor.shape, weights)
+        if not np.isfinite(values).all() or (kind != "F32" and np.abs(values).max() > _LARGEST_HALF):
+            raise IntegrityError(
+                f"weights of {name} are not finite or above {_LARGEST_HALF:g}, which {kind} cannot hold",
+                remedy="the training that made them diverged; take an earlier checkpoint",
+            )
+        yield _padded(quantise(np.ascontiguousarray(values), kind))
+
+
+def _name(config: DecoderConfig, name: str) -> str:
+    theirs = gguf_name(config.family, name)
+    if theirs is None:
+        raise UnsupportedModelError(
+            f"llama.cpp's {config.family} has no tensor for {name}",
+            remedy="only models without it can be written as GGUF",
+        )
+    return theirs
+
+
+def _block_type(shape: tuple[int, ...], weights: GgufType) -> str:
+    if len(shape) == 1:
+        return "F32"
+    return weights.upper() if shape[-1] % BY_NAME[weights.upper()].size == 0 else "F16"
+
+
+def _rope_factors(config: DecoderConfig) -> NDArray[np.float32] | None:
+    """Llama 3's rope scaling, which the file holds as a tensor."""
+    rope = config.layers[0].rope
+    return rope_factors(rope) if rope and rope.scaling == "llama3" else None
+
+
+def _header(keys: Mapping[str, Any], planned: Planned) -> bytes:
+    parts = [MAGIC, struct.pack("<IQQ", 3, len(planned), len(keys))]
+    parts += [_string(key) + _typed(value) for key, value in keys.items()]
+    at = 0
+    for name, shape, kind in planned:
+        block = BY_NAME[kind]
+        parts += [_string(name), struct.pack(f"<I{len(shape)}Q", len(shape), *shape[::-1])]
+        parts.append(struct.pack("<IQ", block.number, at))
+        size = int(np.prod(shape, dtype=np.int64)) // block.size * block.num_bytes
+        at += size + -size % DEFAULT_ALIGNMENT
+    return b"".join(parts)
+
+
+def _string(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _typed(value: Any) -> bytes:
+    """A value with its type: flags, u32, f32, texts, and arrays of flags, i32, f32 or texts."""
+    if isinstance(value, list):
+        kind, packed = _array(value)
+        return struct.pack("<IIQ", ARRAY, kind, len(value)) + packed
+    if isinstance(value, str):
+        return struct.pack("<I", STRING) + _string(value)
+    if isinstance(value, bool):
+        return struct.pack("<I?", 7, value)
+    return struct.pack("<If", 6, value) if isinstance(value, float) else struct.pack("<II", 4, value)
+
+
+def _array(values: Sequence[Any]) -> tuple[int, bytes]:
+    first = values[0] if values else ""
+    if isinstance(first, str):
+        return STRING, b"".join(map(_string, values))
+    if isinstance(first, bool):
+        return 7, np.array(values, "?").tobytes()
+    return (
+        (6, np.array(values, "<f4").tobytes())
+        if isinstance(first, float)
+        else (
+            5,
+            np.array(values, "<i4").tobytes(),
+        )
+    )
+
+
+def _padded(data: NDArray[np.uint8]) -> bytes:
+    return data.tobytes() + bytes(-len(data) % DEFAULT_ALIGNMENT)
