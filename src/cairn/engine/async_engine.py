@@ -4,9 +4,10 @@ One thread steps the engine and owns it; coroutines of any event loop submit req
 streams. Closing a stream aborts its request. When too many requests wait, a new one is refused with
 `OverloadedError` and the time after which a place is expected.
 
-A failed step fails the streams of the requests that were in it, and the engine goes on; after three
-in a row, or after an error outside a batch, it reports unhealthy, fails what is left and refuses
-more. A stream ends, with an error if need be: it never hangs.
+A request that cannot go on ends with its error, alone. A failed step fails the streams of the
+requests that were in it, and the engine goes on; after three in a row, or after an error outside a
+batch, it reports unhealthy, fails what is left and refuses more. A stream ends, with an error if need
+be: it never hangs.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from typing import Self
 from cairn.core import CairnError, InvalidRequestError
 from cairn.core.errors import OverloadedError, UnavailableError
 from cairn.engine.engine import Engine, EngineError, EngineStats
-from cairn.engine.sequence import Request, StepOutput, TokenOutput
+from cairn.engine.sequence import FailedOutput, Request, StepOutput, TokenOutput
 
 _log = logging.getLogger(__name__)
 _MAX_FAILURES = 3
@@ -243,6 +244,10 @@ class AsyncEngine:
                 self._hand_out(self._streams[request_id], items)
 
     def _hand_out(self, reference: _Reference, outputs: list[StepOutput]) -> None:
+        failure = next((output.error for output in outputs if isinstance(output, FailedOutput)), None)
+        if failure is not None:
+            self._send(reference, [failure], is_last=True)
+            return
         reference.num_open -= sum(
             isinstance(output, TokenOutput) and output.finish_reason is not None for output in outputs
         )
