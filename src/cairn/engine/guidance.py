@@ -128,8 +128,9 @@ class _Vocabulary:
         return self._encode(text)
 
 
-def json_with_options(schema: Mapping[str, Any]) -> str:
-    """A schema as llguidance reads it, also behind `%json` in a Lark grammar."""
+def json_with_options(schema: Mapping[str, Any], param: str) -> str:
+    """A schema as llguidance reads it, also behind `%json` in a Lark grammar; refused where it miscounts."""
+    _check_counts(schema, param)
     given = schema.get("x-guidance")
     options = {"whitespace_pattern": _JSON_SPACE, **(given if isinstance(given, dict) else {})}
     return json.dumps({**schema, "x-guidance": {**options, "lenient": False}}, ensure_ascii=False)
@@ -139,11 +140,12 @@ def _source(grammar: Grammar) -> str:
     """The grammar in llguidance's own form."""
     guidance = import_module("llguidance")
     if grammar.kind == "json_object":
-        return str(guidance.LLMatcher.grammar_from_json_schema(json_with_options({"type": "object"})))
+        return str(
+            guidance.LLMatcher.grammar_from_json_schema(json_with_options({"type": "object"}, grammar.param))
+        )
     if grammar.kind == "json_schema":
-        schema = json.loads(grammar.text)
-        _check_counts(grammar, schema)
-        return str(guidance.LLMatcher.grammar_from_json_schema(json_with_options(schema)))
+        schema = json_with_options(json.loads(grammar.text), grammar.param)
+        return str(guidance.LLMatcher.grammar_from_json_schema(schema))
     if grammar.kind == "regex":
         return str(guidance.LLMatcher.grammar_from_regex(grammar.text))
     if grammar.kind == "choice":
@@ -156,16 +158,18 @@ def _source(grammar: Grammar) -> str:
         raise _refused(grammar, str(error)) from None
 
 
-def _check_counts(grammar: Grammar, schema: Any) -> None:
-    """Refuse what the library counts wrongly: a property that is written twice counts as two."""
+def _check_counts(schema: Mapping[str, Any], param: str) -> None:
+    """A property that is written twice counts as two for the library."""
     for part in _subschemas(schema):
         least = part.get("minProperties")
         required = part.get("required")
         named = len(required) if isinstance(required, list) else 0
         is_closed = part.get("additionalProperties") is False and not part.get("patternProperties")
         if isinstance(least, int | float) and least > named and not is_closed:
-            raise _refused(
-                grammar, f"minProperties {least} where {named} are required and further ones are allowed"
+            raise InvalidRequestError(
+                f"{param}: minProperties is {least} where {named} are required and others may follow",
+                remedy="list that many under required, or set additionalProperties to false",
+                param=param,
             )
 
 

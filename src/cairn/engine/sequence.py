@@ -68,7 +68,8 @@ class FailedOutput:
     error: CairnError
 
 
-StepOutput = TokenOutput | PromptOutput | FailedOutput
+SequenceOutput = TokenOutput | PromptOutput
+StepOutput = SequenceOutput | FailedOutput
 
 
 class SequenceStatus(Enum):
