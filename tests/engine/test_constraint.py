@@ -24,6 +24,7 @@ from cairn.engine import (
     Request,
     TokenOutput,
     TorchRunner,
+    constraint,
 )
 from cairn.engine.native_runner import native_kernels
 from tests.engine.json_checker import is_valid
@@ -230,6 +231,14 @@ def test_preemption_keeps_the_place_in_the_grammar(kind: str) -> None:
     assert pressed_engine.stats().num_preemptions > 0
     assert pressed.tokens == calm.tokens
     assert all(is_valid(json.loads(text), CITY) for r in requests for text in texts_of(pressed, r.request_id))
+
+
+@pytest.mark.parametrize("kind", RUNNERS)
+def test_masks_beside_the_network_are_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [constrained(f"r{i}", Grammar.json_schema(CITY), seed=i) for i in range(3)]
+    calm = run_all(engine_of(kind), requests)
+    monkeypatch.setattr(constraint, "WORTH_A_THREAD", -1.0)
+    assert run_all(engine_of(kind), requests).tokens == calm.tokens
 
 
 def test_penalties_bias_and_filters_choose_among_what_is_allowed() -> None:

@@ -5,11 +5,13 @@ tokens and by nothing else: being preempted, computed again or batched with othe
 engine knows token ids only; who knows the vocabulary (`guidance`) is handed in as a `GrammarCompiler`.
 
 End tokens are allowed exactly where the grammar would accept the end, and a sequence whose grammar has no
-continuation ends at once. Masks are computed in a thread of their own while the network runs.
+continuation ends at once. Masks that take long are computed in a thread of their own while the network runs.
 """
 
+import time
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -24,6 +26,11 @@ Allowed = NDArray[np.bool_]
 """[vocab]: whether a token may come next."""
 Bits = NDArray[np.int32]
 """[ceil(vocab / 32)]: the same as bits, the lowest first."""
+
+
+WORTH_A_THREAD = 300e-6
+"""Seconds of work from which masks are computed beside the network: waking a thread costs some of its own."""
+_SMOOTHING = 0.1
 
 
 class Matcher(Protocol):
@@ -67,18 +74,30 @@ class Masks:
     def __init__(self, vocab_size: int) -> None:
         self._vocab_size = vocab_size
         self._thread: ThreadPoolExecutor | None = None
+        self._seconds_per_mask = 0.0
 
-    def start(self, seqs: Rows["Sequence"]) -> "Future[list[Allowed | None]] | None":
-        """Begin computing the masks of sequences; None when none of them is constrained."""
-        if not any(seq.matcher for seq in seqs):
-            return None
+    def start(self, seqs: Rows["Sequence"]) -> Callable[[], list[Allowed | None]]:
+        """Begin with the masks of sequences; the call that is returned waits for them.
+
+        A sequence without a grammar has None. A mask without any token is a dead end.
+        """
+        num_masks = sum(seq.matcher is not None for seq in seqs)
+        if num_masks * self._seconds_per_mask <= WORTH_A_THREAD:
+            return lambda: self._masks(seqs)
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="cairn-masks")
-        return self._thread.submit(self.compute, tuple(seqs))
+        return self._thread.submit(self._masks, seqs).result
 
-    def compute(self, seqs: Rows["Sequence"]) -> list["Allowed | None"]:
-        """The mask of each sequence, None for a free one. A mask without any token is a dead end."""
-        return [None if seq.matcher is None else self._mask(seq.matcher, seq.end_token_ids) for seq in seqs]
+    def _masks(self, seqs: Rows["Sequence"]) -> list[Allowed | None]:
+        masks: list[Allowed | None] = []
+        for seq in seqs:
+            if seq.matcher is None:
+                masks.append(None)
+                continue
+            start = time.perf_counter()
+            masks.append(self._mask(seq.matcher, seq.end_token_ids))
+            self._seconds_per_mask += _SMOOTHING * (time.perf_counter() - start - self._seconds_per_mask)
+        return masks
 
     def _mask(self, matcher: Matcher, end_token_ids: tuple[int, ...]) -> Allowed:
         bits = np.zeros(-(-self._vocab_size // 32), np.int32)

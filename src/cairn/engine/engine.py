@@ -206,13 +206,11 @@ class Engine:
     def _compute(self, model_input: ModelInput, seqs: list[Sequence]) -> tuple[Logits, list[Allowed | None]]:
         """The step's logits and, computed meanwhile, what the grammars of `seqs` allow next."""
         masks = self._masks.start(seqs)
-        allowed: list[Allowed | None] = [None] * len(seqs)
         try:
             logits = self.runner.run(model_input)
         finally:
             # Also after a failure: nobody else may touch a matcher that is still being asked.
-            if masks is not None:
-                allowed = masks.result()
+            allowed = masks()
         return logits, allowed
 
     def _matcher(self, request: Request) -> Matcher | None:
