@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cairn.core.chat import (
@@ -27,6 +29,7 @@ from cairn.providers.receipts import sampling_from_json, sampling_json
 from cairn.providers.tool_calls import FORMATS, ToolFormat
 from cairn.providers.tool_grammar import call_grammar
 from cairn.registry import Registry
+from tests.data.conftest import SPECIAL, gpt2_like, llama3_like, sentencepiece_like
 from tests.engine.json_checker import is_valid
 from tests.providers.scripted import Scripted, tiny_tokenizer
 from tests.providers.tiny_model import tiny_artifact
@@ -43,6 +46,12 @@ COUNT = ToolDefinition("count", "counts stones", STONES)
 MARK = ToolDefinition("mark-the.way", "", WAY | {"additionalProperties": False})
 NOTHING = ToolDefinition("rest", "takes nothing", {"additionalProperties": False})
 TOOLS = (COUNT, MARK, NOTHING)
+FOREIGN = {
+    "gpt2": gpt2_like,
+    "llama3": llama3_like,
+    "llama2": partial(sentencepiece_like, prefix_space=True),
+    "gemma": partial(sentencepiece_like, prefix_space=False),
+}
 DOCUMENT = Grammar.json_schema(STONES, param="response_format")
 
 
@@ -241,11 +250,29 @@ def test_rows_beyond_the_vocabulary_are_never_allowed() -> None:
 
 
 def allowed_of(matcher: Any, size: int) -> Any:
-    import numpy as np
-
     bits = np.zeros(-(-size // 32), np.int32)
     matcher.fill(bits)
     return np.unpackbits(bits.view(np.uint8), bitorder="little")[:size]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama3", "llama2", "gemma"])
+def test_tokenizers_of_other_families(family: str) -> None:
+    """Random walks through what is allowed, whatever the tokenizer does with spaces and bytes."""
+    tokenizer = Tokenizer(FOREIGN[family](), SPECIAL[family])
+    assert tokenizer.eos_token_id is not None
+    size = tokenizer.vocab_size
+    compiler = grammars_of(tokenizer, vocab_size=size, eos_token_ids=[tokenizer.eos_token_id])
+    assert compiler is not None
+    schema = {"type": "array", "items": {"enum": ["a b", " the é", "🙂", 12]}, "minItems": 2, "maxItems": 4}
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        matcher, data = compiler.compile(Grammar.json_schema(schema)), b""
+        while not matcher.is_complete:
+            token_id = int(random.choice(np.flatnonzero(allowed_of(matcher, size))))
+            assert token_id not in tokenizer.special_tokens.values()
+            data += tokenizer.token_bytes(token_id)
+            matcher.advance(token_id)
+        assert is_valid(json.loads(data), schema)
 
 
 def test_a_name_is_escaped(make: Make) -> None:

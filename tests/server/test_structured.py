@@ -135,6 +135,32 @@ def test_demanded_tools(tiny: Running, choice: Any, names: set[str]) -> None:
         assert answer.choices[0].finish_reason == "tool_calls"
 
 
+ENDLESS: dict[str, Any] = {
+    "$defs": {"a": {"type": "object", "properties": {"x": {"$ref": "#/$defs/a"}}, "required": ["x"]}},
+    "$ref": "#/$defs/a",
+}
+DEAD: dict[str, Any] = {
+    "$defs": {"a": {"$ref": "#/$defs/a"}},
+    "properties": {"x": {"$ref": "#/$defs/a"}},
+    "required": ["x"],
+    "type": "object",
+    "additionalProperties": False,
+}
+
+
+def test_a_dead_end_is_an_error_of_its_request(tiny: Running) -> None:
+    client = tiny.client()
+    dead: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": DEAD}}
+    with pytest.raises(openai.BadRequestError, match="nothing that the grammar allows"):
+        client.chat.completions.create(**ASK, response_format=dead)
+    with pytest.raises(openai.APIError, match="nothing that the grammar allows"):
+        list(client.chat.completions.create(**ASK, response_format=dead, stream=True))
+    endless: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": ENDLESS}}
+    cut = client.chat.completions.create(**ASK, response_format=endless, max_tokens=50).choices[0]
+    assert cut.finish_reason == "length"
+    assert client.chat.completions.parse(**ASK, response_format=Cairn).choices[0].message.parsed
+
+
 def schema_of(schema: Any) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
 

@@ -27,7 +27,8 @@ T = TypeVar("T")
 _JSON_SPACE = r"[ ]?|\n[ ]{0,16}"
 _COMPILED = 32
 """Grammars kept ready."""
-_MAX_LEXER_STATES = 50_000
+_MAX_LEXER_STATES = 20_000
+"""Of one or two kilobytes each."""
 _STACK_BYTES = 256 << 20
 _STACK_LOCK = threading.Lock()
 _DATA_KEYWORDS = frozenset({"const", "enum", "default", "examples"})
