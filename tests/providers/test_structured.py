@@ -46,7 +46,7 @@ COUNT = ToolDefinition("count", "counts stones", STONES)
 MARK = ToolDefinition("mark-the.way", "", WAY | {"additionalProperties": False})
 NOTHING = ToolDefinition("rest", "takes nothing", {"additionalProperties": False})
 TOOLS = (COUNT, MARK, NOTHING)
-FOREIGN = {
+FOREIGN: dict[str, Callable[[], Any]] = {
     "gpt2": gpt2_like,
     "llama3": llama3_like,
     "llama2": partial(sentencepiece_like, prefix_space=True),
