@@ -291,6 +291,16 @@ def test_a_whole_text_ends_without_an_end_token() -> None:
     assert found.reasons["r"] == {0: "stop"}
 
 
+def test_stop_tokens_end_a_text_where_they_may() -> None:
+    stops = (CONTROL, encode("z")[0], 10**9, -1)
+    request = constrained(
+        "r", Grammar("regex", "[a-e]{2,9}"), stop_token_ids=stops, logit_bias={CONTROL: 100.0}, temperature=0
+    )
+    (tokens,) = run_all(engine_of(), [request]).tokens["r"].values()
+    assert tokens[-1] == CONTROL
+    assert 2 <= len(text_of(tokens[:-1])) <= 3
+
+
 def test_too_few_tokens_are_reported_as_such() -> None:
     found = run_all(engine_of(), [constrained("r", Grammar.json_schema(CITY), max_tokens=3)])
     assert found.reasons["r"] == {0: "length"}

@@ -104,5 +104,6 @@ class Masks:
         matcher.fill(bits)
         mask = np.unpackbits(bits.view(np.uint8), bitorder="little")[: self._vocab_size].view(np.bool_)
         if matcher.is_accepting:
-            mask[list(end_token_ids)] = True
+            # A request may name stop tokens that this vocabulary does not have.
+            mask[[token_id for token_id in end_token_ids if 0 <= token_id < self._vocab_size]] = True
         return mask
