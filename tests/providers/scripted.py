@@ -14,6 +14,7 @@ from cairn.data import DEFAULT_TEMPLATE, ChatTemplate, Tokenizer
 from cairn.engine import AsyncEngine, Engine, EngineConfig, ModelInput
 from cairn.engine.runner import FloatArray, IntArray
 from cairn.providers import LocalProvider
+from cairn.providers.grammars import grammars_of
 from cairn.registry import Receipt
 
 TEXTS = ("a cairn is a pile of stones", "the stones mark the way", '{"name": "weather", "arguments": {}}')
@@ -99,7 +100,8 @@ class Scripted:
         end = self.tokenizer.token_id("<|im_end|>")
         assert end is not None
         self.runner = ScriptedRunner(script, vocab_size=self.tokenizer.vocab_size, end=end)
-        self.engine = AsyncEngine(Engine(self.runner, config or EngineConfig()))
+        grammars = grammars_of(self.tokenizer, vocab_size=self.tokenizer.vocab_size, eos_token_ids=(end,))
+        self.engine = AsyncEngine(Engine(self.runner, config or EngineConfig(), grammars=grammars))
         self.engine.start()
         self.receipts: list[Receipt] = []
         self.provider = LocalProvider(

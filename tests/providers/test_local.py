@@ -149,19 +149,6 @@ async def test_without_tools_a_call_is_text(make: Make) -> None:
     assert text_of(await events_of(scripted, chat(tools=(WEATHER,), tool_choice="none"))) == reply
 
 
-@pytest.mark.parametrize(
-    ("choice", "reply"), [("weather", '{"city": 1}}</tool_call>'), ("required", 'weather", "arguments": {}}')]
-)
-async def test_forced_calls(make: Make, choice: str, reply: str) -> None:
-    scripted = make(reply)
-    events = await events_of(scripted, chat(tools=(WEATHER,), tool_choice=choice))
-    (delta,) = [event for event in events if isinstance(event, ToolCallDelta)]
-    assert delta.call.name == "weather"
-    prompt = scripted.tokenizer.decode(scripted.receipts[0].prompt_token_ids)
-    opening = '<tool_call>{"name": "'
-    assert prompt.endswith(opening + 'weather", "arguments": ' if choice == "weather" else opening)
-
-
 async def test_what_the_model_cannot_take_is_refused(make: Make) -> None:
     plain = ChatTemplate("{{ messages[0].content }}<|im_end|>")
     with pytest.raises(InvalidRequestError, match="knows no tool calls"):

@@ -84,6 +84,23 @@ def test_a_possible_mark_is_held_back() -> None:
     assert parser.push("<tool_call>{") == []
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_an_end_mark_in_an_argument_is_a_part_of_it(size: int) -> None:
+    arguments = json.dumps({"text": 'a "</tool_call>" \\', "more": "</tool_call>"})
+    call = f'<tool_call>{{"name": "weather", "arguments": {arguments}}}</tool_call>'
+    text = call + call
+    shown, calls = parse(HERMES, [text[at : at + size] for at in range(0, len(text), size)])
+    assert calls == [("weather", arguments)] * 2
+    assert shown == ""
+
+
+def test_a_quote_that_nothing_closes_hides_no_later_call() -> None:
+    broken = '<tool_call>{"name": "weather</tool_call>'
+    call = '<tool_call>{"name": "weather", "arguments": {}}</tool_call>'
+    shown, calls = parse(HERMES, [broken + call])
+    assert (shown, len(calls)) == (broken, 1)
+
+
 @given(text=st.text(alphabet='<tool_c>/{}" \nab[]TOOLCALLS'), cuts=st.lists(st.integers(0, 40)))
 def test_text_without_calls_is_never_lost(text: str, cuts: list[int]) -> None:
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})

@@ -164,7 +164,6 @@ def nested(depth: int) -> list[Any]:
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "surrogate", None),
         ({"\ud800": 1}, "surrogate", None),
         ({"tools": nested(700)}, "nests more than 100", None),
-        ({"response_format": {"type": "json_object"}}, "allowed here: 'text'", "response_format.type"),
         ({"modalities": ["audio"]}, "allowed here", "modalities"),
         ({"top_logprobs": 2}, "logprobs: true", "top_logprobs"),
         ({"stream_options": {"include_usage": True}}, "stream: true", "stream_options"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from cairn.core.errors import InvalidRequestError
+from cairn.core.grammar import Grammar
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "abort"]
@@ -106,6 +107,8 @@ class SamplingParams:
     """Log-probabilities of this many alternatives per generated token; None: none."""
     prompt_logprobs: int | None = None
     """The same for the prompt's tokens."""
+    grammar: Grammar | None = None
+    """What the whole reply must be; None: anything."""
 
     def __post_init__(self) -> None:
         _require(self.max_tokens is None or self.max_tokens >= 0, "max_tokens", self.max_tokens, "0 or more")
@@ -160,6 +163,8 @@ class ChatRequest:
     tools: tuple[ToolDefinition, ...] = ()
     tool_choice: str = "auto"
     """`auto`, `none`, `required`, or the name of a tool."""
+    parallel_tool_calls: bool = True
+    """Whether a reply that is forced to call may hold several calls."""
     template_options: Mapping[str, Any] = field(default_factory=dict)
     """Extra variables for the chat template."""
     principal: Principal | None = None

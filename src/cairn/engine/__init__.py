@@ -15,12 +15,22 @@ from typing import TYPE_CHECKING, Any
 from cairn.engine.async_engine import AsyncEngine, TokenStream
 from cairn.engine.block_manager import BlockManager
 from cairn.engine.config import EngineConfig
+from cairn.engine.constraint import GrammarCompiler, Matcher
 from cairn.engine.engine import Engine, EngineError, EngineStats
+from cairn.engine.guidance import GuidanceCompiler
 from cairn.engine.native_runner import NativeRunner
 from cairn.engine.runner import Logits, ModelInput, ModelRunner
 from cairn.engine.sampler import Sampler
 from cairn.engine.scheduler import ScheduledBatch, Scheduler
-from cairn.engine.sequence import PromptLogprob, PromptOutput, Request, Sequence, StepOutput, TokenOutput
+from cairn.engine.sequence import (
+    FailedOutput,
+    PromptLogprob,
+    PromptOutput,
+    Request,
+    Sequence,
+    StepOutput,
+    TokenOutput,
+)
 
 if TYPE_CHECKING:
     from cairn.engine.torch_runner import TorchRunner
@@ -32,7 +42,11 @@ __all__ = [
     "EngineConfig",
     "EngineError",
     "EngineStats",
+    "FailedOutput",
+    "GrammarCompiler",
+    "GuidanceCompiler",
     "Logits",
+    "Matcher",
     "ModelInput",
     "ModelRunner",
     "NativeRunner",

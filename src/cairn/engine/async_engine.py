@@ -4,9 +4,10 @@ One thread steps the engine and owns it; coroutines of any event loop submit req
 streams. Closing a stream aborts its request. When too many requests wait, a new one is refused with
 `OverloadedError` and the time after which a place is expected.
 
-A failed step fails the streams of the requests that were in it, and the engine goes on; after three
-in a row, or after an error outside a batch, it reports unhealthy, fails what is left and refuses
-more. A stream ends, with an error if need be: it never hangs.
+A request that cannot go on ends with its error, alone. A failed step fails the streams of the
+requests that were in it, and the engine goes on; after three in a row, or after an error outside a
+batch, it reports unhealthy, fails what is left and refuses more. A stream ends, with an error if need
+be: it never hangs.
 """
 
 import asyncio
@@ -23,13 +24,13 @@ from typing import Self
 from cairn.core import CairnError, InvalidRequestError
 from cairn.core.errors import OverloadedError, UnavailableError
 from cairn.engine.engine import Engine, EngineError, EngineStats
-from cairn.engine.sequence import Request, StepOutput, TokenOutput
+from cairn.engine.sequence import FailedOutput, Request, SequenceOutput, StepOutput, TokenOutput
 
 _log = logging.getLogger(__name__)
 _MAX_FAILURES = 3
 _SMOOTHING = 0.2
 
-StreamItem = StepOutput | CairnError | None
+StreamItem = SequenceOutput | CairnError | None
 """An output; the error that ends the stream; None: the end."""
 
 
@@ -47,7 +48,7 @@ class TokenStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> StepOutput:
+    async def __anext__(self) -> SequenceOutput:
         item = None if self._is_closed else await self._queue.get()
         if item is None or isinstance(item, CairnError):
             self._is_closed = True
@@ -243,13 +244,15 @@ class AsyncEngine:
                 self._hand_out(self._streams[request_id], items)
 
     def _hand_out(self, reference: _Reference, outputs: list[StepOutput]) -> None:
+        items: list[StreamItem] = [each.error if isinstance(each, FailedOutput) else each for each in outputs]
         reference.num_open -= sum(
             isinstance(output, TokenOutput) and output.finish_reason is not None for output in outputs
         )
-        if reference.num_open > 0:
-            self._send(reference, outputs)
+        has_failed = any(isinstance(item, CairnError) for item in items)
+        if reference.num_open > 0 and not has_failed:
+            self._send(reference, items)
             return
-        self._send(reference, [*outputs, None], is_last=True)
+        self._send(reference, items if has_failed else [*items, None], is_last=True)
         now = time.monotonic()
         self._seconds_per_request += _SMOOTHING * (now - self._last_end - self._seconds_per_request)
         self._last_end = now

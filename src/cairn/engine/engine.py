@@ -16,10 +16,19 @@ from cairn.core.chat import FinishReason
 from cairn.core.errors import ContextLengthError
 from cairn.engine.block_manager import BlockManager
 from cairn.engine.config import EngineConfig
-from cairn.engine.runner import LogitRow, Logits, ModelRunner, prepare
+from cairn.engine.constraint import Allowed, GrammarCompiler, Masks, Matcher
+from cairn.engine.runner import LogitRow, Logits, ModelInput, ModelRunner, prepare
 from cairn.engine.sampler import Sampled, Sampler, token_logprobs
 from cairn.engine.scheduler import ScheduledBatch, ScheduledSequence, Scheduler
-from cairn.engine.sequence import PromptLogprob, PromptOutput, Request, Sequence, StepOutput, TokenOutput
+from cairn.engine.sequence import (
+    FailedOutput,
+    PromptLogprob,
+    PromptOutput,
+    Request,
+    Sequence,
+    StepOutput,
+    TokenOutput,
+)
 
 _DEFAULT_POOL_BYTES = 1 << 30
 _SCORED_ROWS = 64
@@ -58,11 +67,18 @@ class EngineStats:
 
 
 class Engine:
-    """Continuous batching over one model."""
+    """Continuous batching over one model. `grammars` compiles what constrained requests ask for."""
 
-    def __init__(self, runner: ModelRunner, config: EngineConfig | None = None) -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        config: EngineConfig | None = None,
+        *,
+        grammars: GrammarCompiler | None = None,
+    ) -> None:
         self.config = config = config or EngineConfig()
         self.runner = runner
+        self.grammars = grammars
         num_blocks = _pool_size(runner, config)
         runner.allocate_kv_cache(num_blocks, config.block_size)
         self.block_manager = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
@@ -73,6 +89,7 @@ class Engine:
             lookup_tokens=config.lookup_tokens,
         )
         self.sampler = Sampler()
+        self._masks = Masks(runner.vocab_size)
         self.max_model_len = min(_context(runner, config), num_blocks * config.block_size)
         self._requests: dict[str, list[Sequence]] = {}
         self._arrivals = count()
@@ -86,7 +103,7 @@ class Engine:
         return bool(self._requests or self._ended)
 
     def validate(self, request: Request) -> None:
-        """Raise what `add_request` would: an empty or too long prompt, a token id that does not exist."""
+        """Raise what `add_request` would: an empty or too long prompt, an unknown token id, a bad grammar."""
         prompt = request.prompt_token_ids
         if not prompt:
             raise InvalidRequestError(
@@ -99,6 +116,7 @@ class Engine:
         needs_room = request.sampling.max_tokens != 0
         if len(prompt) + needs_room > self.max_model_len:
             self._refuse_length(len(prompt))
+        self._matcher(request)
 
     def add_request(self, request: Request) -> None:
         """Queue a request; its outputs come from `step`."""
@@ -112,7 +130,14 @@ class Engine:
         seed = secrets.randbits(63) if seed is None else seed
         arrival = next(self._arrivals)
         seqs = [
-            Sequence(request, index=index, seed=seed, arrival=arrival, max_len=self.max_model_len)
+            Sequence(
+                request,
+                index=index,
+                seed=seed,
+                arrival=arrival,
+                max_len=self.max_model_len,
+                matcher=self._matcher(request),
+            )
             for index in range(request.sampling.n)
         ]
         self._requests[request.request_id] = seqs
@@ -164,11 +189,17 @@ class Engine:
 
     def _run(self, batch: ScheduledBatch) -> list[StepOutput]:
         model_input = prepare(batch, self.config.block_size)
-        logits = self.runner.run(model_input)
         rows = model_input.logit_rows
-        self._score_prompts(logits, rows)
         indices = [i for i, row in enumerate(rows) if row.is_sampled and row.seq.max_new_tokens > 0]
-        sampled = self.sampler.sample(logits, indices, [rows[i].seq for i in indices])
+        seqs = [rows[i].seq for i in indices]
+        logits, allowed = self._compute(model_input, seqs)
+        failed = _dead_ends(seqs, allowed)
+        if failed:
+            going = [k for k, seq in enumerate(seqs) if seq.request.request_id not in failed]
+            indices, seqs = [indices[k] for k in going], [seqs[k] for k in going]
+            allowed = [allowed[k] for k in going]
+        self._score_prompts(logits, rows)
+        sampled = self.sampler.sample(logits, indices, seqs, allowed)
         # From here on nothing can fail: the batch counts as computed as a whole.
         self._num_steps += 1
         self._num_preemptions += batch.num_preempted
@@ -176,7 +207,10 @@ class Engine:
             item.seq.num_computed_tokens = item.stop
             self.block_manager.register(item.seq)
         outputs = self._finish_prompts(batch)
-        outputs += [self._append(rows[i].seq, token) for i, token in zip(indices, sampled, strict=True)]
+        outputs += [self._append(seq, token) for seq, token in zip(seqs, sampled, strict=True)]
+        for request_id, error in failed.items():
+            self.abort(request_id)
+            outputs.append(FailedOutput(request_id, error))
         drafted = [item for item in batch.items if item.draft]
         return outputs + self._verify(logits, rows, drafted) if drafted else outputs
 
@@ -202,6 +236,28 @@ class Engine:
             if not item.seq.is_finished:
                 self.block_manager.register(item.seq)
         return outputs
+
+    def _compute(self, model_input: ModelInput, seqs: list[Sequence]) -> tuple[Logits, list[Allowed | None]]:
+        """The step's logits and, computed meanwhile, what the grammars of `seqs` allow next."""
+        masks = self._masks.start(seqs)
+        try:
+            logits = self.runner.run(model_input)
+        finally:
+            # Also after a failure: nobody else may touch a matcher that is still being asked.
+            allowed = masks()
+        return logits, allowed
+
+    def _matcher(self, request: Request) -> Matcher | None:
+        grammar = request.sampling.grammar
+        if grammar is None:
+            return None
+        if self.grammars is None:
+            raise InvalidRequestError(
+                "this engine was made without a vocabulary and follows no grammar",
+                remedy="leave the grammar out, or give Engine a GrammarCompiler",
+                param=grammar.param,
+            )
+        return self.grammars.compile(grammar)
 
     def _drop(self, batch: ScheduledBatch) -> tuple[str, ...]:
         """Abort all requests of a failed batch; what it may have left in their blocks is wiped out."""
@@ -318,6 +374,22 @@ def _is_right(item: ScheduledSequence) -> bool:
     place = item.seq.num_tokens - item.stop - 1
     is_guessed = place < len(item.draft) and item.draft[place] == item.seq.token_ids[-1]
     return is_guessed and not item.seq.is_finished
+
+
+def _dead_ends(seqs: list[Sequence], allowed: list[Allowed | None]) -> dict[str, CairnError]:
+    """The requests whose grammar lets no token follow although the text is not whole, and why they fail."""
+    failed: dict[str, CairnError] = {}
+    for seq, mask in zip(seqs, allowed, strict=True):
+        if mask is not None and not mask.any():
+            assert seq.matcher is not None, "only a matcher makes a mask"
+            grammar = seq.request.sampling.grammar
+            failed[seq.request.request_id] = InvalidRequestError(
+                f"after {seq.num_new_tokens} tokens nothing that the grammar allows can follow"
+                f"{': ' * bool(seq.matcher.problem)}{seq.matcher.problem}",
+                remedy="the grammar has a dead end or is too complex: simplify it",
+                param=grammar.param if grammar else None,
+            )
+    return failed
 
 
 def _context(runner: ModelRunner, config: EngineConfig) -> int:

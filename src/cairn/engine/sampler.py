@@ -1,10 +1,10 @@
 """Choosing the next token.
 
-Order, as in vLLM: log-probabilities are those of the raw logits; then logit bias, repetition,
-presence and frequency penalties, temperature, min-p, top-k, top-p (each on what the one before
-left, renormalised), and one draw by inverting the cumulative distribution with the sequence's own
-counter-based uniform number. Tokens that tie with the last one kept by a filter are kept too, so
-the outcome depends on values alone.
+Order, as in vLLM: tokens that the sequence's grammar does not allow are out; log-probabilities are
+those of the raw logits of the rest; then logit bias, repetition, presence and frequency penalties,
+temperature, min-p, top-k, top-p (each on what the one before left, renormalised), and one draw by
+inverting the cumulative distribution with the sequence's own counter-based uniform number. Tokens
+that tie with the last one kept by a filter are kept too, so the outcome depends on values alone.
 
 A row's token depends on its own logits, tokens and seed only. Rows that are greedy and want
 nothing else cost one argmax. Plain numpy, so that it serves every runner.
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.core.chat import SamplingParams
+from cairn.engine.constraint import Allowed
 from cairn.engine.philox import uniforms
 from cairn.engine.runner import FloatArray, IntArray, Logits
 from cairn.engine.sequence import Sequence
@@ -36,10 +37,16 @@ class Sampled:
 class Sampler:
     """Picks one token for each of a step's finished rows."""
 
-    def sample(self, logits: Logits, rows: list[int], seqs: Rows[Sequence]) -> list[Sampled]:
-        """Row `rows[i]` of the logits is the distribution of the next token of `seqs[i]`."""
+    def sample(
+        self, logits: Logits, rows: list[int], seqs: Rows[Sequence], allowed: Rows[Allowed | None] = ()
+    ) -> list[Sampled]:
+        """Row `rows[i]` of the logits is the distribution of the next token of `seqs[i]`.
+
+        `allowed[i]`, where there is one, has at least one token of the vocabulary.
+        """
         if not rows:
             return []
+        assert bool(allowed) or not any(seq.matcher for seq in seqs), "a constrained row needs its mask"
         likeliest = logits.argmax()
         sampled = [Sampled(int(likeliest[row])) for row in rows]
         special = [i for i, seq in enumerate(seqs) if not _is_plain(seq.request.sampling)]
@@ -47,6 +54,9 @@ class Sampler:
             return sampled
         scores = logits.select([rows[i] for i in special])
         chosen = [seqs[i] for i in special]
+        for row, i in zip(scores, special, strict=True):
+            if allowed and (mask := allowed[i]) is not None:
+                row[~mask] = -np.inf
         raw = scores.copy() if any(seq.request.sampling.logprobs is not None for seq in chosen) else scores
         token_ids = choose(scores, chosen)
         for j, i in enumerate(special):
@@ -131,10 +141,13 @@ def _nucleus_bound(weights: FloatArray, top_p: float) -> np.float32:
 
 
 def token_logprobs(row: FloatArray, token_id: int, num: int) -> tuple[float, TopLogprobs]:
-    """A token's log-probability under the raw logits [vocab], and the `num` likeliest tokens' own."""
+    """A token's log-probability under the raw logits [vocab], and the `num` likeliest tokens' own.
+
+    Fewer where a grammar left fewer.
+    """
     shifted = row - row.max()
     logprobs = shifted - np.log(np.exp(shifted).sum(dtype=np.float64)).astype(np.float32)
-    num = min(num, len(row))
+    num = min(num, int(np.count_nonzero(row > -np.inf)))
     if num == 0:
         return float(logprobs[token_id]), ()
     bound = np.partition(logprobs, -num)[-num]
@@ -147,6 +160,7 @@ def _is_plain(p: SamplingParams) -> bool:
     """Greedy, and nothing that looks at or changes the distribution."""
     return (
         p.temperature == 0
+        and p.grammar is None
         and p.logprobs is None
         and not p.logit_bias
         and p.repetition_penalty == 1

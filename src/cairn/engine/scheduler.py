@@ -141,7 +141,8 @@ class Scheduler:
     def _with_draft(self, item: ScheduledSequence, budget: int) -> ScheduledSequence:
         """The same with guessed tokens after it, if it decodes and there is room for them."""
         seq = item.seq
-        if not seq.is_decoding:
+        # What a grammar allows next is known one token ahead.
+        if not seq.is_decoding or seq.matcher is not None:
             return item
         most = min(self.lookup_tokens, budget, seq.max_new_tokens - seq.num_new_tokens - 1)
         draft = seq.lookup.draft(seq.token_ids, most) if most > 0 else ()

@@ -8,7 +8,9 @@ Everything else (prefill, decode, preemption, resumption) is the difference of t
 from dataclasses import dataclass, field
 from enum import Enum
 
+from cairn.core import CairnError
 from cairn.core.chat import FinishReason, SamplingParams
+from cairn.engine.constraint import Matcher
 from cairn.engine.lookup import Lookup
 
 
@@ -59,7 +61,16 @@ class PromptOutput:
     logprobs: tuple[PromptLogprob, ...]
 
 
-StepOutput = TokenOutput | PromptOutput
+@dataclass(frozen=True, slots=True)
+class FailedOutput:
+    """A request that cannot go on; all its choices are gone."""
+
+    request_id: str
+    error: CairnError
+
+
+SequenceOutput = TokenOutput | PromptOutput
+StepOutput = SequenceOutput | FailedOutput
 
 
 class SequenceStatus(Enum):
@@ -73,9 +84,19 @@ class SequenceStatus(Enum):
 class Sequence:
     """One choice of a request while the engine works on it."""
 
-    def __init__(self, request: Request, *, index: int, seed: int, arrival: int, max_len: int) -> None:
+    def __init__(
+        self,
+        request: Request,
+        *,
+        index: int,
+        seed: int,
+        arrival: int,
+        max_len: int,
+        matcher: Matcher | None = None,
+    ) -> None:
         self.request = request
         self.index = index
+        self.matcher = matcher
         self.seed = seed
         self.arrival = arrival
         self.token_ids = list(request.prompt_token_ids)
@@ -124,14 +145,21 @@ class Sequence:
     def prompt_logprobs_done(self) -> bool:
         return len(self.prompt_logprobs) == self.num_prompt_tokens
 
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Tokens that end the sequence when they are chosen."""
+        sampling = self.request.sampling
+        return sampling.stop_token_ids + (() if sampling.ignore_eos else self.request.eos_token_ids)
+
     def append_token(self, token_id: int) -> tuple[FinishReason | None, int | None]:
         """Add a generated token; the reason it ends the sequence, if it does, and the stop token."""
         self.token_ids.append(token_id)
-        sampling = self.request.sampling
-        if token_id in sampling.stop_token_ids:
+        if token_id in self.end_token_ids:
             return "stop", token_id
-        if token_id in self.request.eos_token_ids and not sampling.ignore_eos:
-            return "stop", token_id
+        if self.matcher is not None:
+            self.matcher.advance(token_id)
+            if self.matcher.is_complete:
+                return "stop", None
         if self.num_new_tokens >= self.max_new_tokens:
             return "length", None
         return None, None

@@ -31,11 +31,6 @@ class Choice:
         self._logprobs: list[TokenLogprob] = []
         self._num_calls = 0
 
-    def force(self, text: str) -> None:
-        """Text that was put into the model's mouth as the beginning of a call."""
-        assert self._parser is not None, "only calls are forced"
-        assert not self._parser.push(text), "an opening is never a whole call"
-
     def push(
         self,
         token_id: int,

@@ -13,6 +13,7 @@ from cairn.data import Tokenizer, check_fits, end_of_turn_id
 from cairn.engine import AsyncEngine, Engine, EngineConfig
 from cairn.models import DecoderConfig, GenerationDefaults, read_generation_defaults
 from cairn.models.generation import read_json
+from cairn.providers.grammars import grammars_of
 from cairn.providers.local import LocalProvider
 from cairn.providers.runners import make_runner
 from cairn.registry import Registry
@@ -32,7 +33,8 @@ def load_local_provider(
     eos_token_ids = check_parity(tokenizer, defaults, vocab_size=vocab_size, name=name or ref)
     config = config or EngineConfig()
     runner, description = make_runner(registry, artifact, config.weights)
-    engine = AsyncEngine(Engine(runner, config))
+    grammars = grammars_of(tokenizer, vocab_size=vocab_size, eos_token_ids=eos_token_ids)
+    engine = AsyncEngine(Engine(runner, config, grammars=grammars))
     engine.start()
     return LocalProvider(
         engine=engine,

@@ -26,14 +26,16 @@ from cairn.core.chat import (
     Usage,
 )
 from cairn.core.errors import IntegrityError, InvalidRequestError
+from cairn.core.grammar import Grammar
 from cairn.data import Tokenizer, encode_chat
 from cairn.engine import AsyncEngine, PromptLogprob, PromptOutput, Request, TokenOutput
 from cairn.providers.choice import Choice
 from cairn.providers.detokenizer import Detokenizer, bytes_of
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho
 from cairn.providers.receipts import sampling_json
-from cairn.providers.replay import Replay, replay_tokens
+from cairn.providers.replay import Replay, compile_ahead, replay_tokens
 from cairn.providers.tool_calls import ToolCallParser, ToolFormat, format_of
+from cairn.providers.tool_grammar import call_grammar
 from cairn.registry import Receipt, new_receipt_id
 
 _SEED_BITS = 31  # so that every JSON reader keeps it exactly
@@ -56,8 +58,6 @@ class _Reply:
     request: Mapping[str, Any]
     tool_format: ToolFormat | None = None
     tool_names: frozenset[str] = frozenset()
-    opening: str = ""
-    """Text put into the model's mouth; its tokens are the end of the prompt."""
     choices: list[Choice] = field(default_factory=list)
     num_cached: int = 0
 
@@ -161,18 +161,20 @@ class LocalProvider:
                 remedy="leave tools out, or use a model that was trained to call them",
                 param="tools",
             )
-        opening = _opening(tool_format, request.tool_choice)
+        grammar = self._grammar(request, tool_format)
+        if tool_format is not None and request.sampling.grammar is not None:
+            # The reply is a document or calls: a mark in the midst of a document is part of it.
+            tool_format = replace(tool_format, at_beginning_only=True)
 
         def encode() -> tuple[int, ...]:
-            ids = encode_chat(self.tokenizer, request.messages, tools, **request.template_options)
-            return (*ids, *(self.tokenizer.encode(opening, allow_special=True) if opening else ()))
+            return tuple(encode_chat(self.tokenizer, request.messages, tools, **request.template_options))
 
         size = sum(len(message.text) for message in request.messages)
         return _Reply(
             kind="chat",
             model=request.model,
             prompt=await _maybe_in_thread(encode, size),
-            sampling=_with_seed(request.sampling),
+            sampling=_with_seed(replace(request.sampling, grammar=grammar)),
             receipt_id=request.request_id or new_receipt_id(),
             principal=request.principal,
             request={
@@ -182,7 +184,27 @@ class LocalProvider:
             },
             tool_format=tool_format,
             tool_names=frozenset(tool.name for tool in tools),
-            opening=opening,
+        )
+
+    def _grammar(self, request: ChatRequest, tool_format: ToolFormat | None) -> Grammar | None:
+        """What the reply must be: what was asked for, a demanded call, or either where both are offered."""
+        asked = request.sampling.grammar
+        is_json = asked is not None and asked.kind in ("json_schema", "json_object")
+        if tool_format is None or (request.tool_choice == "auto" and not is_json):
+            return asked
+        if asked is not None and not is_json:
+            raise InvalidRequestError(
+                f"a {asked.kind} and tool_choice {request.tool_choice!r} contradict each other",
+                remedy="leave one of them out",
+                param=asked.param,
+            )
+        is_any = request.tool_choice in ("auto", "required")
+        return call_grammar(
+            tool_format,
+            [tool for tool in request.tools if is_any or tool.name == request.tool_choice],
+            self.tokenizer,
+            is_many=is_any and request.parallel_tool_calls,
+            document=asked if request.tool_choice == "auto" else None,
         )
 
     async def _prompt_ids(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
@@ -200,6 +222,7 @@ class LocalProvider:
         """Generate, hand on, and store the receipt whatever happens after the engine took the request."""
         visible = reply.tool_format.marks if reply.tool_format else frozenset()
         reply.choices = [self._choice(reply, index, visible) for index in range(reply.sampling.n)]
+        await compile_ahead(self.engine, reply.sampling)
         outputs = self.engine.generate(
             Request(reply.receipt_id, reply.prompt, reply.sampling, self.eos_token_ids)
         )
@@ -230,10 +253,7 @@ class LocalProvider:
     def _choice(self, reply: _Reply, index: int, visible: frozenset[str]) -> Choice:
         parser = ToolCallParser(reply.tool_format, reply.tool_names) if reply.tool_format else None
         detokenizer = Detokenizer(self.tokenizer, visible=visible)
-        choice = Choice(index, detokenizer, reply.sampling.stop, parser)
-        if reply.opening:
-            choice.force(reply.opening)
-        return choice
+        return Choice(index, detokenizer, reply.sampling.stop, parser)
 
     def _push(self, choice: Choice, output: TokenOutput) -> list[ChatEvent]:
         if choice.reason is not None:
@@ -289,14 +309,6 @@ def _with_seed(sampling: SamplingParams) -> SamplingParams:
     if sampling.seed is not None:
         return sampling
     return replace(sampling, seed=secrets.randbits(_SEED_BITS))
-
-
-def _opening(tool_format: ToolFormat | None, choice: str) -> str:
-    """What a forced call begins with: up to the name, or past it."""
-    if tool_format is None or choice in ("auto", "none"):
-        return ""
-    before, after = tool_format.opening
-    return before if choice == "required" else f"{before}{choice}{after}"
 
 
 def _message_json(message: Message) -> dict[str, Any]:

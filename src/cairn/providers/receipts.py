@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cairn.core.chat import SamplingParams
+from cairn.core.grammar import Grammar
 
 
 def sampling_json(sampling: SamplingParams) -> dict[str, Any]:
@@ -18,9 +19,11 @@ def sampling_json(sampling: SamplingParams) -> dict[str, Any]:
 
 def sampling_from_json(values: Mapping[str, Any]) -> SamplingParams:
     """The inverse of `sampling_json`."""
-    exact = {
+    exact: dict[str, Any] = {
         "logit_bias": {int(token_id): bias for token_id, bias in values["logit_bias"].items()},
         "stop": tuple(values["stop"]),
         "stop_token_ids": tuple(values["stop_token_ids"]),
     }
+    if values.get("grammar"):
+        exact["grammar"] = Grammar(**values["grammar"])
     return SamplingParams(**{**values, **exact})

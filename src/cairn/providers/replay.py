@@ -4,10 +4,12 @@ The sampling, seed and prompt token ids come from the receipt, the weights from 
 that was cut off (its reader left) is compared as far as it went.
 """
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cairn.core.chat import SamplingParams
 from cairn.engine import AsyncEngine, Request, TokenOutput
 from cairn.providers.receipts import sampling_from_json
 from cairn.registry import Receipt
@@ -37,6 +39,13 @@ class Replay:
         return self.difference is None
 
 
+async def compile_ahead(engine: AsyncEngine, sampling: SamplingParams) -> None:
+    """Compile a request's grammar in a thread; the engine then finds it ready. Raises what it would."""
+    grammars = engine.engine.grammars
+    if sampling.grammar is not None and grammars is not None:
+        await asyncio.to_thread(grammars.compile, sampling.grammar)
+
+
 async def replay_tokens(engine: AsyncEngine, receipt: Receipt, eos_token_ids: tuple[int, ...]) -> Replay:
     """Run the receipt's request again on an engine that holds its artifact."""
     wanted = [len(tokens) for tokens in receipt.outputs]
@@ -47,6 +56,7 @@ async def replay_tokens(engine: AsyncEngine, receipt: Receipt, eos_token_ids: tu
         sampling_from_json(receipt.sampling),
         eos_token_ids,
     )
+    await compile_ahead(engine, request.sampling)
     stream = engine.generate(request)
     try:
         async for output in stream:

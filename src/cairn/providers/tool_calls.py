@@ -2,8 +2,8 @@
 
 A table of formats; the one whose mark the template contains is used. Text that may be the beginning of a
 call waits until it is known. A call that is not what the format says, or names no known tool, stays
-text: a model's mistake is shown, not hidden. Arguments are handed on exactly as generated.
-Not covered: forcing well-formed calls (that needs constrained decoding).
+text: a model's mistake is shown, not hidden. Arguments are handed on exactly as generated. A call that the
+request demands is written under a grammar (`tool_grammar`) and is always whole.
 """
 
 import json
@@ -17,8 +17,24 @@ from cairn.providers.stops import suffix_that_begins
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"\s*")
+_STRING = r'"(?:[^"\\]|\\[\s\S])*(?:"|\Z|\\\Z)'
+"""A JSON string, or the beginning of one."""
 
 Parsed = tuple[str, str]  # name, arguments as JSON text
+
+
+@dataclass(frozen=True, slots=True)
+class CallText:
+    """The text around names and arguments of calls. A line break in it may be left out."""
+
+    first: str
+    """Before the first call's name."""
+    middle: str
+    """Between a name and its arguments."""
+    next: str
+    """Between a call's arguments and the next call's name."""
+    last: str
+    """After the last call's arguments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +52,8 @@ class ToolFormat:
     """A call is the whole reply, or there is none."""
     parse: Callable[[str], list[Parsed] | None]
     """Calls in the text from the start mark (included) to the end mark (excluded); None when malformed."""
-    opening: tuple[str, str]
-    """What a forced call begins with: before the tool's name, and between name and arguments."""
+    written: "CallText"
+    """How a demanded call is spelled."""
 
     @property
     def marks(self) -> frozenset[str]:
@@ -132,7 +148,7 @@ FORMATS = (
         end="",
         at_beginning_only=False,
         parse=_parse_mistral,
-        opening=('[TOOL_CALLS][{"name": "', '", "arguments": '),
+        written=CallText('[TOOL_CALLS][{"name": "', '", "arguments": ', '}, {"name": "', "}]"),
     ),
     ToolFormat(
         name="hermes",
@@ -141,7 +157,12 @@ FORMATS = (
         end="</tool_call>",
         at_beginning_only=False,
         parse=_parse_hermes,
-        opening=('<tool_call>{"name": "', '", "arguments": '),
+        written=CallText(
+            '<tool_call>\n{"name": "',
+            '", "arguments": ',
+            '}\n</tool_call>\n<tool_call>\n{"name": "',
+            "}\n</tool_call>",
+        ),
     ),
     ToolFormat(
         name="llama3_json",
@@ -150,7 +171,7 @@ FORMATS = (
         end="",
         at_beginning_only=True,
         parse=_parse_llama,
-        opening=('{"name": "', '", "parameters": '),
+        written=CallText('{"name": "', '", "parameters": ', '}; {"name": "', "}"),
     ),
 )
 
@@ -171,6 +192,7 @@ class ToolCallParser:
         self._pending = ""
         self._is_inside = False
         self._is_over = False
+        self._is_last = False
 
     def push(self, text: str) -> list[str | ToolCall]:
         """What is certain after this text."""
@@ -182,13 +204,18 @@ class ToolCallParser:
 
     def finish(self) -> list[str | ToolCall]:
         """The rest: a call without its end mark counts when it is whole."""
+        found: list[str | ToolCall] = []
+        if self._is_inside and not self._format.parse(self._pending):
+            self._is_last = True
+            while self._advance(found):
+                pass
         rest, self._pending = self._pending, ""
-        return self._calls_or_text(rest, rest) if self._is_inside else [rest] if rest else []
+        return found + (self._calls_or_text(rest, rest) if self._is_inside else [rest] if rest else [])
 
     def _advance(self, found: list[str | ToolCall]) -> bool:
         """Move one piece from pending to found; False when more text is needed."""
         if self._is_inside:
-            end = self._pending.find(self._format.end) if self._format.end else -1
+            end = self._end_of_call()
             if end < 0:
                 return False
             stop = end + len(self._format.end)
@@ -201,6 +228,17 @@ class ToolCallParser:
             self._show(len(self._pending), found)
             return False
         return self._look_for_start(found)
+
+    def _end_of_call(self) -> int:
+        """Where the call under way ends, or -1. An end mark within a JSON string is a part of that string."""
+        mark = self._format.end
+        if not mark:
+            return -1
+        plain = self._pending.find(mark)
+        if plain < 0 or self._is_last:  # a quote that nothing closes does not hide the mark for ever
+            return plain
+        pieces = re.finditer(_STRING + "|" + re.escape(mark), self._pending)
+        return next((piece.start() for piece in pieces if piece[0] == mark), -1)
 
     def _look_for_start(self, found: list[str | ToolCall]) -> bool:
         if self._format.at_beginning_only:

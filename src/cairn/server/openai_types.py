@@ -3,7 +3,7 @@
 Accepted and without effect, because they concern OpenAI's own service: `metadata`, `prompt_cache_key`,
 `safety_identifier`, `service_tier`, `store`, `user`. Besides OpenAI's fields those of vLLM that
 sampling needs are taken: `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`, `ignore_eos`,
-`chat_template_kwargs`.
+`chat_template_kwargs`, `structured_outputs`.
 """
 
 from typing import Annotated, Any, Literal
@@ -93,10 +93,30 @@ class ToolChoice(Strict):
     function: ToolChoiceFunction
 
 
-class ResponseFormat(BaseModel):
-    """The form of the reply; only free text so far."""
+class JsonSchemaSpec(Strict):
+    """A JSON schema for the reply. It is always followed to the letter, `strict` or not."""
 
-    type: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: str | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class ResponseFormat(Strict):
+    """The form of the reply."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaSpec | None = None
+
+
+class StructuredOutputs(Strict):
+    """vLLM's field for constrained replies; exactly one of these."""
+
+    json_: Annotated[dict[str, Any] | str | None, Field(alias="json")] = None
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
 
 
 class SamplingFields(RequestBody):
@@ -119,6 +139,7 @@ class SamplingFields(RequestBody):
     store: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    structured_outputs: StructuredOutputs | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None

@@ -25,6 +25,7 @@ from cairn.server.openai_types import (
     ToolChoice,
     refuse,
 )
+from cairn.server.structured import grammar_of
 
 _SHARED = (
     "frequency_penalty",
@@ -55,6 +56,7 @@ def to_chat_request(
         sampling=_chat_sampling(body, defaults),
         tools=tools,
         tool_choice=_tool_choice(body, tools),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
         template_options=_template_options(body),
         principal=principal,
         request_id=new_receipt_id(),
@@ -77,6 +79,7 @@ def to_sampling(body: SamplingFields, defaults: Mapping[str, Any], **extra: Any)
             "logit_bias": _logit_bias(body.logit_bias),
             "stop_token_ids": tuple(body.stop_token_ids or ()),
             "ignore_eos": body.ignore_eos,
+            "grammar": grammar_of(body),
             **extra,
         }
     )
@@ -97,8 +100,6 @@ def prompts_of(body: TextCompletionRequest, most: int) -> list[str | tuple[int, 
 
 
 def _refuse_unserved(body: ChatCompletionRequest) -> None:
-    if body.response_format is not None and body.response_format.type != "text":
-        raise refuse("response_format.type", body.response_format.type, "'text'")
     if body.modalities not in (None, [], ["text"]):
         raise refuse("modalities", body.modalities, "['text']")
     if body.top_logprobs is not None and not body.logprobs:

@@ -648,6 +648,7 @@ export interface components {
             /** Stream */
             stream?: boolean | null;
             stream_options?: components["schemas"]["StreamOptions"] | null;
+            structured_outputs?: components["schemas"]["StructuredOutputs"] | null;
             /** Temperature */
             temperature?: number | null;
             /** Tool Choice */
@@ -819,6 +820,22 @@ export interface components {
             detail?: string | null;
             /** Url */
             url: string;
+        };
+        /**
+         * JsonSchemaSpec
+         * @description A JSON schema for the reply. It is always followed to the letter, `strict` or not.
+         */
+        JsonSchemaSpec: {
+            /** Description */
+            description?: string | null;
+            /** Name */
+            name: string;
+            /** Schema */
+            schema: {
+                [key: string]: unknown;
+            };
+            /** Strict */
+            strict?: boolean | null;
         };
         /**
          * KeyBody
@@ -1035,11 +1052,15 @@ export interface components {
         };
         /**
          * ResponseFormat
-         * @description The form of the reply; only free text so far.
+         * @description The form of the reply.
          */
         ResponseFormat: {
-            /** Type */
-            type: string;
+            json_schema?: components["schemas"]["JsonSchemaSpec"] | null;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "text" | "json_object" | "json_schema";
         };
         /**
          * RunDetail
@@ -1124,6 +1145,24 @@ export interface components {
              * @default false
              */
             include_usage: boolean;
+        };
+        /**
+         * StructuredOutputs
+         * @description vLLM's field for constrained replies; exactly one of these.
+         */
+        StructuredOutputs: {
+            /** Choice */
+            choice?: string[] | null;
+            /** Grammar */
+            grammar?: string | null;
+            /** Json */
+            json?: {
+                [key: string]: unknown;
+            } | string | null;
+            /** Json Object */
+            json_object?: boolean | null;
+            /** Regex */
+            regex?: string | null;
         };
         /**
          * TextChoice
@@ -1218,6 +1257,7 @@ export interface components {
             /** Stream */
             stream?: boolean | null;
             stream_options?: components["schemas"]["StreamOptions"] | null;
+            structured_outputs?: components["schemas"]["StructuredOutputs"] | null;
             /** Suffix */
             suffix?: string | null;
             /** Temperature */
