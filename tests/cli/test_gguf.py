@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,12 @@ from tests.providers.tiny_model import tiny_artifact
 
 
 @pytest.fixture
-def registry(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def registry(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """The home that the commands use, with the model `tiny`."""
     monkeypatch.setenv("CAIRN_HOME", str(settings.home))
-    opened = Registry.open(settings)
-    tiny_artifact(opened)
-    return opened
+    with Registry.open(settings) as opened:
+        tiny_artifact(opened)
+        yield opened
 
 
 def cairn(*arguments: str | Path) -> Result:
