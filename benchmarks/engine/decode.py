@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.engine.gguf_llama import write_llama_gguf
 from benchmarks.record import record
 
 from cairn.core.chat import SamplingParams
@@ -34,6 +33,7 @@ from cairn.engine.native_weights import WeightFormat
 from cairn.engine.runner import LogitRow, ModelInput, PromptSpan
 from cairn.engine.sequence import Sequence
 from cairn.models import DecoderConfig
+from cairn.models.gguf_export import GgufType, export_gguf
 from cairn.models.parameters import parameter_shapes
 from cairn.models.tensor_names import layouts
 
@@ -58,7 +58,7 @@ SHAPES = {
     "135m": dict(zip(_SIZES, (576, 1536, 30, 9, 3), strict=True)) | {"vocab_size": 49_152},
     "420m": dict(zip(_SIZES, (1024, 3072, 28, 16, 8), strict=True)) | {"vocab_size": 65_536},
 }
-PEER_FORMATS = {"int4": "q4_0", "int8": "q8_0"}
+PEER_FORMATS: dict[WeightFormat, GgufType] = {"int4": "q4_0", "int8": "q8_0"}
 BARS = {
     ("decode", "int4", "8m"): 3.0,
     ("decode", "int4", "135m"): 2.0,
@@ -70,7 +70,7 @@ BARS = {
 _PROMPT, _BLOCK, _CHUNK = 512, 16, 256
 
 
-def write_checkpoint(folder: Path, shape: dict[str, Any]) -> DecoderConfig:
+def write_checkpoint(folder: Path, shape: dict[str, Any]) -> None:
     """Random weights as a float32 checkpoint, without torch."""
     values = _COMMON | shape
     config = DecoderConfig.from_hf(values)
@@ -97,7 +97,6 @@ def write_checkpoint(folder: Path, shape: dict[str, Any]) -> DecoderConfig:
         for array in arrays:
             file.write(np.ascontiguousarray(array).data)
     (folder / "config.json").write_text(json.dumps(values))
-    return config
 
 
 @dataclass(slots=True)
@@ -204,20 +203,18 @@ def main() -> None:
     args = parser.parse_args()
     for shape in args.shapes:
         with tempfile.TemporaryDirectory() as folder:
-            config = write_checkpoint(Path(folder), SHAPES[shape])
+            write_checkpoint(Path(folder), SHAPES[shape])
             for weights in args.formats:
-                measure(args, shape, weights, Path(folder), config)
+                measure(args, shape, weights, Path(folder))
 
 
-def measure(
-    args: argparse.Namespace, shape: str, weights: WeightFormat, folder: Path, config: DecoderConfig
-) -> None:
+def measure(args: argparse.Namespace, shape: str, weights: WeightFormat, folder: Path) -> None:
     """One line of the table: both sides in turn, medians."""
     side = Cairn(NativeRunner(folder, weights=weights, num_threads=args.threads), args.tokens)
     run = side.prefill if args.prefill else side.decode
     gguf = folder / f"{PEER_FORMATS[weights]}.gguf"
     if args.llama_bench:
-        write_llama_gguf(folder, gguf, config, PEER_FORMATS[weights])
+        export_gguf(folder, gguf, PEER_FORMATS[weights], {"tokenizer.ggml.model": "no_vocab"})
     run()
     own, theirs = [], []
     for _ in range(args.rounds):

@@ -118,7 +118,7 @@ def test_clean_to_file(tmp_path: Path) -> None:
     written = list(read_documents(out))
     assert len(written) == report.steps["near"].num_out
     assert written[0].metadata["source"].endswith("again.txt bytes 0-687")
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob("*.part"))
     with pytest.raises(StorageError, match="nothing was kept"):
         clean_to_file([out], tmp_path / "none" / "clean.jsonl")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cairn.core.chat import SamplingParams
-from cairn.engine import Engine, EngineConfig, NativeRunner, Request, TorchRunner
+from cairn.engine import Engine, EngineConfig, ModelRunner, NativeRunner, Request, TorchRunner
 from tests.engine.fake_runner import MAX_POSITION, VOCAB, FakeRunner
 from tests.engine.naive import Choices, Collector, check_accounts, naive_generate, run_all
 from tests.engine.native_tiny import checkpoint, needs_native
@@ -121,7 +121,10 @@ class NetworkMachine(EngineMachine):
 
     def make_engine(self, config: EngineConfig) -> Engine:
         config = config.model_copy(update={"max_model_len": config.max_model_len or MAX_POSITION})
-        return Engine(TorchRunner(tiny_decoder("gemma2")), config)
+        return Engine(self.make_runner(), config)
+
+    def make_runner(self) -> ModelRunner:
+        return TorchRunner(tiny_decoder("gemma2"))
 
     def expected(self, request: Request) -> tuple[Choices, dict[int, str]]:
         config = EngineConfig(num_blocks=64, prefix_cache=False, max_model_len=self.engine.max_model_len)
@@ -138,10 +141,9 @@ TestNetworkMachine = NetworkMachine.TestCase
 class NativeMachine(NetworkMachine):
     """The same on the native core, several threads, quantised."""
 
-    def make_engine(self, config: EngineConfig) -> Engine:
-        config = config.model_copy(update={"max_model_len": config.max_model_len or MAX_POSITION})
+    def make_runner(self) -> ModelRunner:
         folder = checkpoint(tiny_decoder("gemma2"))
-        return Engine(NativeRunner(folder, weights="int4", num_threads=2, pin=False), config)
+        return NativeRunner(folder, weights="int4", num_threads=2, pin=False)
 
 
 NativeMachine.TestCase.settings = settings(

@@ -109,3 +109,12 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def available_memory() -> int:
+    """Bytes the kernel would hand out without swapping."""
+    with open("/proc/meminfo") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    raise AssertionError("MemAvailable is in every Linux since 3.14")

@@ -1,7 +1,6 @@
 """From files to a clean corpus on disk, and from documents to examples for packing."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.core.errors import ConfigError, StorageError
+from cairn.core.errors import ConfigError
+from cairn.core.file_writing import replace_file
 from cairn.core.progress import Progress
 from cairn.data.decontamination import EvaluationIndex
 from cairn.data.documents import Document
@@ -37,21 +37,8 @@ def clean_to_file(
         report=report,
         progress=progress,
     )
-    temporary = out.with_name(f".{out.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for document in documents:
-                file.write(json.dumps(document_row(document), ensure_ascii=False, default=str) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, out)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {out}: {error.strerror}; nothing was kept",
-            remedy="free some space or choose another place, then run it again",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    rows = (json.dumps(document_row(each), ensure_ascii=False, default=str) for each in documents)
+    replace_file(out, (f"{row}\n".encode() for row in rows))
     return asdict(read_report), report
 
 

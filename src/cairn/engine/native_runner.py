@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cairn.compute.device import available_memory
 from cairn.core import UnsupportedModelError
 from cairn.engine.native_weights import WeightFormat, load_spec
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
@@ -115,7 +116,7 @@ class NativeRunner:
         return int(self._model.bytes_per_block(block_size, self.cache))
 
     def free_bytes(self) -> int:
-        return _available_memory()
+        return available_memory()
 
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> None:
         self._model.allocate_cache(num_blocks, block_size, self.cache)
@@ -142,12 +143,3 @@ def _usable_threads() -> int:
     """OMP_NUM_THREADS where it is set, as for torch; otherwise every core."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, int(given)) if given.isdigit() else os.cpu_count() or 1
-
-
-def _available_memory() -> int:
-    """Bytes the kernel would hand out without swapping."""
-    with open("/proc/meminfo") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    raise AssertionError("MemAvailable is in every Linux since 3.14")

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from cairn.compute import kv_cache_bytes
+from cairn.compute.device import available_memory
 from cairn.engine.packed import PackedLinear, can_pack, inference_copy
 from cairn.engine.paged_attention import PagedAttention
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
@@ -70,7 +71,7 @@ class TorchRunner:
     def free_bytes(self) -> int:
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
-        return _available_memory()
+        return available_memory()
 
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> None:
         config = self.model.config
@@ -112,12 +113,3 @@ def _fast_dtype(weight: Tensor) -> torch.dtype:
     if weight.device.type != "cpu" or weight.dtype == torch.float32:
         return weight.dtype
     return torch.bfloat16 if weight.dtype == torch.bfloat16 and has_bfloat16() else torch.float32
-
-
-def _available_memory() -> int:
-    """Bytes the kernel would hand out without swapping."""
-    with open("/proc/meminfo") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    raise AssertionError("MemAvailable is in every Linux since 3.14")

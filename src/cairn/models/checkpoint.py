@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from cairn.core import IntegrityError, NotFoundError, StorageError, UnsupportedModelError
+from cairn.core.file_writing import write_json
 from cairn.models.config import DecoderConfig
 from cairn.models.decoder import Decoder
-from cairn.models.file_writing import write_json
 from cairn.models.generation import read_json
 from cairn.models.parameters import parameter_shapes
 from cairn.models.tensor_names import HEAD, Layout, embedding_names, layouts

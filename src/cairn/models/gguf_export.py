@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.core import IntegrityError, UnsupportedModelError
+from cairn.core.file_writing import replace_file
 from cairn.models.config import DecoderConfig
-from cairn.models.file_writing import replace_file
 from cairn.models.generation import read_json
 from cairn.models.gguf import ARRAY, DEFAULT_ALIGNMENT, MAGIC, STRING
 from cairn.models.gguf_blocks import BY_NAME, quantise

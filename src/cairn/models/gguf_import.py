@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.core import IntegrityError, UnsupportedModelError
+from cairn.core.file_writing import replace_file, write_json
 from cairn.models.config import DecoderConfig
-from cairn.models.file_writing import replace_file, write_json
 from cairn.models.gguf import GgufFile, GgufTensor
 from cairn.models.gguf_config import read_config
 from cairn.models.gguf_names import ROPE_FREQS, hf_name, values_from_gguf

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cairn.core import IntegrityError, StorageError
-from cairn.models.file_writing import replace_file
+from cairn.core.file_writing import replace_file
 from cairn.models.weight_paths import weight_paths
 
 DTYPE_NAMES = {

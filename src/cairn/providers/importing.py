@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cairn.core.errors import CairnError, NotFoundError, StorageError, UnavailableError
+from cairn.core.file_writing import write_json
 from cairn.data import Tokenizer
 from cairn.data.gguf_tokenizer import end_token_ids, tokenizer_from_gguf
 from cairn.models import read_generation_defaults
-from cairn.models.file_writing import write_json
 from cairn.models.gguf import is_gguf, open_gguf
 from cairn.models.gguf_import import convert_gguf
 from cairn.models.mapped_weights import check_weights

@@ -22,6 +22,7 @@ from cairn.models.generation import read_json
 from cairn.registry import Artifact, Registry
 
 _PACKED_FROM_BYTES = 64_000_000
+"""Smaller checkpoints are packed at every start: they would only clutter the lineage."""
 _FLOAT32_BYTES = 2_000_000_000
 """Checkpoints up to this size are computed in float32 on a CPU unless their weights are bfloat16 already."""
 

@@ -52,7 +52,7 @@ class ToolFormat:
     """A call is the whole reply, or there is none."""
     parse: Callable[[str], list[Parsed] | None]
     """Calls in the text from the start mark (included) to the end mark (excluded); None when malformed."""
-    written: "CallText"
+    written: CallText
     """How a demanded call is spelled."""
 
     @property

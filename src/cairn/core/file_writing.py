@@ -1,11 +1,11 @@
-"""Writing a file whole or not at all: a temporary neighbour, synced, then renamed. No torch is needed."""
+"""Writing a file whole or not at all: a temporary neighbour, synced, then renamed."""
 
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from cairn.core import StorageError
+from cairn.core.errors import StorageError
 
 
 def write_json(path: Path, value: object) -> None:
@@ -26,7 +26,7 @@ def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise StorageError(
-            f"cannot write {path}: {error.strerror or error}",
+            f"cannot write {path}: {error.strerror or error}; nothing was kept",
             remedy="free disk space or choose another folder",
         ) from None
     finally:
