@@ -46,14 +46,13 @@ void pad_bias(Vector& bias) {
     if (!bias.empty()) bias.resize(padded(int(bias.size()), kTileRows));
 }
 
-int steps_of(const ModelSpec& spec) { return 4 + 12 * int(spec.layers.size()); }
-
 }  // namespace
 
 Model::Model(ModelSpec spec, int num_threads, bool pin, const std::string& kernels)
     : spec_(std::move(spec)),
       kernels_(chosen_kernels(kernels)),
-      pool_(num_threads, pin, steps_of(spec_)),
+      steps_(plan(spec_)),
+      pool_(num_threads, pin, int(steps_.size())),
       width_(padded(spec_.hidden_size, kTileRows)),
       head_width_(padded(spec_.head_dim, kTileRows)),
       private_(num_threads) {
@@ -65,25 +64,25 @@ Model::Model(ModelSpec spec, int num_threads, bool pin, const std::string& kerne
         pad_bias(layer.mlp.inner_bias);
         pad_bias(layer.mlp.down_bias);
     }
-    plan();
 }
 
-void Model::plan() {
-    steps_.push_back({Kind::embed, 0});
-    for (int layer = 0; layer < int(spec_.layers.size()); layer++) {
+std::vector<Model::Planned> Model::plan(const ModelSpec& spec) {
+    std::vector<Planned> steps{{Kind::embed, 0}};
+    for (int layer = 0; layer < int(spec.layers.size()); layer++) {
         const auto add = [&](std::initializer_list<Kind> kinds) {
-            for (Kind kind : kinds) steps_.push_back({kind, layer});
+            for (Kind kind : kinds) steps.push_back({kind, layer});
         };
         add({Kind::enter_attention, Kind::project});
-        if (spec_.norms_whole_projection) add({Kind::norm_whole});
+        if (spec.norms_whole_projection) add({Kind::norm_whole});
         add({Kind::attend, Kind::take_attended, Kind::output, Kind::enter_mlp});
-        const Experts& experts = spec_.layers[layer].experts;
+        const Experts& experts = spec.layers[layer].experts;
         if (experts.is_there()) add({Kind::route, Kind::group, Kind::expert_inner, Kind::expert_down});
         if (!experts.is_there() || experts.shared.inner) add({Kind::inner, Kind::down});
         if (experts.is_there()) add({Kind::combine});
     }
-    steps_.push_back({Kind::enter_head, 0});
-    steps_.push_back({Kind::head, 0});
+    steps.push_back({Kind::enter_head, 0});
+    steps.push_back({Kind::head, 0});
+    return steps;
 }
 
 size_t Model::num_bytes() const {

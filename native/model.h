@@ -135,7 +135,7 @@ class Model : private Pool::Work {
         Vector weights;
     };
 
-    void plan();
+    static std::vector<Planned> plan(const ModelSpec& spec);
     void make_room(const StepInput& input);
     void make_room_for_experts(const Experts& experts);
     int units_of(const Planned& planned) const;
