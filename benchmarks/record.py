@@ -11,12 +11,14 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+_STEADY = 1.2
 
 
 def record(
@@ -66,6 +68,34 @@ def in_turn(runs: int, *contestants: Callable[[], float]) -> list[float]:
     """Each contestant's median over `runs` rounds, measured in turn within every round."""
     rounds = [[contestant() for contestant in contestants] for _ in range(runs)]
     return [statistics.median(values) for values in zip(*rounds, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Medians of contestants over the rounds in which each agreed with itself."""
+
+    medians: list[float]
+    num_kept: int
+    num_dropped: int
+
+    def __str__(self) -> str:
+        return f"{self.num_kept} rounds, {self.num_dropped} dropped"
+
+
+def steady_pairs(rounds: int, *contestants: Callable[[], float], repeats: int = 2) -> Pairs:
+    """As `in_turn`, each contestant `repeats` times a round, less the rounds in which one was unsteady.
+
+    It differed from itself by more than 20 %: a core was taken away. Dropped rounds are measured again, up to
+    as many as were asked for. Where none was steady, all count and `num_kept` is 0.
+    """
+    kept: list[list[float]] = []
+    dropped: list[list[float]] = []
+    while len(kept) < rounds and len(dropped) < rounds:
+        measured = [[contestant() for _ in range(repeats)] for contestant in contestants]
+        is_steady = all(max(values) <= _STEADY * min(values) for values in measured)
+        (kept if is_steady else dropped).append([statistics.median(values) for values in measured])
+    medians = [statistics.median(values) for values in zip(*(kept or dropped), strict=True)]
+    return Pairs(medians, len(kept), len(dropped))
 
 
 def machine() -> str:

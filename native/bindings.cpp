@@ -74,6 +74,7 @@ void multiply(const Matrix& matrix, const Floats& x, const FloatsOut& out, const
     const bool fits = int(x.shape(1)) == matrix.num_inputs && out.shape(0) == x.shape(0) &&
                       int(out.shape(1)) == matrix.num_tiles() * kTileRows;
     if (!kernels || !fits) throw std::invalid_argument("the arrays or the kernels do not fit the matrix");
+    nb::gil_scoped_release release;
     Activations rows;
     const int num_rows = int(x.shape(0));
     rows.shape(num_rows, matrix.num_inputs, matrix.format);

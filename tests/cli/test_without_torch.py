@@ -92,3 +92,10 @@ def test_what_needs_an_extra_says_which() -> None:
     assert refused.returncode != 0
     assert "cairn[train]" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_the_engine_is_measured_and_the_picture_says_what_it_needs() -> None:
+    done = _cairn("bench", "engine", "--quick", "--shape", "8m", "--weights", "int4", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert "8m\tint4\t1 stream" in done.stdout
+    assert done.stderr.rstrip().endswith("pip install 'cairn[train]'")

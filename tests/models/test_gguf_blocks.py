@@ -40,7 +40,7 @@ def test_sizes_are_those_of_llama_cpp(number: int) -> None:
     assert gguf.GGMLQuantizationType(number).name == kind.name
 
 
-@pytest.mark.parametrize("name", ["F32", "F16", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q8_0", "Q4_0"])
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_quantised_as_llama_cpp_does(name: str, data: st.DataObject) -> None:

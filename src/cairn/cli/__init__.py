@@ -11,7 +11,7 @@ import sys
 import typer
 
 from cairn import __version__
-from cairn.cli import artifact, audit, build, chat, data, doctor, key, models, plan, receipt, runs, up
+from cairn.cli import artifact, audit, bench, build, chat, data, doctor, key, models, plan, receipt, runs, up
 from cairn.cli.output import fail
 from cairn.core.errors import CairnError
 
@@ -39,6 +39,7 @@ app.add_typer(key.app, name="key")
 app.add_typer(receipt.app, name="receipt")
 app.command("replay")(receipt.replay)
 app.command("doctor")(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -95,6 +95,7 @@ class ExportType(StrEnum):
     Q8_0 = "q8_0"
     Q4_0 = "q4_0"
     F16 = "f16"
+    BF16 = "bf16"
 
 
 @app.command()
@@ -102,7 +103,7 @@ def export(
     model: str = NAME,
     path: Path = typer.Argument(metavar="FILE.gguf", help="The file to write."),
     weights: ExportType = typer.Option(
-        ExportType.Q8_0, "--type", help="8 or 4 bits a weight, or half precision."
+        ExportType.Q8_0, "--type", help="8 or 4 bits a weight, or 16 of either kind."
     ),
     force: bool = typer.Option(False, "--force", help="Replace the file if it is there."),
 ) -> None:

@@ -55,11 +55,16 @@ def machine_profile(settings: Settings, *, device: Device | None = None) -> Mach
     kept = _load(path)
     if kept and kept.device == device.digest and kept.torch == _torch_version():
         return kept
-    is_busy = os.getloadavg()[0] > _BUSY_LOAD * device.num_cores
-    profile = measure_profile(device, is_busy=is_busy)
-    if not is_busy:
+    others_compute = is_busy(device)
+    profile = measure_profile(device, is_busy=others_compute)
+    if not others_compute:
         _save(profile, path)
     return profile
+
+
+def is_busy(device: Device) -> bool:
+    """Whether other programs take so much of the machine that a measurement would show them."""
+    return os.getloadavg()[0] > _BUSY_LOAD * device.num_cores
 
 
 def measure_profile(device: Device, *, is_busy: bool = False) -> MachineProfile:

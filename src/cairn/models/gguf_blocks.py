@@ -167,11 +167,19 @@ BY_NAME = {each.name: each for each in BLOCK_TYPES.values()}
 
 
 def quantise(values: Floats, name: str) -> NDArray[np.uint8]:
-    """Float32 rows as the bytes of blocks; F32, F16, Q8_0 and Q4_0, rows whole blocks long."""
+    """Float32 rows as the bytes of blocks; F32, F16, BF16, Q8_0 and Q4_0, rows whole blocks long."""
     if name in ("F32", "F16"):
         return np.ascontiguousarray(values, BY_NAME[name].layout["w"]).reshape(-1).view(np.uint8)
+    if name == "BF16":
+        return _to_bf16(values).view(np.uint8)
     groups = values.reshape(-1, 32)
     return (_to_q8_0 if name == "Q8_0" else _to_q4_0)(groups).view(np.uint8)
+
+
+def _to_bf16(values: Floats) -> NDArray[np.uint16]:
+    """To the nearest, ties to even."""
+    bits = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
 
 
 def _to_q8_0(groups: Floats) -> Blocks:

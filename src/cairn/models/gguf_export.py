@@ -1,4 +1,4 @@
-"""A checkpoint as a GGUF file that llama.cpp opens: matrices in F16, Q8_0 or Q4_0, all else in F32.
+"""A checkpoint as a GGUF file that llama.cpp opens: matrices in F16, BF16, Q8_0 or Q4_0, all else in F32.
 
 Quantised as ggml's reference does, so the file holds what llama.cpp's own converter would. A matrix whose
 rows are no multiple of 32 stays F16. Written to a temporary neighbour, synced and renamed, one tensor in
@@ -28,8 +28,8 @@ from cairn.models.parameters import parameter_shapes
 from cairn.models.tensor_names import HEAD, is_buffer
 from cairn.models.weight_plan import plan_weights
 
-GgufType = Literal["f16", "q8_0", "q4_0"]
-_FILE_TYPES: dict[GgufType, int] = {"f16": 1, "q8_0": 7, "q4_0": 2}
+GgufType = Literal["f16", "bf16", "q8_0", "q4_0"]
+_FILE_TYPES: dict[GgufType, int] = {"f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2}
 _LARGEST_HALF = 65504.0
 Planned = list[tuple[str, tuple[int, ...], str]]
 """Name, shape and block type of every tensor of the file."""
@@ -69,7 +69,8 @@ def _pieces(
     for name, tensor in stored.items():
         values = values_to_gguf(config, name, tensor.read())
         kind = _block_type(tensor.shape, weights)
-        if not np.isfinite(values).all() or (kind != "F32" and np.abs(values).max() > _LARGEST_HALF):
+        largest = np.inf if kind in ("F32", "BF16") else _LARGEST_HALF
+        if not np.isfinite(values).all() or np.abs(values).max() > largest:
             raise IntegrityError(
                 f"weights of {name} are not finite or above {_LARGEST_HALF:g}, which {kind} cannot hold",
                 remedy="the training that made them diverged; take an earlier checkpoint",
