@@ -58,7 +58,7 @@ Activation activation_named(const std::string& name) {
 Weights pack_array(const Floats& values, const std::string& format) {
     const Format packed = format_named(format);
     nb::gil_scoped_release release;
-    return std::make_shared<Matrix>(pack(values.data(), int(values.shape(0)), int(values.shape(1)), packed));
+    return std::make_shared<Matrix>(pack(values.data(), int64_t(values.shape(0)), int64_t(values.shape(1)), packed));
 }
 
 void unpack_array(const Matrix& matrix, const FloatsOut& out) {
@@ -88,6 +88,9 @@ void require(bool holds, const char* problem) {
     if (!holds) throw std::invalid_argument(problem);
 }
 
+constexpr int kMostHeads = 1 << 16, kMostHeadDim = 1 << 12;  // so that no width computed from them overflows
+constexpr int kMostBlockSize = 1 << 12;
+
 void check_matrix(const Weights& weights, int rows, int inputs) {
     require(weights && weights->num_rows == rows && weights->num_inputs == inputs, "a weight matrix does not fit");
 }
@@ -97,8 +100,9 @@ void check_norm(const Norm& norm, int size) {
     require(norm.bias.empty() || int(norm.bias.size()) == size, "a norm's bias does not fit");
 }
 
-void check_mlp(const ModelSpec& spec, const Mlp& mlp) {
+void check_mlp(const ModelSpec& spec, const Mlp& mlp, Format format) {
     require(mlp.down && mlp.inner, "an MLP lacks a matrix");
+    require(mlp.down->format == format && mlp.inner->format == format, "one format for all layers");
     check_matrix(mlp.down, spec.hidden_size, mlp.down->num_inputs);
     check_matrix(mlp.inner, (spec.gated ? 2 : 1) * mlp.down->width(), spec.hidden_size);
     require(mlp.inner_bias.empty() || int(mlp.inner_bias.size()) == mlp.inner->num_rows, "a bias does not fit");
@@ -108,14 +112,18 @@ void check_mlp(const ModelSpec& spec, const Mlp& mlp) {
 // Nothing is read out of bounds later if this passes.
 void check_spec(const ModelSpec& spec) {
     require(spec.vocab_size > 0 && spec.hidden_size > 0 && spec.num_kv_heads > 0 && spec.head_dim > 0, "empty model");
+    require(spec.num_heads <= kMostHeads && spec.num_kv_heads <= kMostHeads && spec.head_dim <= kMostHeadDim,
+            "more or larger heads than 65,536 of 4,096");
     require(spec.num_heads > 0 && spec.num_heads % spec.num_kv_heads == 0, "heads do not divide");
     require(!spec.layers.empty(), "no layers");
     check_matrix(spec.embedding, spec.vocab_size, spec.hidden_size);
     if (spec.head) check_matrix(spec.head, spec.vocab_size, spec.hidden_size);
+    const Weights& positions = spec.position_embedding;
+    if (positions) check_matrix(positions, positions->num_rows, spec.hidden_size);
     check_norm(spec.norm, spec.hidden_size);
     require(spec.norm.is_there(), "no final norm");
     for (const Rope& rope : spec.ropes) {
-        require(rope.rotary_dim % 2 == 0 && rope.rotary_dim <= spec.head_dim, "rotary dimension");
+        require(rope.rotary_dim >= 0 && rope.rotary_dim % 2 == 0 && rope.rotary_dim <= spec.head_dim, "rotary dimension");
         require(int(rope.frequencies.size()) == rope.rotary_dim / 2, "frequencies");
     }
     const int head_width = padded(spec.head_dim, kTileRows);
@@ -138,7 +146,7 @@ void check_spec(const ModelSpec& spec) {
         require(layer.rope < int(spec.ropes.size()), "no such rope");
         const Experts& experts = layer.experts;
         if (!experts.is_there()) {
-            check_mlp(spec, layer.mlp);
+            check_mlp(spec, layer.mlp, format);
             continue;
         }
         require(!experts.experts.empty() && experts.num_per_token > 0 &&
@@ -146,11 +154,11 @@ void check_spec(const ModelSpec& spec) {
         check_matrix(experts.router, int(experts.experts.size()), spec.hidden_size);
         require(experts.router->format == Format::float32, "the router is float32");
         for (const Mlp& mlp : experts.experts) {
-            check_mlp(spec, mlp);
+            check_mlp(spec, mlp, format);
             require(mlp.down->num_inputs == experts.experts[0].down->num_inputs, "experts of different sizes");
         }
         if (experts.shared.inner) {
-            check_mlp(spec, experts.shared);
+            check_mlp(spec, experts.shared, format);
             check_matrix(experts.shared_gate, 1, spec.hidden_size);
             require(experts.shared_gate->format == Format::float32, "the shared gate is float32");
         }
@@ -291,10 +299,13 @@ NB_MODULE(_native, m) {
         .def_prop_ro("num_bytes", &Model::num_bytes)
         .def("bytes_per_block",
              [](const Model& model, int block_size, const std::string& type) {
+                 require(0 < block_size && block_size <= kMostBlockSize, "block_size must be 1 to 4096");
                  return model.bytes_per_block(block_size, cache_named(type));
              })
         .def("allocate_cache",
              [](Model& model, int num_blocks, int block_size, const std::string& type) {
+                 require(num_blocks > 0, "num_blocks must be above 0");
+                 require(0 < block_size && block_size <= kMostBlockSize, "block_size must be 1 to 4096");
                  model.allocate_cache(num_blocks, block_size, cache_named(type));
              })
         .def("clear_blocks",
@@ -308,7 +319,7 @@ NB_MODULE(_native, m) {
     m.def("pack", &pack_array, nb::arg("values"), nb::arg("format"));
     m.def(
         "map_matrix",
-        [](const std::string& path, size_t offset, int rows, int inputs, const std::string& format,
+        [](const std::string& path, size_t offset, int64_t rows, int64_t inputs, const std::string& format,
            std::vector<float> scales) -> Weights {
             return std::make_shared<Matrix>(
                 map_matrix(path, offset, rows, inputs, format_named(format), std::move(scales)));

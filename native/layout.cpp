@@ -14,17 +14,35 @@
 #include <stdexcept>
 #include <system_error>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace cairn {
 
 namespace {
+
 constexpr size_t kHugePage = size_t(2) << 20;
-}
+
+#if defined(__SANITIZE_ADDRESS__)
+// AddressSanitizer does not know where a mapping ends: what follows a buffer is forbidden by hand.
+constexpr size_t kFence = kPage;
+void set_fence(uint8_t* data, size_t num_bytes) { __asan_poison_memory_region(data + num_bytes, kFence); }
+void drop_fence(uint8_t* data, size_t num_bytes) { __asan_unpoison_memory_region(data + num_bytes, kFence); }
+#else
+constexpr size_t kFence = 0;
+void set_fence(uint8_t*, size_t) {}
+void drop_fence(uint8_t*, size_t) {}
+#endif
+
+}  // namespace
 
 Buffer::Buffer(size_t num_bytes) : size_(num_bytes) {
     if (num_bytes == 0) return;
-    void* data = mmap(nullptr, num_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* data = mmap(nullptr, num_bytes + kFence, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) throw std::bad_alloc();
     data_ = static_cast<uint8_t*>(data);
+    set_fence(data_, size_);
 }
 
 Buffer::Buffer(const std::string& path, size_t offset, size_t num_bytes) : size_(num_bytes) {
@@ -33,11 +51,13 @@ Buffer::Buffer(const std::string& path, size_t offset, size_t num_bytes) : size_
     struct stat found {};
     const bool is_whole = fstat(file, &found) == 0 && offset % kPage == 0 && offset <= size_t(found.st_size) &&
                           num_bytes <= size_t(found.st_size) - offset;
-    void* data = is_whole ? mmap(nullptr, num_bytes, PROT_READ, MAP_PRIVATE, file, off_t(offset)) : MAP_FAILED;
+    void* data = is_whole ? mmap(nullptr, num_bytes + kFence, PROT_READ, MAP_PRIVATE, file, off_t(offset))
+                          : MAP_FAILED;
     close(file);
     if (!is_whole) throw std::invalid_argument(path + " does not hold the matrix");
     if (data == MAP_FAILED) throw std::bad_alloc();
     data_ = static_cast<uint8_t*>(data);
+    set_fence(data_, size_);
 }
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
@@ -47,7 +67,9 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 }
 
 Buffer::~Buffer() {
-    if (data_) munmap(data_, size_);
+    if (!data_) return;
+    drop_fence(data_, size_);
+    munmap(data_, size_ + kFence);
 }
 
 float half_to_float(uint16_t half) {
@@ -117,43 +139,55 @@ void pack_int8_row(const float* values, int count, int row, uint8_t* tile, float
     }
 }
 
+Matrix shaped(int64_t num_rows, int64_t num_inputs, Format format) {
+    const bool fits = 0 < num_rows && num_rows <= kMostRows && 0 < num_inputs && num_inputs <= kMostRows;
+    if (!fits) {
+        throw std::invalid_argument("a matrix of " + std::to_string(num_rows) + " rows of " +
+                                    std::to_string(num_inputs) + ", allowed: 1 to " + std::to_string(kMostRows));
+    }
+    return {format, int(num_rows), int(num_inputs), {}, {}};
+}
+
 }  // namespace
 
-Matrix pack(const float* values, int num_rows, int num_inputs, Format format) {
-    Matrix matrix{format, num_rows, num_inputs, {}, {}};
+Matrix pack(const float* values, int64_t num_rows, int64_t num_inputs, Format format) {
+    Matrix matrix = shaped(num_rows, num_inputs, format);
     const size_t num_bytes = matrix.tile_bytes() * matrix.num_tiles();
     matrix.data = Buffer(num_bytes);
     // On huge pages, whose addresses the processor can keep at hand.
     if (num_bytes >= kHugePage) madvise(matrix.data.data(), num_bytes, MADV_HUGEPAGE);
     if (format == Format::int8) matrix.row_scales.assign(size_t(matrix.num_tiles()) * kTileRows, 0.0f);
-    for (int index = 0; index < num_rows; index++) {
-        const float* from = values + size_t(index) * num_inputs;
+    for (int index = 0; index < matrix.num_rows; index++) {
+        const float* from = values + size_t(index) * matrix.num_inputs;
         uint8_t* tile = matrix.data.data() + matrix.tile_bytes() * (index / kTileRows);
         const int row = index % kTileRows;
         if (format == Format::int8) {
-            pack_int8_row(from, num_inputs, row, tile, matrix.row_scales[index]);
+            pack_int8_row(from, matrix.num_inputs, row, tile, matrix.row_scales[index]);
         } else if (format == Format::int4) {
-            for (int k = 0; k < num_inputs; k += kGroup) {
-                const int count = std::min(kGroup, num_inputs - k);
+            for (int k = 0; k < matrix.num_inputs; k += kGroup) {
+                const int count = std::min(kGroup, matrix.num_inputs - k);
                 pack_int4_group(from + k, count, row, tile + group_bytes(format) * (k / kGroup));
             }
         } else if (format == Format::bfloat16) {
             auto* to = reinterpret_cast<uint16_t*>(tile);
-            for (int k = 0; k < num_inputs; k++) to[bfloat16_index(row, k)] = float_to_bfloat16(from[k]);
+            for (int k = 0; k < matrix.num_inputs; k++) to[bfloat16_index(row, k)] = float_to_bfloat16(from[k]);
         } else {
             auto* to = reinterpret_cast<float*>(tile);
-            for (int k = 0; k < num_inputs; k++) to[float32_index(row, k)] = from[k];
+            for (int k = 0; k < matrix.num_inputs; k++) to[float32_index(row, k)] = from[k];
         }
     }
     return matrix;
 }
 
-Matrix map_matrix(const std::string& path, size_t offset, int num_rows, int num_inputs, Format format,
+Matrix map_matrix(const std::string& path, size_t offset, int64_t num_rows, int64_t num_inputs, Format format,
                   std::vector<float> row_scales) {
-    if (num_rows <= 0 || num_inputs <= 0) throw std::invalid_argument("an empty matrix");
-    Matrix matrix{format, num_rows, num_inputs, {}, std::move(row_scales)};
+    Matrix matrix = shaped(num_rows, num_inputs, format);
     const size_t scales = format == Format::int8 ? size_t(matrix.num_tiles()) * kTileRows : 0;
-    if (matrix.row_scales.size() != scales) throw std::invalid_argument("scales that do not fit the matrix");
+    if (row_scales.size() != scales) throw std::invalid_argument("scales that do not fit the matrix");
+    for (float scale : row_scales) {
+        if (!std::isfinite(scale)) throw std::invalid_argument("a scale that is NaN or infinite");
+    }
+    matrix.row_scales = std::move(row_scales);
     matrix.data = Buffer(path, offset, matrix.tile_bytes() * matrix.num_tiles());
     // Weights stream past in order: read them ahead.
     madvise(matrix.data.data(), matrix.data.size(), MADV_WILLNEED);

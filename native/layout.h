@@ -78,11 +78,14 @@ struct Matrix {
     size_t num_bytes() const { return data.size() + row_scales.size() * sizeof(float); }
 };
 
+// Rows or inputs of a matrix: more is refused, so that no size computed from them overflows.
+constexpr int64_t kMostRows = 1 << 28;
+
 // Pack `values` [num_rows, num_inputs] (rows contiguous).
-Matrix pack(const float* values, int num_rows, int num_inputs, Format format);
+Matrix pack(const float* values, int64_t num_rows, int64_t num_inputs, Format format);
 
 // A matrix that was packed before: `matrix.data` as it lies in a file, the scales beside it.
-Matrix map_matrix(const std::string& path, size_t offset, int num_rows, int num_inputs, Format format,
+Matrix map_matrix(const std::string& path, size_t offset, int64_t num_rows, int64_t num_inputs, Format format,
                   std::vector<float> row_scales);
 
 // One row as floats, `out` [num_inputs]: an embedding look-up, and the tests' way back.

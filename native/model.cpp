@@ -104,9 +104,13 @@ size_t Model::bytes_per_block(int block_size, CacheType type) const {
 }
 
 void Model::allocate_cache(int num_blocks, int block_size, CacheType type) {
+    size_t num_bytes;
+    if (__builtin_mul_overflow(bytes_per_block(block_size, type), size_t(num_blocks), &num_bytes)) {
+        throw std::bad_alloc();
+    }
+    cache_ = Buffer(num_bytes);
     shape_ = {type, block_size, spec_.head_dim};
     num_blocks_ = num_blocks;
-    cache_ = Buffer(bytes_per_block(block_size, type) * num_blocks);
 }
 
 void Model::clear_blocks(const std::vector<int64_t>& blocks) {

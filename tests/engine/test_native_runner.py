@@ -233,6 +233,10 @@ def test_packed_weights_that_are_damaged_are_refused(tmp_path: Path) -> None:
         {"scales": [1.0]},
         {"format": "int2"},
         {"rows": "many"},
+        {"rows": (1 << 31) - 1, "inputs": (1 << 31) - 1},  # sizes that wrap around
+        {"rows": 1, "scales": [0.0] * 16},
+        {"scales": [float("nan")] * len(index["matrices"][name]["scales"])},
+        {"format": "bfloat16", "rows": 16, "inputs": 32, "scales": []},
     ]
     for lie in lies:
         entries = index["matrices"] | {name: index["matrices"][name] | lie}

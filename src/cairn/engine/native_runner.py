@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cairn.compute.device import available_memory
-from cairn.core import UnsupportedModelError
+from cairn.core import IntegrityError, UnsupportedModelError
 from cairn.engine.native_weights import WeightFormat, load_spec
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
 from cairn.models import DecoderConfig
@@ -88,7 +88,13 @@ class NativeRunner:
         self.weights, self.cache = weights, cache or ("float32" if weights == "float32" else "bfloat16")
         native: Any = importlib.import_module("cairn._native")
         threads = num_threads or min(_usable_threads(), len(native.usable_cores()))
-        self._model = native.Model(spec, num_threads=threads, pin=pin, kernels=kernels)
+        try:
+            self._model = native.Model(spec, num_threads=threads, pin=pin, kernels=kernels)
+        except ValueError as error:
+            raise IntegrityError(
+                f"the weights in {packed or folder} do not fit {Path(folder) / 'config.json'}: {error}",
+                remedy="fetch the model again; packed weights are made anew once their artifact is removed",
+            ) from None
 
     @property
     def kernels(self) -> str:
