@@ -164,7 +164,7 @@ def test_a_busy_port_is_said_with_a_free_one(home: Path) -> None:
         (("--host", "0.0.0.0"), "without encryption"),
         (("--host", "::"), "without encryption"),
         (("--tls-certificate", "x.pem"), "both a certificate and its key"),
-        (("--model", "nothing", "--port", "0"), "nothing"),
+        (("nothing", "--port", "0"), "nothing"),
     ],
 )
 def test_what_up_refuses(home: Path, arguments: tuple[str, ...], message: str) -> None:

@@ -23,7 +23,7 @@ from tests.e2e.seed import Seeded, seed
 PAGE = ROOT / "src" / "cairn" / "server" / "page" / "index.html"
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
-_UP = [str(Path(sys.executable).parent / "cairn"), "up", "--port", "0", "--model", "lighthouse"]
+_UP = [str(Path(sys.executable).parent / "cairn"), "up", "lighthouse", "--port", "0"]
 _LINK = re.compile(r"(http://[^/\s]+)(/sign-in\?token=\S+)")
 
 

@@ -58,6 +58,7 @@ class FakeRunner:
     """A ModelRunner over Python integers. `fail_next` makes the next steps raise."""
 
     vocab_size = VOCAB
+    num_weight_bytes = 1000
 
     def __init__(self, max_position: int = MAX_POSITION) -> None:
         self.max_position = max_position

@@ -216,8 +216,8 @@ def test_the_pool_is_sized_by_bytes_and_by_need() -> None:
 
     assert num_blocks(kv_cache_bytes=8 * 16 * 5) == 5
     assert num_blocks(max_num_seqs=3) == 3 * MAX_POSITION // 16
-    # A quarter of the runner's free megabyte.
-    assert num_blocks(max_num_seqs=4096, token_budget=4096) == (1 << 20) // 4 // (8 * 16)
+    # Half of the runner's free megabyte.
+    assert num_blocks(max_num_seqs=4096, token_budget=4096) == (1 << 20) // 2 // (8 * 16)
 
 
 def test_a_budget_below_the_batch_is_refused() -> None:

@@ -48,6 +48,7 @@ class ScriptedRunner:
     """Says its script, then the end token, whatever the prompt."""
 
     max_position = CONTEXT
+    num_weight_bytes = 1000
 
     def __init__(self, script: Iterable[int], *, vocab_size: int, end: int) -> None:
         self.script = list(script)

@@ -37,7 +37,7 @@ def test_a_small_model_is_not_packed(registry: Registry) -> None:
 def test_without_room_for_the_packed_weights_it_serves_all_the_same(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(folder: Path, weights: str, target: Path) -> None:
+    def full(folder: Path, weights: str, target: Path, progress: object) -> None:
         raise StorageError("the disk is full", remedy="free some space")
 
     monkeypatch.setattr(runners, "_PACKED_FROM_BYTES", 0)

@@ -18,7 +18,7 @@ from cairn.server.config import ServerConfig
 from cairn.server.identity import Identity
 from cairn.server.models import ModelPool
 from cairn.server.serving import CairnServer, listen, make_server
-from cairn.server.state import Models, ServedModel, ServerState
+from cairn.server.state import MemoryUse, Models, ServedModel, ServerState
 from tests.providers.scripted import Scripted
 
 REPLY = "stones mark the way 🙂"
@@ -41,6 +41,12 @@ class ScriptedModels:
         if name not in self.by_name:
             raise NotFoundError(f"no model {name!r}")
         yield self.by_name[name].provider
+
+    async def unload(self, name: str) -> bool:
+        return name in self.by_name and False
+
+    def memory(self) -> MemoryUse:
+        return MemoryUse(budget=0, held=0)
 
     def problem(self) -> str:
         return self.reason

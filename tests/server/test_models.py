@@ -17,20 +17,20 @@ ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tok
 
 
 async def test_models_come_and_go(registry: Registry) -> None:
-    pool = ModelPool(registry, ServerConfig(max_loaded_models=1, kv_cache_bytes=4_000_000))
+    pool = ModelPool(registry, ServerConfig(kv_cache_bytes=4_000_000, memory_budget=5_000_000))
     first, second = (tiny_artifact(registry, name=name, seed=seed) for name, seed in (("one", 1), ("two", 2)))
     async with pool.use("one") as one:
         assert one.artifact_digest == first.digest
-        async with pool.use("two") as two:
-            # The first is busy, so it stays above the limit of one.
-            assert two.artifact_digest == second.digest
-            assert len(pool.loaded()) == 2
         async with pool.use("one:latest") as again:
             assert again is one
+    async with pool.use("two") as two:
+        assert two.artifact_digest == second.digest
+        assert pool.loaded() == [two]
     third = tiny_artifact(registry, name="one", seed=3)
     async with pool.use("one") as moved:
         assert moved.artifact_digest == third.digest
         assert pool.loaded() == [moved]
+    assert pool.memory().departures == {"room": 2}
     await pool.close()
     assert pool.loaded() == []
 
@@ -87,7 +87,7 @@ def test_what_is_no_model_is_not_served(serve: Serve, pool: ModelPool, registry:
 async def test_the_default_comes_first(registry: Registry) -> None:
     for seed, name in enumerate(("a", "b", "c"), 1):
         tiny_artifact(registry, name=name, seed=seed)
-    pool = ModelPool(registry, ServerConfig(), default="b")
+    pool = ModelPool(registry, ServerConfig(), names=["b"])
     assert [model.name for model in pool.served()] == ["b", "c", "a"]
     with pytest.raises(CairnError):
-        ModelPool(registry, ServerConfig(), default="nothing").served()
+        ModelPool(registry, ServerConfig(), names=["nothing"]).served()

@@ -51,7 +51,7 @@ def chat(
                 else:
                     _converse(runner, provider, history, sampling)
         finally:
-            provider.engine.stop()
+            provider.close()
 
 
 def _converse(
@@ -127,7 +127,7 @@ def _load(registry: "Registry", model: str) -> "LocalProvider":
     from cairn.server.config import ServerConfig
     from cairn.server.models import NO_MODEL_REMEDY, ModelPool
 
-    served = ModelPool(registry, ServerConfig(), default=model or None).served()
+    served = ModelPool(registry, ServerConfig(), names=[model] if model else []).served()
     if not served:
         raise NotFoundError("there is no model", remedy=NO_MODEL_REMEDY)
     return load_local_provider(registry, served[0].digest, name=served[0].name)

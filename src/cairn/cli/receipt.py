@@ -90,7 +90,7 @@ def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
         try:
             result = asyncio.run(provider.replay(receipt))
         finally:
-            provider.engine.stop()
+            provider.close()
     if as_json:
         print_json(asdict(result) | {"is_same": result.is_same})
     elif result.difference is None:

@@ -1,14 +1,43 @@
 """`cairn up`: serve the page and the APIs."""
 
+import re
+from enum import StrEnum
 from pathlib import Path
 
 import typer
 
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+class Weights(StrEnum):
+    """Formats in which weights are kept."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+    INT4 = "int4"
+
 
 def up(
+    models: list[str] = typer.Argument(
+        None,
+        metavar="[MODEL]...",
+        help="Models to load at the start, the default one first; otherwise the latest. "
+        "Every other model is loaded when it is asked for.",
+    ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(8642, min=0, max=65535, help="Port to listen on; 0: any free one."),
-    model: str = typer.Option("", help="The model served first; otherwise the latest."),
+    weights: Weights = typer.Option(Weights.AUTO, help="How weights are kept; int8 and int4 are faster."),
+    memory: str = typer.Option(
+        "",
+        metavar="SIZE",
+        help="What all loaded models may take, such as 8GB; otherwise 80% of what is free.",
+    ),
+    pin: list[str] = typer.Option(
+        [], metavar="MODEL", help="A model that stays in memory once it is loaded."
+    ),
+    idle_minutes: float = typer.Option(30, min=0, help="A model leaves memory when unused for so long."),
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser, signed in."),
     new_key: bool = typer.Option(False, "--new-key", help="Make another admin key and print it."),
     allowed_host: list[str] = typer.Option(
@@ -38,12 +67,24 @@ def up(
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         trust_proxy=trust_proxy,
+        weights=weights.value,
+        memory_budget=_num_bytes(memory) if memory else None,
+        pinned_models=tuple(pin),
+        idle_seconds=idle_minutes * 60,
     )
     serve(
         config,
-        model=model or None,
+        models=models or (),
         new_key=new_key,
         plain_http=plain_http,
         open_page=open_page,
         say=lambda label, text: typer.echo(f"{label:<6} {text}"),
     )
+
+
+def _num_bytes(text: str) -> int:
+    """8GB, 600M, 2.5G: powers of ten, as all sizes here."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)b?", text.strip().lower())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no size; give one such as 8GB or 600MB", param_hint="--memory")
+    return int(float(found[1]) * _UNITS[found[2]])

@@ -111,10 +111,22 @@ def _read(path: Path) -> str:
         return ""
 
 
-def available_memory() -> int:
-    """Bytes the kernel would hand out without swapping."""
-    with open("/proc/meminfo") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    raise AssertionError("MemAvailable is in every Linux since 3.14")
+def available_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes this process could still get without swapping, from the machine and within its container."""
+    kilobytes = _field(_read(proc / "meminfo"), "MemAvailable").split()
+    assert kilobytes, "MemAvailable is in every Linux since 3.14"
+    free = int(kilobytes[0]) * 1024
+    limit, current = (_read(cgroup / f"memory.{name}").strip() for name in ("max", "current"))
+    if limit.isdigit() and current.isdigit():
+        # A container's files in the page cache count as its memory, but go when it needs room.
+        words = _read(cgroup / "memory.stat").split()
+        stat = dict(zip(words[::2], words[1::2], strict=True))
+        cached = sum(int(stat.get(f"{kind}_file", 0)) for kind in ("active", "inactive"))
+        free = min(free, int(limit) - int(current) + cached)
+    return max(free, 0)
+
+
+def anonymous_memory(proc: Path = Path("/proc")) -> int:
+    """Bytes of memory that this process has filled and that no file backs."""
+    kilobytes = _field(_read(proc / "self" / "status"), "RssAnon").split()
+    return int(kilobytes[0]) * 1024 if kilobytes else 0

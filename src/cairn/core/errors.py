@@ -119,6 +119,13 @@ class AuthenticationError(CairnError):
     http_status = 401
 
 
+class ForbiddenError(CairnError):
+    """Something that a signed-in caller's roles do not allow."""
+
+    code = "auth.forbidden"
+    http_status = 403
+
+
 class MissingExtraError(CairnError):
     """A feature whose optional packages are not installed."""
 

@@ -20,7 +20,7 @@ class EngineConfig(Config):
         default=None,
         ge=1,
         description="size of the KV pool; empty: what max_num_seqs full contexts need, "
-        "at most a quarter of the free memory and 1 GiB",
+        "at most half of the memory that is free once the weights are in",
     )
     max_num_seqs: int = Field(default=16, ge=1, le=4096, description="sequences computed in one step")
     token_budget: int = Field(

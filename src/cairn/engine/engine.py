@@ -30,7 +30,8 @@ from cairn.engine.sequence import (
     TokenOutput,
 )
 
-_DEFAULT_POOL_BYTES = 1 << 30
+_POOL_SHARE = 0.5
+"""Of the memory that is free once the weights are in, the part that the KV pool takes at most."""
 _SCORED_ROWS = 64
 """Prompt rows whose logits are on the host at once."""
 
@@ -186,6 +187,12 @@ class Engine:
             num_drafted_tokens=self._num_drafted_tokens,
             num_accepted_tokens=self._num_accepted_tokens,
         )
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the weights and of the KV pool once all its pages are written to."""
+        block_bytes = self.runner.bytes_per_block(self.config.block_size)
+        return self.runner.num_weight_bytes + len(self.block_manager.blocks) * block_bytes
 
     def _run(self, batch: ScheduledBatch) -> list[StepOutput]:
         model_input = prepare(batch, self.config.block_size)
@@ -397,7 +404,7 @@ def _context(runner: ModelRunner, config: EngineConfig) -> int:
 
 
 def _pool_size(runner: ModelRunner, config: EngineConfig) -> int:
-    """Blocks of the KV pool: as configured, or what full contexts need within modest bounds."""
+    """Blocks of the KV pool: as configured, or what full contexts need as far as memory is free."""
     if config.num_blocks is not None:
         return config.num_blocks
     block_bytes = runner.bytes_per_block(config.block_size)
@@ -405,5 +412,5 @@ def _pool_size(runner: ModelRunner, config: EngineConfig) -> int:
     if pool_bytes is None:
         blocks_per_seq = -(-_context(runner, config) // config.block_size)
         needed = config.max_num_seqs * blocks_per_seq * block_bytes
-        pool_bytes = min(needed, _DEFAULT_POOL_BYTES, runner.free_bytes() // 4)
+        pool_bytes = min(needed, int(_POOL_SHARE * runner.free_bytes()))
     return max(1, pool_bytes // block_bytes)

@@ -95,6 +95,7 @@ class NativeRunner:
                 f"the weights in {packed or folder} do not fit {Path(folder) / 'config.json'}: {error}",
                 remedy="fetch the model again; packed weights are made anew once their artifact is removed",
             ) from None
+        self._is_mapped = packed is not None
 
     @property
     def kernels(self) -> str:
@@ -122,7 +123,8 @@ class NativeRunner:
         return int(self._model.bytes_per_block(block_size, self.cache))
 
     def free_bytes(self) -> int:
-        return available_memory()
+        # Mapped weights count as available, because the kernel could drop them; every token reads them.
+        return max(0, available_memory() - (self.num_weight_bytes if self._is_mapped else 0))
 
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> None:
         self._model.allocate_cache(num_blocks, block_size, self.cache)

@@ -6,6 +6,7 @@ padded to 16 rows, gate and up in turn by 32 rows.
 """
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.core import IntegrityError
+from cairn.core.progress import Progress, Silent, Task
 from cairn.engine.packed_weights import PackedWeights, write_packed
 from cairn.models import DecoderConfig, LayerSpec, RopeSpec
 from cairn.models.generation import read_json
@@ -38,10 +40,15 @@ def load_spec(folder: Path, weights: WeightFormat, packed: Path | None = None) -
     return config, SpecBuilder(config, folder, weights, packed).build()
 
 
-def pack_checkpoint(folder: Path, weights: WeightFormat, target: Path) -> None:
+def pack_checkpoint(
+    folder: Path, weights: WeightFormat, target: Path, progress: Progress | None = None
+) -> None:
     """Write a checkpoint's matrices as the native core reads them into the folder `target`."""
-    builder = SpecBuilder(DecoderConfig.from_hf(read_json(folder / "config.json")), folder, weights)
-    builder.build()
+    config = DecoderConfig.from_hf(read_json(folder / "config.json"))
+    num_weights = sum(math.prod(shape) for shape in parameter_shapes(config).values() if len(shape) > 1)
+    with (progress or Silent()).task(f"packing the weights as {weights}", num_weights) as task:
+        builder = SpecBuilder(config, folder, weights, task=task)
+        builder.build()
     write_packed(builder.matrices, target)
 
 
@@ -49,7 +56,13 @@ class SpecBuilder:
     """Fills a `ModelSpec` from the mapped tensors of a folder."""
 
     def __init__(
-        self, config: DecoderConfig, folder: Path, weights: WeightFormat, packed: Path | None = None
+        self,
+        config: DecoderConfig,
+        folder: Path,
+        weights: WeightFormat,
+        packed: Path | None = None,
+        *,
+        task: Task | None = None,
     ) -> None:
         self._native = importlib.import_module("cairn._native")
         self._config, self._format, self._folder = config, weights, folder
@@ -59,6 +72,7 @@ class SpecBuilder:
         self._packed = PackedWeights(packed) if packed else None
         self.matrices: dict[str, Any] = {}
         self._last_stacked: tuple[str, Array] | None = None
+        self._task = task or Silent()
         if self._packed is None:
             check_tied_head(config, self._stored, folder)
 
@@ -184,6 +198,7 @@ class SpecBuilder:
         values = self._read(name) if expert is None else self._stacked(name)[expert]
         packed = self._native.pack(np.ascontiguousarray(laid_out(values)), weights or self._format)
         self.matrices[key] = packed
+        self._task.advance(values.size)
         return packed
 
     def _pad_heads(self, rows: Array) -> Array:

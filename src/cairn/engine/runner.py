@@ -96,6 +96,11 @@ class ModelRunner(Protocol):
         """Memory of one block: keys and values of all layers."""
         ...
 
+    @property
+    def num_weight_bytes(self) -> int:
+        """Memory of the weights."""
+        ...
+
     def free_bytes(self) -> int:
         """Memory that is free for the KV pool now, measured."""
         ...

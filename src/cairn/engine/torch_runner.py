@@ -1,5 +1,7 @@
 """The network in PyTorch over a paged KV cache: the reference, and the GPU's path."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from cairn.engine.paged_attention import PagedAttention
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
 from cairn.models import Decoder
 from cairn.models.linear import has_bfloat16
+from cairn.models.parameters import parameter_shapes
 
 
 class TorchLogits:
@@ -67,6 +70,12 @@ class TorchRunner:
 
     def bytes_per_block(self, block_size: int) -> int:
         return kv_cache_bytes(self.model.config.shape(), block_size, self.dtype)
+
+    @property
+    def num_weight_bytes(self) -> int:
+        num = sum(math.prod(shape) for shape in parameter_shapes(self.model.config).values())
+        # The head is laid out apart from the embedding or the matrix it came from.
+        return num * self._weight.element_size() + (self._weight.nbytes if self._head else 0)
 
     def free_bytes(self) -> int:
         if self.device.type == "cuda":

@@ -9,22 +9,35 @@ from typing import Any
 
 from cairn.core.chat import SamplingParams
 from cairn.core.errors import CairnError, InvalidRequestError, UnsupportedModelError
+from cairn.core.progress import Progress
 from cairn.data import Tokenizer, check_fits, end_of_turn_id
 from cairn.engine import AsyncEngine, Engine, EngineConfig
 from cairn.models import DecoderConfig, GenerationDefaults, read_generation_defaults
 from cairn.models.generation import read_json
 from cairn.providers.grammars import grammars_of
 from cairn.providers.local import LocalProvider
+from cairn.providers.measuring import size_of_model
+from cairn.providers.residency import Loadable
 from cairn.providers.runners import make_runner
-from cairn.registry import Registry
+from cairn.registry import Artifact, Registry
 
 _SAMPLING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def load_local_provider(
-    registry: Registry, ref: str, *, name: str | None = None, config: EngineConfig | None = None
+    registry: Registry,
+    ref: str,
+    *,
+    name: str | None = None,
+    config: EngineConfig | None = None,
+    cache_bytes: int | None = None,
+    progress: Progress | None = None,
 ) -> LocalProvider:
-    """Load the model that `ref` names onto a started engine; `provider.engine.stop()` ends it."""
+    """Load the model that `ref` names onto a started engine; `provider.close()` ends it.
+
+    `cache_bytes` is what its key-value cache may take where `config` leaves that open; it gets no more than
+    is free once the weights are in.
+    """
     artifact = registry.get(ref)
     folder = artifact.folder
     defaults = read_generation_defaults(folder)
@@ -32,7 +45,10 @@ def load_local_provider(
     vocab_size = DecoderConfig.from_hf(read_json(folder / "config.json")).vocab_size
     eos_token_ids = check_parity(tokenizer, defaults, vocab_size=vocab_size, name=name or ref)
     config = config or EngineConfig()
-    runner, description = make_runner(registry, artifact, config.weights)
+    runner, description = make_runner(registry, artifact, config.weights, progress)
+    if cache_bytes is not None and config.kv_cache_bytes is None:
+        measured = max(1, min(cache_bytes, runner.free_bytes()))
+        config = config.model_copy(update={"kv_cache_bytes": measured})
     grammars = grammars_of(tokenizer, vocab_size=vocab_size, eos_token_ids=eos_token_ids)
     engine = AsyncEngine(Engine(runner, config, grammars=grammars))
     engine.start()
@@ -46,6 +62,19 @@ def load_local_provider(
         sampling_defaults=_sampling_defaults(defaults),
         runner=description,
     )
+
+
+def loadable_model(
+    registry: Registry, artifact: Artifact, *, name: str, config: EngineConfig
+) -> Loadable[LocalProvider]:
+    """A model for a `Residency`."""
+
+    def load(cache_bytes: int, progress: Progress) -> LocalProvider:
+        return load_local_provider(
+            registry, artifact.digest, name=name, config=config, cache_bytes=cache_bytes, progress=progress
+        )
+
+    return Loadable(name, lambda: size_of_model(artifact, config), load)
 
 
 def check_parity(

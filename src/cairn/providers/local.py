@@ -92,6 +92,20 @@ class LocalProvider:
         """The name it was loaded under."""
         return (self.name,)
 
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of the weights and the key-value cache."""
+        return self.engine.engine.num_bytes
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the engine takes requests."""
+        return self.engine.is_healthy
+
+    def close(self) -> None:
+        """Stop the engine; open streams end with an error."""
+        self.engine.stop()
+
     def load(self) -> Load:
         """How busy the engine is."""
         stats = self.engine.stats()

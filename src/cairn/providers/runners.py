@@ -4,14 +4,17 @@ The weights' format is part of what made an answer, so a receipt records it and 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cairn import __version__
 from cairn.compute import probe_device
 from cairn.core.errors import MissingExtraError, StorageError, UnsupportedModelError
+from cairn.core.progress import Progress
 from cairn.engine import ModelRunner
 from cairn.engine.config import Weights
 from cairn.engine.native_runner import NativeRunner, can_run
@@ -27,25 +30,43 @@ _FLOAT32_BYTES = 2_000_000_000
 """Checkpoints up to this size are computed in float32 on a CPU unless their weights are bfloat16 already."""
 
 
-def make_runner(
-    registry: Registry, artifact: Artifact, weights: Weights = "auto"
-) -> tuple[ModelRunner, Mapping[str, Any]]:
-    """The network on the best device there is, and what a receipt says about it."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The runner of a model, and the format of its weights there."""
+
+    runner: Literal["native", "torch"]
+    device: Literal["cpu", "cuda"]
+    weights: WeightFormat
+
+
+def choose_runner(artifact: Artifact, weights: Weights = "auto") -> Choice:
+    """The best there is here for a model; `UnsupportedModelError` for a format that needs another runner."""
     values = read_json(artifact.folder / "config.json")
-    if weights in ("auto", "bfloat16", "float32") and _has_gpu():
-        return _torch_runner(artifact, "cuda", "bfloat16" if weights == "auto" else weights)
+    if weights in ("auto", "bfloat16", "float32") and has_gpu():
+        return Choice("torch", "cuda", "float32" if weights == "float32" else "bfloat16")
     if can_run(DecoderConfig.from_hf(values)):
         stored = values.get("dtype") or values.get("torch_dtype")
-        return _native_runner(registry, artifact, _small(artifact, stored) if weights == "auto" else weights)
+        return Choice("native", "cpu", _small(artifact, stored) if weights == "auto" else weights)
     if weights in ("int8", "int4"):
         raise UnsupportedModelError(
             f"weights in {weights} need the native engine, which does not run here",
             remedy="`cairn doctor` says why; or leave weights at auto",
         )
-    return _torch_runner(artifact, "cpu", _small(artifact) if weights == "auto" else weights)
+    return Choice("torch", "cpu", _small(artifact) if weights == "auto" else weights)
 
 
-def _has_gpu() -> bool:
+def make_runner(
+    registry: Registry, artifact: Artifact, weights: Weights = "auto", progress: Progress | None = None
+) -> tuple[ModelRunner, Mapping[str, Any]]:
+    """The network on the best device there is, and what a receipt says about it."""
+    choice = choose_runner(artifact, weights)
+    if choice.runner == "native":
+        return _native_runner(registry, artifact, choice.weights, progress)
+    return _torch_runner(artifact, choice.device, choice.weights)
+
+
+@cache
+def has_gpu() -> bool:
     """Whether torch is here and has a GPU to use; torch is only loaded where the machine has one."""
     if find_spec("torch") is None or not probe_device().gpus:
         return False
@@ -59,15 +80,18 @@ def _small(artifact: Artifact, stored: Any = None) -> WeightFormat:
 
 
 def _native_runner(
-    registry: Registry, artifact: Artifact, weights: WeightFormat
+    registry: Registry, artifact: Artifact, weights: WeightFormat, progress: Progress | None
 ) -> tuple[ModelRunner, Mapping[str, Any]]:
-    runner = NativeRunner(artifact.folder, weights=weights, packed=_packed(registry, artifact, weights))
+    packed = _packed(registry, artifact, weights, progress)
+    runner = NativeRunner(artifact.folder, weights=weights, packed=packed)
     versions = {"cairn": __version__}
     description = {"name": "native", "dtype": weights, "cache": runner.cache, "device": "cpu"}
     return runner, {**description, "kernels": runner.kernels, "versions": versions}
 
 
-def _packed(registry: Registry, artifact: Artifact, weights: WeightFormat) -> Path | None:
+def _packed(
+    registry: Registry, artifact: Artifact, weights: WeightFormat, progress: Progress | None
+) -> Path | None:
     """The artifact's matrices as the native core reads them, an artifact of their own; made the first time.
 
     None for what packs in no time, for float32, which would only take as much disk again, and on a full disk.
@@ -80,7 +104,7 @@ def _packed(registry: Registry, artifact: Artifact, weights: WeightFormat) -> Pa
             return registry.get(found.digest).folder
     try:
         with registry.create("packed", parents=[artifact.digest], metadata=wanted) as writer:
-            pack_checkpoint(artifact.folder, weights, writer.folder)
+            pack_checkpoint(artifact.folder, weights, writer.folder, progress)
     except StorageError:
         return None
     return writer.artifact.folder

@@ -8,9 +8,10 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from cairn.core.chat import Principal
-from cairn.core.errors import AuthenticationError, CairnError
+from cairn.core.errors import AuthenticationError, CairnError, ForbiddenError
 from cairn.server.body import RequestBody
 from cairn.server.errors import cairn_error_response
+from cairn.server.identity import ADMIN
 from cairn.server.state import ServerState, state_of
 
 COOKIE = "cairn_session"
@@ -51,6 +52,17 @@ def current_principal(request: Request) -> Principal:
 
 
 Caller = Annotated[Principal, Depends(current_principal)]
+
+
+def _administrator(caller: Caller) -> Principal:
+    if ADMIN not in caller.roles:
+        raise ForbiddenError(
+            f"{caller.user_id} is no administrator", remedy="sign in with an administrator's key"
+        )
+    return caller
+
+
+Administrator = Annotated[Principal, Depends(_administrator)]
 
 
 def may_read_metrics(request: Request) -> None:

@@ -1,7 +1,7 @@
 """`/v1/models` and `/v1/chat/completions`, whole or as a stream."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,17 +10,20 @@ from starlette.responses import JSONResponse, Response
 from cairn.core.chat import (
     ChatEvent,
     ChoiceEnd,
+    Principal,
     StreamEnd,
     TextDelta,
     TokenLogprob,
     ToolCallDelta,
 )
 from cairn.core.errors import NotFoundError
+from cairn.providers.protocol import TextProvider
+from cairn.registry import new_receipt_id
 from cairn.server.auth import Caller
-from cairn.server.openai_types import ChatCompletion, ChatCompletionRequest, ModelInfo, ModelList
+from cairn.server.openai_types import ChatCompletion, ChatCompletionRequest, ModelInfo, ModelList, ModelState
 from cairn.server.replies import Head, fingerprint, metered, usage_json
 from cairn.server.requests import new_completion_id, to_chat_request
-from cairn.server.state import ServedModel, state_of
+from cairn.server.state import ServedModel, ServerState, state_of
 from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -45,30 +48,57 @@ def get_model(request: Request, _caller: Caller, name: str) -> ModelInfo:
 async def chat_completions(request: Request, caller: Caller, body: ChatCompletionRequest) -> Response:
     """Continue a conversation."""
     state = state_of(request)
-    async with AsyncExitStack() as resources:
-        provider = await resources.enter_async_context(state.models.use(body.model))
-        chat = to_chat_request(body, caller, provider.sampling_defaults)
-        events = metered(provider.stream(chat), state.metrics, provider.name)
-        if body.parallel_tool_calls is False:
-            events = _first_call_only(events)
-        head = Head(
-            id=new_completion_id("chatcmpl"),
-            object="chat.completion.chunk" if body.stream else "chat.completion",
-            model=body.model,
-            system_fingerprint=fingerprint(provider),
-        )
-        headers = {"x-cairn-receipt": chat.request_id}
-        if body.stream:
-            with_usage = body.stream_options is not None and body.stream_options.include_usage
-            frames = chat_frames(events, head, chat.sampling.n, with_usage=with_usage)
-            return EventStream(frames, resources=resources.pop_all(), config=state.config, headers=headers)
-        try:
-            whole = await answer(
-                collect_chat(events, head), request.receive, seconds=state.config.request_seconds
-            )
-        except ClientLeftError:
-            return Response(status_code=499)
-        return JSONResponse(whole, headers=headers)
+    receipt_id = new_receipt_id()
+    headers = {"x-cairn-receipt": receipt_id}
+    if body.stream:
+        frames = _streamed(state, caller, body, receipt_id)
+        return EventStream(frames, config=state.config, headers=headers)
+    work = _whole(state, caller, body, receipt_id)
+    try:
+        whole = await answer(work, request.receive, seconds=state.config.request_seconds)
+    except ClientLeftError:
+        return Response(status_code=499)
+    return JSONResponse(whole, headers=headers)
+
+
+async def _streamed(
+    state: ServerState, caller: Principal, body: ChatCompletionRequest, receipt_id: str
+) -> AsyncGenerator[bytes, None]:
+    """The chunks of an answer; a model that is not in memory is loaded first, while keep-alives go out."""
+    async with state.models.use(body.model) as provider:
+        events, head = _begin(state, provider, caller, body, receipt_id)
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        async with aclosing(chat_frames(events, head, body.n or 1, with_usage=with_usage)) as frames:
+            async for each in frames:
+                yield each
+
+
+async def _whole(
+    state: ServerState, caller: Principal, body: ChatCompletionRequest, receipt_id: str
+) -> dict[str, Any]:
+    async with state.models.use(body.model) as provider:
+        return await collect_chat(*_begin(state, provider, caller, body, receipt_id))
+
+
+def _begin(
+    state: ServerState,
+    provider: TextProvider,
+    caller: Principal,
+    body: ChatCompletionRequest,
+    receipt_id: str,
+) -> tuple[AsyncGenerator[ChatEvent, None], Head]:
+    """The events of an answer, and what all its chunks repeat."""
+    chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
+    events = metered(provider.stream(chat), state.metrics, provider.name)
+    if body.parallel_tool_calls is False:
+        events = _first_call_only(events)
+    head = Head(
+        id=new_completion_id("chatcmpl"),
+        object="chat.completion.chunk" if body.stream else "chat.completion",
+        model=body.model,
+        system_fingerprint=fingerprint(provider),
+    )
+    return events, head
 
 
 async def chat_frames(
@@ -177,4 +207,10 @@ def _token(token: TokenLogprob) -> dict[str, Any]:
 
 
 def _model(served: ServedModel) -> ModelInfo:
-    return ModelInfo(id=served.name, created=int(served.created_at), digest=served.digest)
+    state = ModelState(
+        state=served.state,
+        resident_bytes=served.num_bytes,
+        loading=served.note,
+        pinned=served.is_pinned,
+    )
+    return ModelInfo(id=served.name, created=int(served.created_at), digest=served.digest, cairn=state)

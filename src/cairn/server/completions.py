@@ -7,8 +7,8 @@
 import asyncio
 import codecs
 import math
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -22,7 +22,7 @@ from cairn.server.auth import Caller
 from cairn.server.openai_types import TextCompletion, TextCompletionRequest, refuse
 from cairn.server.replies import Head, fingerprint, metered, usage_json
 from cairn.server.requests import new_completion_id, prompts_of, to_sampling
-from cairn.server.state import state_of
+from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -31,6 +31,8 @@ _DEFAULT_TOKENS = 16  # OpenAI's
 _QUEUED_EVENTS = 64
 
 Numbered = tuple[int, CompletionEvent]
+Prompts = Mapping[str, str | tuple[int, ...]]
+"""Each by the receipt its answer will have."""
 
 
 @router.post("/completions", response_model=TextCompletion)
@@ -38,29 +40,54 @@ async def text_completions(request: Request, caller: Caller, body: TextCompletio
     """Continue one or many prompts."""
     state = state_of(request)
     _refuse_unserved(body)
-    async with AsyncExitStack() as resources:
-        provider = await resources.enter_async_context(state.models.use(body.model))
-        asked = _requests(body, caller, provider, state.config.max_prompts)
-        events = merged([metered(provider.complete(each), state.metrics, provider.name) for each in asked])
-        head = Head(
-            id=new_completion_id("cmpl"),
-            object="text_completion",
-            model=body.model,
-            system_fingerprint=fingerprint(provider),
-        )
-        headers = {"x-cairn-receipt": ",".join(each.request_id for each in asked)}
-        n = asked[0].sampling.n
-        if body.stream:
-            with_usage = body.stream_options is not None and body.stream_options.include_usage
-            frames = text_frames(events, head, n, with_usage=with_usage)
-            return EventStream(frames, resources=resources.pop_all(), config=state.config, headers=headers)
-        try:
-            whole = await answer(
-                collect_text(events, head, n), request.receive, seconds=state.config.request_seconds
-            )
-        except ClientLeftError:
-            return Response(status_code=499)
-        return JSONResponse(whole, headers=headers)
+    prompts = {new_receipt_id(): prompt for prompt in prompts_of(body, state.config.max_prompts)}
+    headers = {"x-cairn-receipt": ",".join(prompts)}
+    if body.stream:
+        return EventStream(_streamed(state, caller, body, prompts), config=state.config, headers=headers)
+    work = _whole(state, caller, body, prompts)
+    try:
+        whole = await answer(work, request.receive, seconds=state.config.request_seconds)
+    except ClientLeftError:
+        return Response(status_code=499)
+    return JSONResponse(whole, headers=headers)
+
+
+async def _streamed(
+    state: ServerState, caller: Principal, body: TextCompletionRequest, prompts: Prompts
+) -> AsyncGenerator[bytes, None]:
+    """The chunks of an answer; a model that is not in memory is loaded first, while keep-alives go out."""
+    async with state.models.use(body.model) as provider:
+        events, head = _begin(state, provider, caller, body, prompts)
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        async with aclosing(text_frames(events, head, body.n or 1, with_usage=with_usage)) as frames:
+            async for each in frames:
+                yield each
+
+
+async def _whole(
+    state: ServerState, caller: Principal, body: TextCompletionRequest, prompts: Prompts
+) -> dict[str, Any]:
+    async with state.models.use(body.model) as provider:
+        return await collect_text(*_begin(state, provider, caller, body, prompts), body.n or 1)
+
+
+def _begin(
+    state: ServerState,
+    provider: TextProvider,
+    caller: Principal,
+    body: TextCompletionRequest,
+    prompts: Prompts,
+) -> tuple[AsyncGenerator[Numbered, None], Head]:
+    """The events of an answer, and what all its chunks repeat."""
+    asked = _requests(body, caller, provider, prompts)
+    events = merged([metered(provider.complete(each), state.metrics, provider.name) for each in asked])
+    head = Head(
+        id=new_completion_id("cmpl"),
+        object="text_completion",
+        model=body.model,
+        system_fingerprint=fingerprint(provider),
+    )
+    return events, head
 
 
 async def merged(streams: Sequence[AsyncGenerator[CompletionEvent, None]]) -> AsyncGenerator[Numbered, None]:
@@ -186,7 +213,7 @@ def _apply(choices: dict[int, _TextChoice], number: int, n: int, event: Completi
 
 
 def _requests(
-    body: TextCompletionRequest, caller: Principal, provider: TextProvider, most: int
+    body: TextCompletionRequest, caller: Principal, provider: TextProvider, prompts: Prompts
 ) -> list[CompletionRequest]:
     extra: dict[str, Any] = {
         "max_tokens": _DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens,
@@ -201,9 +228,9 @@ def _requests(
             sampling=sampling,
             echo=body.echo,
             principal=caller,
-            request_id=new_receipt_id(),
+            request_id=receipt_id,
         )
-        for prompt in prompts_of(body, most)
+        for receipt_id, prompt in prompts.items()
     ]
 
 

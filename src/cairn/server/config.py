@@ -43,11 +43,29 @@ class ServerConfig(Config):
     max_prompts: int = Field(
         default=256, ge=1, description="most prompts times samples in one completions request"
     )
-    max_loaded_models: int = Field(
-        default=2, ge=1, description="models kept in memory; the longest idle one leaves first"
+    memory_budget: int | None = Field(
+        default=None,
+        ge=1_000_000,
+        description="memory that all loaded models may take, weights and key-value caches; the longest "
+        "unused leaves first; empty: 80 % of what is free without them, measured at every load",
     )
-    kv_cache_bytes: int = Field(
-        default=256_000_000, ge=1_000_000, description="memory for the key-value cache of each model"
+    idle_seconds: float | None = Field(
+        default=1800.0,
+        ge=0,
+        description="time after its last request at which a model leaves memory; empty: only when another "
+        "one needs the room",
+    )
+    pinned_models: tuple[str, ...] = Field(
+        default=(), description="names of models that stay in memory once they are loaded"
+    )
+    load_patience_seconds: float = Field(
+        default=300.0, gt=0, description="longest time a load waits for busy models to make room"
+    )
+    kv_cache_bytes: int | None = Field(
+        default=None,
+        ge=1_000_000,
+        description="size of each model's key-value cache; empty: what max_num_seqs full contexts need, "
+        "at most half of what the budget leaves beside the weights, but one full context where it can be had",
     )
     weights: Weights = Field(
         default="auto",

@@ -56,6 +56,16 @@ class Metrics:
         self.kv_blocks_total = Gauge(
             "cairn_kv_blocks_total", "Key-value blocks there are", ("model",), registry=registry
         )
+        self.memory_budget = Gauge(
+            "cairn_models_memory_budget_bytes", "Memory that loaded models may take", registry=registry
+        )
+        self.memory_held = Gauge(
+            "cairn_models_memory_bytes", "Memory of weights and key-value caches", registry=registry
+        )
+        self.model_loads = Gauge("cairn_model_loads", "Models loaded", ("outcome",), registry=registry)
+        self.model_departures = Gauge(
+            "cairn_model_departures", "Models that left memory, by reason", ("reason",), registry=registry
+        )
         self.tokens_guessed = Gauge(
             "cairn_tokens_guessed", "Tokens computed ahead of their choice", ("model",), registry=registry
         )

@@ -1,29 +1,31 @@
-"""The models a server answers with: loaded when first asked for, kept by digest, the longest idle leaves.
+"""The models a server answers with: names of the registry's artifacts over a `Residency` of loaded ones.
 
 A name is looked up at every request, so a build that moves an alias is served from the next request on,
 without a restart; requests under way keep the artifact they began with.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import ClassVar
 
-from cairn.core.digests import short
 from cairn.core.errors import CairnError, InvalidRequestError, NotFoundError
+from cairn.core.progress import Progress
 from cairn.engine import EngineConfig
-from cairn.providers.loading import load_local_provider
+from cairn.providers.loading import loadable_model
 from cairn.providers.local import LocalProvider
+from cairn.providers.measuring import memory_for_models
 from cairn.providers.protocol import TextProvider
+from cairn.providers.residency import Residence, Residency
 from cairn.registry import Artifact, Registry
 from cairn.server.config import ServerConfig
 from cairn.server.errors import logger
-from cairn.server.state import ServedModel
+from cairn.server.state import MemoryUse, ServedModel
 
 NO_MODEL_REMEDY = "make one: cairn build recipes/tutorial.toml"
 _NO_MODEL = f"there is no model; {NO_MODEL_REMEDY}"
+_LOADING = "loading"
 _KIND = "model"
 _NEEDED = frozenset({"config.json", "tokenizer.json"})
 
@@ -35,33 +37,70 @@ class ModelNotFoundError(NotFoundError):
     param: ClassVar[str] = "model"
 
 
-@dataclass(slots=True)
-class _Slot:
-    """A place for one artifact's provider."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    provider: LocalProvider | None = None
-    num_users: int = 0
-    last_used: float = 0.0
-
-
 class ModelPool:
-    """Providers over the registry's models. `default` is the name served first; None: the latest."""
+    """Providers over the registry's models. The first of `names` is the default; none: the latest model.
 
-    def __init__(self, registry: Registry, config: ServerConfig, *, default: str | None = None) -> None:
+    All of `names` are loaded at the start, as far as they fit.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        config: ServerConfig,
+        *,
+        names: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> None:
         self._registry = registry
         self._config = config
-        self._default = default
-        self._slots: dict[str, _Slot] = {}
+        self._names = tuple(names)
+        self._pinned: dict[str, str] = {}
         self._problem = "starting"
+        self.residency: Residency[LocalProvider] = Residency(
+            lambda: memory_for_models(config.memory_budget),
+            idle_seconds=config.idle_seconds,
+            patience=config.load_patience_seconds,
+            progress=progress,
+        )
 
     def served(self) -> Sequence[ServedModel]:
-        """Every name of a model, the default first, then the latest."""
-        found = self._named()
-        if self._default is not None and all(model.name != self._default for model in found):
-            artifact = self._find(self._default)
-            found.append(ServedModel(self._default, artifact.digest, artifact.created_at))
-        return sorted(found, key=lambda model: (model.name != self._default, -model.created_at))
+        """Every name of a model: those named at the start in their order, then the latest first."""
+        found = {model.name: model for model in self._named()}
+        for name in self._names:
+            if name not in found:
+                artifact = self._find(name)
+                found[name] = ServedModel(name, artifact.digest, artifact.created_at)
+        order = {name: place for place, name in enumerate(self._names)}
+        residences = {each.key: each for each in self.residency.residences()}
+        return [
+            self._with_state(model, residences.get(model.digest))
+            for model in sorted(
+                found.values(), key=lambda model: (order.get(model.name, len(order)), -model.created_at)
+            )
+        ]
+
+    def _with_state(self, model: ServedModel, residence: Residence | None) -> ServedModel:
+        is_pinned = model.name in self._config.pinned_models
+        if residence is None or residence.state == "leaving":
+            return replace(model, is_pinned=is_pinned)
+        return replace(
+            model,
+            state="loaded" if residence.state == "loaded" else "loading",
+            num_bytes=residence.num_bytes,
+            note=residence.note,
+            is_pinned=is_pinned,
+        )
+
+    def memory(self) -> MemoryUse:
+        """The memory of all models now."""
+        residency = self.residency
+        return MemoryUse(
+            budget=residency.memory(),
+            held=residency.held_bytes,
+            num_loads=residency.num_loads,
+            num_failures=residency.num_failures,
+            departures={str(reason): num for reason, num in residency.departures.items()},
+        )
 
     def _named(self) -> list[ServedModel]:
         models = {artifact.digest for artifact in self._registry.artifacts(_KIND) if _can_answer(artifact)}
@@ -74,67 +113,56 @@ class ModelPool:
         ]
 
     def problem(self) -> str:
-        """Why no answer can be given yet; empty when ready."""
+        """Why no answer can be given yet, or how far the default's loading is; empty when ready."""
         if self._problem == _NO_MODEL and self.served():
             self._problem = ""  # a build has made one since; it loads when asked for
-        return self._problem
+        notes = [f": {each.note}" for each in self.residency.residences() if each.note]
+        return self._problem + (notes[0] if notes and self._problem.startswith(_LOADING) else "")
 
     def loaded(self) -> Sequence[TextProvider]:
         """Providers in memory."""
-        return [slot.provider for slot in self._slots.values() if slot.provider is not None]
+        return self.residency.residents()
 
     async def warm_up(self) -> None:
-        """Load the default model; a model that cannot be loaded is a problem to report, not a crash."""
+        """Load the models named at the start; one that cannot be is a problem to report, not a crash."""
         served = await asyncio.to_thread(self.served)
         if not served:
             self._problem = _NO_MODEL
             return
-        self._problem = f"loading {served[0].name}"
-        try:
-            async with self.use(served[0].name):
-                pass
-        except CairnError as error:
-            self._problem = error.sentence
-            logger.error("cannot load %s: %s", served[0].name, error)
+        self._problem = f"{_LOADING} {served[0].name}"
+        for model in served[: max(1, len(self._names))]:
+            try:
+                async with self.use(model.name):
+                    pass
+            except CairnError as error:
+                if model is served[0]:
+                    self._problem = error.sentence
+                logger.error("cannot load %s: %s", model.name, error)
 
     async def close(self) -> None:
         """Stop every engine."""
-        for slot in self._slots.values():
-            await _stop(slot)
+        await self.residency.close()
 
     @asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[TextProvider]:
         """The provider of a name, loaded when it is not yet, and kept while in use."""
-        digest = await asyncio.to_thread(self._digest_of, name)
-        slot = self._slots.setdefault(digest, _Slot())
-        slot.num_users += 1
-        try:
-            yield await self._provider(slot, digest, name)
-        finally:
-            slot.num_users -= 1
-            slot.last_used = time.monotonic()
-
-    async def _provider(self, slot: _Slot, digest: str, name: str) -> LocalProvider:
-        async with slot.lock:
-            if slot.provider is not None and not slot.provider.engine.is_healthy:
-                logger.error("the engine of %s broke; loading it again", name)
-                await _stop(slot)
-            if slot.provider is None:
-                await self._make_room(digest)
-                slot.provider = await asyncio.to_thread(self._load, digest, name)
-                self._problem = ""
-            return slot.provider
-
-    def _load(self, digest: str, name: str) -> LocalProvider:
+        artifact = await asyncio.to_thread(self._artifact_of, name)
+        if name in self._config.pinned_models:
+            self._pinned[name] = artifact.digest
+            self.residency.pinned = set(self._pinned.values())
         config = EngineConfig(
             kv_cache_bytes=self._config.kv_cache_bytes,
             max_waiting=self._config.max_waiting,
             weights=self._config.weights,
         )
-        started = time.monotonic()
-        provider = load_local_provider(self._registry, digest, name=name, config=config)
-        logger.info("loaded %s (%s) in %.1f s", name, short(digest), time.monotonic() - started)
-        return provider
+        loadable = loadable_model(self._registry, artifact, name=name, config=config)
+        async with self.residency.use(artifact.digest, loadable) as provider:
+            self._problem = ""
+            yield provider
+
+    async def unload(self, name: str) -> bool:
+        """Let a model's memory go; False when it is not loaded, `ConflictError` while it answers."""
+        return await self.residency.unload((await asyncio.to_thread(self._artifact_of, name)).digest)
 
     def _find(self, name: str) -> Artifact:
         try:
@@ -145,32 +173,15 @@ class ModelPool:
                 f"no model {name!r}", remedy=f"there are: {names}" if names else NO_MODEL_REMEDY
             ) from error
 
-    def _digest_of(self, name: str) -> str:
+    def _artifact_of(self, name: str) -> Artifact:
         artifact = self._find(name)
         if artifact.kind != _KIND or not _can_answer(artifact):
             raise ModelNotFoundError(
                 f"{name!r} is a {artifact.kind} without {' and '.join(sorted(_NEEDED))}: it cannot answer"
             )
-        return artifact.digest
-
-    async def _make_room(self, wanted: str) -> None:
-        """Let idle models go until one more fits; busy ones stay, even above the limit."""
-        loaded = [digest for digest, slot in self._slots.items() if slot.provider is not None]
-        idle = sorted(
-            (digest for digest in loaded if not self._slots[digest].num_users and digest != wanted),
-            key=lambda digest: self._slots[digest].last_used,
-        )
-        for digest in idle[: max(0, len(loaded) + 1 - self._config.max_loaded_models)]:
-            logger.info("unloading %s", short(digest))
-            await _stop(self._slots.pop(digest))
+        return artifact
 
 
 def _can_answer(artifact: Artifact) -> bool:
     """Whether it holds a network and a tokenizer; other models are for other rooms."""
     return {entry.path for entry in artifact.files} >= _NEEDED
-
-
-async def _stop(slot: _Slot) -> None:
-    provider, slot.provider = slot.provider, None
-    if provider is not None:
-        await asyncio.to_thread(provider.engine.stop)

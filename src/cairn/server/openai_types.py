@@ -273,6 +273,16 @@ class TextCompletion(BaseModel):
     cairn: CairnInfo
 
 
+class ModelState(BaseModel):
+    """Whether a model is in memory; any other is loaded when it is asked for."""
+
+    state: Literal["loaded", "loading", "unloaded"]
+    resident_bytes: int
+    loading: str
+    """How far its loading is; empty otherwise."""
+    pinned: bool
+
+
 class ModelInfo(BaseModel):
     """A model that may be asked for."""
 
@@ -281,6 +291,7 @@ class ModelInfo(BaseModel):
     created: int
     owned_by: Literal["cairn"] = "cairn"
     digest: str
+    cairn: ModelState
 
 
 class ModelList(BaseModel):

@@ -33,6 +33,13 @@ def metrics(request: Request, _allowed: Annotated[None, Depends(may_read_metrics
     """Prometheus metrics."""
     state = state_of(request)
     state.metrics.in_flight.set(state.in_flight.num)
+    memory = state.models.memory()
+    state.metrics.memory_budget.set(memory.budget)
+    state.metrics.memory_held.set(memory.held)
+    state.metrics.model_loads.labels("ok").set(memory.num_loads)
+    state.metrics.model_loads.labels("failed").set(memory.num_failures)
+    for reason, num in memory.departures.items():
+        state.metrics.model_departures.labels(reason).set(num)
     for provider in state.models.loaded():
         load, name = provider.load(), provider.name
         state.metrics.running.labels(name).set(load.running)

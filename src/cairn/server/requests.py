@@ -16,7 +16,6 @@ from cairn.core.chat import (
     ToolDefinition,
 )
 from cairn.core.errors import InvalidRequestError
-from cairn.registry.receipts import new_receipt_id
 from cairn.server.openai_types import (
     ChatCompletionRequest,
     MessageSpec,
@@ -42,9 +41,9 @@ _SHARED = (
 
 
 def to_chat_request(
-    body: ChatCompletionRequest, principal: Principal, defaults: Mapping[str, Any]
+    body: ChatCompletionRequest, principal: Principal, defaults: Mapping[str, Any], receipt_id: str
 ) -> ChatRequest:
-    """A chat body as a `ChatRequest`; its id becomes the receipt's."""
+    """A chat body as a `ChatRequest`, whose id is the receipt's."""
     _refuse_unserved(body)
     tools = tuple(
         ToolDefinition(tool.function.name, tool.function.description or "", tool.function.parameters or {})
@@ -59,7 +58,7 @@ def to_chat_request(
         parallel_tool_calls=body.parallel_tool_calls is not False,
         template_options=_template_options(body),
         principal=principal,
-        request_id=new_receipt_id(),
+        request_id=receipt_id,
     )
 
 

@@ -3,10 +3,11 @@
 import ipaddress
 import socket
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cairn.core.digests import short
 from cairn.core.errors import ConfigError
+from cairn.core.progress import console_progress
 from cairn.providers.starter import STARTER_NAME, adopt_starter
 from cairn.registry import Registry
 from cairn.server.config import ServerConfig
@@ -21,7 +22,7 @@ Say = Callable[[str, str], None]
 def serve(
     config: ServerConfig,
     *,
-    model: str | None,
+    models: Sequence[str],
     new_key: bool,
     plain_http: bool,
     open_page: bool,
@@ -35,8 +36,8 @@ def serve(
         adopt_starter(registry)
         identity = Identity(registry.database)
         key = identity.ensure_admin() or (identity.create_key(ADMIN) if new_key else None)
-        pool = ModelPool(registry, config, default=model)
-        lines = _lines(registry, pool)  # also the moment at which an unknown --model is refused
+        pool = ModelPool(registry, config, names=models, progress=console_progress())
+        lines = _lines(registry, pool)  # also the moment at which an unknown name is refused
         state = ServerState(registry=registry, config=config, models=pool, identity=identity)
 
         def announce() -> None:

@@ -1,9 +1,9 @@
 """What the routes need, in one value that the application carries: nothing here is global."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from fastapi import Request
 
@@ -23,6 +23,24 @@ class ServedModel:
     name: str
     digest: str
     created_at: float
+    state: Literal["loaded", "loading", "unloaded"] = "unloaded"
+    num_bytes: int = 0
+    """Memory it takes; two names of one artifact share it."""
+    note: str = ""
+    """How far its loading is."""
+    is_pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """The memory of all models, and what has come and gone since the start."""
+
+    budget: int
+    held: int
+    num_loads: int = 0
+    num_failures: int = 0
+    departures: Mapping[str, int] = field(default_factory=dict)
+    """By reason: room, idle, asked, broken."""
 
 
 class Models(Protocol):
@@ -34,6 +52,14 @@ class Models(Protocol):
 
     def use(self, name: str) -> AbstractAsyncContextManager[TextProvider]:
         """The provider of a name, kept loaded while the context is open; `NotFoundError` if unknown."""
+        ...
+
+    async def unload(self, name: str) -> bool:
+        """Let a model's memory go; False when it is not loaded, `ConflictError` while it answers."""
+        ...
+
+    def memory(self) -> MemoryUse:
+        """The memory of all models now."""
         ...
 
     def problem(self) -> str:

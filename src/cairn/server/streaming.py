@@ -11,7 +11,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from starlette.responses import Response
@@ -59,7 +58,7 @@ async def answer(work: Coroutine[Any, Any, T], receive: Receive, *, seconds: flo
 
 
 class EventStream(Response):
-    """Frames as they come. `resources` stay open until the last frame or the client's end."""
+    """Frames as they come; their generator is closed after the last one or at the client's end."""
 
     media_type = "text/event-stream"
 
@@ -67,7 +66,6 @@ class EventStream(Response):
         self,
         frames: AsyncGenerator[bytes, None],
         *,
-        resources: AsyncExitStack,
         config: ServerConfig,
         headers: Mapping[str, str],
     ) -> None:
@@ -75,7 +73,6 @@ class EventStream(Response):
         self.background = None
         self.init_headers({**headers, "cache-control": "no-store", "x-accel-buffering": "no"})
         self._frames = frames
-        self._resources = resources
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,7 +112,6 @@ class EventStream(Response):
         finally:
             await _settle(gone, *([upcoming] if upcoming else []))
             await self._frames.aclose()
-            await self._resources.aclose()
 
     async def _next(self) -> bytes | None:
         return await anext(self._frames, None)
