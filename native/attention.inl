@@ -222,7 +222,7 @@ void attend_rows(const AttentionJob& job, int first, float* scratch) {
     for (int q = 0; q < Q; q++) {
         const int token = (first + q) / job.group, head = (first + q) % job.group;
         queries[q] = job.queries + job.query_stride * token + size_t(head) * head_dim;
-        position[q] = job.first_position + token;
+        position[q] = job.num_keys ? job.num_keys - 1 : job.first_position + token;
         top[q] = -INFINITY;
         start = std::min(start, job.window ? std::max<int64_t>(0, position[q] - job.window + 1) : 0);
         stop = std::max(stop, position[q] + 1);

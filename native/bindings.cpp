@@ -1,39 +1,10 @@
 // `cairn._native`: the module that Python sees. Arrays come in as numpy's, contiguous and checked here;
 // whoever calls `forward` has checked what is in them (cairn.engine.native_runner).
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/shared_ptr.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
+#include "bindings.h"
 
 #include <algorithm>
-#include <stdexcept>
-
-#include "model.h"
-
-namespace nb = nanobind;
-using namespace cairn;
 
 namespace {
-
-using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using FloatsOut = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Bytes = nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>;
-using Ids = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Tables = nb::ndarray<const int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
-template <typename T>
-T named(const std::string& name, std::initializer_list<std::pair<const char*, T>> values) {
-    for (const auto& [known, value] : values) {
-        if (name == known) return value;
-    }
-    throw std::invalid_argument("unknown name '" + name + "'");
-}
-
-Format format_named(const std::string& name) {
-    return named<Format>(name, {{"float32", Format::float32}, {"bfloat16", Format::bfloat16},
-                                {"int8", Format::int8}, {"int4", Format::int4}});
-}
 
 const char* name_of(Format format) {
     switch (format) {
@@ -48,11 +19,6 @@ const char* name_of(Format format) {
 CacheType cache_named(const std::string& name) {
     return named<CacheType>(name, {{"float32", CacheType::float32}, {"bfloat16", CacheType::bfloat16},
                                    {"int8", CacheType::int8}});
-}
-
-Activation activation_named(const std::string& name) {
-    return named<Activation>(name, {{"silu", Activation::silu}, {"gelu_tanh", Activation::gelu_tanh},
-                                    {"gelu", Activation::gelu}, {"relu", Activation::relu}});
 }
 
 Weights pack_array(const Floats& values, const std::string& format) {
@@ -84,21 +50,8 @@ void multiply(const Matrix& matrix, const Floats& x, const FloatsOut& out, const
     kernels->matmul({&matrix, &rows, nullptr, num_rows, 0, matrix.num_tiles(), nullptr, out.data(), out.shape(1)});
 }
 
-void require(bool holds, const char* problem) {
-    if (!holds) throw std::invalid_argument(problem);
-}
-
 constexpr int kMostHeads = 1 << 16, kMostHeadDim = 1 << 12;  // so that no width computed from them overflows
 constexpr int kMostBlockSize = 1 << 12;
-
-void check_matrix(const Weights& weights, int rows, int inputs) {
-    require(weights && weights->num_rows == rows && weights->num_inputs == inputs, "a weight matrix does not fit");
-}
-
-void check_norm(const Norm& norm, int size) {
-    require(norm.weight.empty() || int(norm.weight.size()) == size, "a norm does not fit");
-    require(norm.bias.empty() || int(norm.bias.size()) == size, "a norm's bias does not fit");
-}
 
 void check_mlp(const ModelSpec& spec, const Mlp& mlp, Format format) {
     require(mlp.down && mlp.inner, "an MLP lacks a matrix");
@@ -315,6 +268,8 @@ NB_MODULE(_native, m) {
              })
         .def("forward", &forward, nb::arg("token_ids"), nb::arg("positions"), nb::arg("slots"), nb::arg("tables"),
              nb::arg("spans"), nb::arg("logit_rows"), nb::arg("logits"));
+
+    bind_encoder(m);
 
     m.def("pack", &pack_array, nb::arg("values"), nb::arg("format"));
     m.def(

@@ -18,9 +18,6 @@ void Model::make_room_for_experts(const Experts& experts) {
     const int num_tokens = input_.num_tokens, num_slots = num_tokens * experts.num_per_token;
     router_rows_.shape(num_tokens, spec_.hidden_size, Format::float32);
     expert_rows_.shape(num_slots, experts.experts[0].down->num_inputs, experts.experts[0].down->format);
-    const auto grow = [](auto& vector, size_t size) {
-        if (vector.size() < size) vector.resize(size);
-    };
     for (auto* each : {&routing_.chosen, &routing_.slot_of, &routing_.token_of_slot, &routing_.slots}) {
         grow(*each, num_slots);
     }

@@ -1,6 +1,8 @@
 // Which kernels this machine can run, the fastest first.
 #include "kernels.h"
 
+#include <stdexcept>
+
 namespace cairn {
 
 namespace portable { extern const Kernels kernels; }
@@ -26,6 +28,12 @@ const Kernels* find_kernels(const std::string& name) {
         if (name.empty() || name == kernels->name) return kernels;
     }
     return nullptr;
+}
+
+const Kernels& chosen_kernels(const std::string& name) {
+    const Kernels* found = find_kernels(name);
+    if (!found) throw std::invalid_argument("this machine does not run the kernels '" + name + "'");
+    return *found;
 }
 
 std::vector<std::string> runnable_kernels() {

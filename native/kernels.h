@@ -64,6 +64,7 @@ struct AttentionJob {
     float* out;                 // [num_tokens, out_stride]
     size_t out_stride;
     int64_t first_position;     // of the first token; it sees the keys up to its own
+    int64_t num_keys;           // not 0: every token sees keys 0 .. num_keys - 1, before it and after it
     int num_tokens;
     int group;
     float scale;
@@ -100,6 +101,8 @@ struct Kernels {
 
 // The table called `name`, or the fastest this machine can run when it is empty; null for one it cannot.
 const Kernels* find_kernels(const std::string& name);
+// The same; `std::invalid_argument` for one this machine does not run.
+const Kernels& chosen_kernels(const std::string& name);
 std::vector<std::string> runnable_kernels();
 
 }  // namespace cairn

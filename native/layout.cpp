@@ -221,9 +221,6 @@ void unpack_row(const Matrix& matrix, int index, float* out) {
 void Activations::shape(int num_rows, int inputs, Format wanted) {
     format = wanted;
     width = padded(inputs, kGroup);
-    const auto grow = [](auto& vector, size_t size) {
-        if (vector.size() < size) vector.resize(size);
-    };
     const size_t count = size_t(num_rows) * width;
     if (format == Format::float32 || format == Format::bfloat16) grow(values, count);
     if (format == Format::int8) grow(wide, count);

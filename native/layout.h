@@ -42,6 +42,12 @@ constexpr size_t group_bytes(Format format) {
     return 0;
 }
 
+// Room for `size` elements; never less than before.
+template <typename T>
+void grow(std::vector<T>& vector, size_t size) {
+    if (vector.size() < size) vector.resize(size);
+}
+
 constexpr int padded(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
 
 // Memory on a page boundary: zeroed, its pages real when first written to; or a part of a file, read only,

@@ -26,26 +26,6 @@ namespace {
 
 const Norm kNoNorm;
 
-const Kernels& chosen_kernels(const std::string& name) {
-    const Kernels* found = find_kernels(name);
-    if (!found) throw std::invalid_argument("this machine does not run the kernels '" + name + "'");
-    return *found;
-}
-
-template <typename T>
-void grow(std::vector<T>& vector, size_t size) {
-    if (vector.size() < size) vector.resize(size);
-}
-
-int count_units(int rows, int unit) { return (rows + unit - 1) / unit; }
-
-const float* bias_or_null(const Vector& bias) { return bias.empty() ? nullptr : bias.data(); }
-
-// Biases as wide as their matrix's tiles, so that they are added eight at a time.
-void pad_bias(Vector& bias) {
-    if (!bias.empty()) bias.resize(padded(int(bias.size()), kTileRows));
-}
-
 }  // namespace
 
 Model::Model(ModelSpec spec, int num_threads, bool pin, const std::string& kernels)
@@ -426,7 +406,7 @@ void Model::attend(int index, int unit, Private& own) {
     const size_t at = tile.row * stride + size_t(head) * group * spec_.head_dim;
     const size_t block_stride = shape_.chunk_bytes() * spec_.num_kv_heads;
     kernels_.attend({shape_, chunk(index, 0, head), block_stride, tile.blocks, queries_.data() + at, stride,
-                     attended_.data() + at, stride, tile.position, tile.num_tokens, group, layer.scale,
+                     attended_.data() + at, stride, tile.position, 0, tile.num_tokens, group, layer.scale,
                      layer.window, layer.softcap},
                     own.attention.data());
 }

@@ -20,6 +20,13 @@ namespace cairn {
 using Weights = std::shared_ptr<Matrix>;
 using Vector = std::vector<float>;
 
+inline int count_units(int rows, int unit) { return (rows + unit - 1) / unit; }
+inline const float* bias_or_null(const Vector& bias) { return bias.empty() ? nullptr : bias.data(); }
+// Biases as wide as their matrix's tiles, so that they are added eight at a time.
+inline void pad_bias(Vector& bias) {
+    if (!bias.empty()) bias.resize(padded(int(bias.size()), kTileRows));
+}
+
 struct Norm {
     Vector weight;  // empty: no norm
     Vector bias;    // not empty: layer norm

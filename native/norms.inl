@@ -101,11 +101,8 @@ CAIRN_INLINE f32x8 apply(f32x8 x, Activation activation) {
         // 0.5 x (1 + tanh u) = x * sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
         case Activation::gelu_tanh:
             return x * sigmoid(all(1.5957691216057308f) * x * fma(all(0.044715f) * x, x, all(1.0f)));
-        case Activation::gelu: {
-            f32x8 out;
-            for (int i = 0; i < 8; i++) out[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
-            return out;
-        }
+        // 0.5 x (1 + erf(x / sqrt 2))
+        case Activation::gelu: return all(0.5f) * x * (all(1.0f) + erf(x * all(0.70710678f)));
         case Activation::relu: return larger(x, f32x8{});
     }
     return x;

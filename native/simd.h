@@ -123,6 +123,20 @@ CAIRN_INLINE f32x8 exp(f32x8 x) {
     return select(is_tiny, all(0.0f), p * power);
 }
 
+// The error function to 2e-7 (Abramowitz and Stegun 1964, 7.1.26): for x >= 0
+// erf(x) = 1 - (a1 t + a2 t^2 + ... + a5 t^5) e^(-x^2), t = 1 / (1 + p x).
+CAIRN_INLINE f32x8 erf(f32x8 x) {
+    const f32x8 positive = magnitude(x);
+    const f32x8 t = all(1.0f) / fma(all(0.3275911f), positive, all(1.0f));
+    f32x8 p = all(1.061405429f);
+    p = fma(p, t, all(-1.453152027f));
+    p = fma(p, t, all(1.421413741f));
+    p = fma(p, t, all(-0.284496736f));
+    p = fma(p, t, all(0.254829592f));
+    const f32x8 value = all(1.0f) - p * t * exp(-(positive * positive));
+    return f32x8(i32x8(value) | (i32x8(x) & int32_t(0x80000000)));
+}
+
 CAIRN_INLINE f32x8 sigmoid(f32x8 x) { return all(1.0f) / (all(1.0f) + exp(-x)); }
 CAIRN_INLINE f32x8 tanh(f32x8 x) { return all(2.0f) * sigmoid(x + x) - all(1.0f); }
 

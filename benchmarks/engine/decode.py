@@ -27,7 +27,7 @@ from benchmarks.record import record, steady_pairs
 from cairn.compute.ceilings import read_bandwidth
 from cairn.engine import NativeRunner
 from cairn.engine.measurement import BLOCK, decode_cost, decode_steps, prompt_steps
-from cairn.engine.native_weights import WeightFormat
+from cairn.engine.weight_reader import WeightFormat
 from cairn.models.gguf_export import GgufType
 from cairn.models.random_checkpoint import SHAPES, write_random_checkpoint
 

@@ -26,9 +26,9 @@ from cairn.core import Settings
 from cairn.core.chat import SamplingParams
 from cairn.data import Tokenizer
 from cairn.engine import NativeRunner, Request
-from cairn.engine.native_weights import WeightFormat
 from cairn.engine.runner import LogitRow, ModelInput, PromptSpan
 from cairn.engine.sequence import Sequence
+from cairn.engine.weight_reader import WeightFormat
 from cairn.lifecycle import load_recipe
 from cairn.lifecycle.corpus import token_documents
 from cairn.lifecycle.starter import STARTERS

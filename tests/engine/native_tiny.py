@@ -10,9 +10,9 @@ import pytest
 from cairn.core.chat import SamplingParams
 from cairn.engine import Request
 from cairn.engine.native_runner import CacheFormat, NativeRunner, native_kernels
-from cairn.engine.native_weights import WeightFormat
 from cairn.engine.runner import FloatArray, LogitRow, Logits, ModelInput, PromptSpan
 from cairn.engine.sequence import Sequence
+from cairn.engine.weight_reader import WeightFormat
 from cairn.models import Decoder, save_decoder
 
 needs_native = pytest.mark.skipif(not native_kernels(), reason="the native core is not built here")

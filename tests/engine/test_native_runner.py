@@ -15,7 +15,8 @@ from cairn.core import IntegrityError
 from cairn.core.chat import SamplingParams
 from cairn.engine import Engine, EngineConfig, Request
 from cairn.engine.native_runner import CacheFormat, NativeRunner, native_kernels
-from cairn.engine.native_weights import WeightFormat, pack_checkpoint
+from cairn.engine.native_weights import pack_checkpoint
+from cairn.engine.weight_reader import WeightFormat
 from cairn.models import Decoder, save_decoder
 from tests.engine.naive import run_all
 from tests.engine.native_tiny import (

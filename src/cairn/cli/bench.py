@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cairn.compute.ceilings import Ceilings
     from cairn.core.progress import Progress
     from cairn.engine.measurement import Speed
-    from cairn.engine.native_weights import WeightFormat
+    from cairn.engine.weight_reader import WeightFormat
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine.", rich_markup_mode=None)
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from cairn.compute.device import available_memory
 from cairn.core import IntegrityError, UnsupportedModelError
-from cairn.engine.native_weights import WeightFormat, load_spec
+from cairn.engine.native_weights import load_spec
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
+from cairn.engine.weight_reader import WeightFormat
 from cairn.models import DecoderConfig
 
 CacheFormat = Literal["float32", "bfloat16", "int8"]
@@ -87,7 +88,7 @@ class NativeRunner:
             )
         self.weights, self.cache = weights, cache or ("float32" if weights == "float32" else "bfloat16")
         native: Any = importlib.import_module("cairn._native")
-        threads = num_threads or min(_usable_threads(), len(native.usable_cores()))
+        threads = num_threads or usable_threads()
         try:
             self._model = native.Model(spec, num_threads=threads, pin=pin, kernels=kernels)
         except ValueError as error:
@@ -147,7 +148,8 @@ class NativeRunner:
         return NativeLogits(scores)
 
 
-def _usable_threads() -> int:
-    """OMP_NUM_THREADS where it is set, as for torch; otherwise every core."""
+def usable_threads() -> int:
+    """OMP_NUM_THREADS where it is set, as for torch; otherwise every core this process may use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(given)) if given.isdigit() else os.cpu_count() or 1
+    cores = len(importlib.import_module("cairn._native").usable_cores())
+    return min(max(1, int(given)), cores) if given.isdigit() else cores

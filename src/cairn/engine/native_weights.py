@@ -1,34 +1,21 @@
 """A checkpoint folder as the native core wants it: packed matrices and the record of the network.
 
-Reads safetensors through a memory map, one matrix at a time, and packs it at once, so that memory peaks at
-the packed model and one matrix in float32. Joined projections are laid out as `native/model.h` says: heads
-padded to 16 rows, gate and up in turn by 32 rows.
+Joined projections are laid out as `native/model.h` says; see `weight_reader`.
 """
 
-import importlib
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cairn.core import IntegrityError
 from cairn.core.progress import Progress, Silent, Task
-from cairn.engine.packed_weights import PackedWeights, write_packed
+from cairn.engine.packed_weights import write_packed
+from cairn.engine.weight_reader import WeightFormat, WeightReader
 from cairn.models import DecoderConfig, LayerSpec, RopeSpec
 from cairn.models.generation import read_json
-from cairn.models.mapped_weights import MappedTensor, check_tied_head, map_weights
+from cairn.models.mapped_weights import check_tied_head, map_weights
 from cairn.models.parameters import parameter_shapes
 from cairn.models.rope_frequencies import attention_factor, frequencies_of
-from cairn.models.tensor_names import Layout
 from cairn.models.weight_plan import plan_weights
-
-WeightFormat = Literal["float32", "bfloat16", "int8", "int4"]
-Array = NDArray[np.float32]
-_HEAD_ROWS = 16
-_UNIT = 32
 
 
 def load_spec(folder: Path, weights: WeightFormat, packed: Path | None = None) -> tuple[DecoderConfig, Any]:
@@ -52,7 +39,7 @@ def pack_checkpoint(
     write_packed(builder.matrices, target)
 
 
-class SpecBuilder:
+class SpecBuilder(WeightReader):
     """Fills a `ModelSpec` from the mapped tensors of a folder."""
 
     def __init__(
@@ -64,17 +51,22 @@ class SpecBuilder:
         *,
         task: Task | None = None,
     ) -> None:
-        self._native = importlib.import_module("cairn._native")
-        self._config, self._format, self._folder = config, weights, folder
-        self._stored: Mapping[str, MappedTensor] = map_weights(folder)
-        self._shapes = parameter_shapes(config)
-        self._plan: dict[str, Layout] = plan_weights(config, self._shapes, self._stored, folder)
-        self._packed = PackedWeights(packed) if packed else None
-        self.matrices: dict[str, Any] = {}
-        self._last_stacked: tuple[str, Array] | None = None
-        self._task = task or Silent()
+        stored, shapes = map_weights(folder), parameter_shapes(config)
+        plan = plan_weights(config, shapes, stored, folder)
+        super().__init__(
+            folder,
+            stored,
+            shapes,
+            plan,
+            weights,
+            packed,
+            task=task,
+            head_dim=config.head_dim,
+            gated=config.gated_mlp,
+        )
+        self._config = config
         if self._packed is None:
-            check_tied_head(config, self._stored, folder)
+            check_tied_head(config, stored, folder)
 
     def build(self) -> Any:
         config, spec = self._config, self._native.ModelSpec()
@@ -143,75 +135,8 @@ class SpecBuilder:
             experts.shared_gate = self._matrix(name + ".shared_gate.weight", weights="float32")
         return experts
 
-    def _norm(self, name: str, offset: float) -> Any:
-        """An empty norm where the model has none."""
-        norm = self._native.Norm()
-        if f"{name}.weight" in self._shapes:
-            norm.weight = (self._read(f"{name}.weight") + np.float32(offset)).tolist()
-        if f"{name}.bias" in self._shapes:
-            norm.bias = self._read(f"{name}.bias").tolist()
-        return norm
-
     def _rope(self, rope: RopeSpec) -> Any:
         out = self._native.Rope()
         out.rotary_dim, out.factor = rope.rotary_dim, attention_factor(rope)
         out.frequencies = frequencies_of(rope).tolist()
         return out
-
-    def _read(self, name: str) -> Array:
-        """A parameter in float32, joined from its pieces."""
-        layout = self._plan[name]
-        if len(layout) == 1 and not layout[0].index:
-            return self._piece(layout[0].name, transposed=layout[0].transposed)
-        whole = np.empty(self._shapes[name], np.float32)
-        for piece in layout:
-            whole[piece.index] = self._piece(piece.name, transposed=piece.transposed)
-        return whole
-
-    def _stacked(self, name: str) -> Array:
-        """The parameter of all experts; the last one read is at hand."""
-        if self._last_stacked is None or self._last_stacked[0] != name:
-            self._last_stacked = name, self._read(name)
-        return self._last_stacked[1]
-
-    def _piece(self, name: str, *, transposed: bool) -> Array:
-        values = self._stored[name].read()
-        if not np.isfinite(values).all():
-            raise IntegrityError(
-                f"weights in {self._folder} hold NaN or infinity: {name}",
-                remedy="the training that made them diverged; take an earlier checkpoint",
-            )
-        return values.T if transposed else values
-
-    def _matrix(
-        self,
-        name: str,
-        laid_out: Callable[[Array], Array] = np.ascontiguousarray,
-        *,
-        expert: int | None = None,
-        weights: WeightFormat | None = None,
-    ) -> Any:
-        """A parameter, or one expert's part of it, rearranged and packed."""
-        key = name if expert is None else f"{name}.{expert}"
-        if self._packed is not None:
-            return self._packed[key]
-        values = self._read(name) if expert is None else self._stacked(name)[expert]
-        packed = self._native.pack(np.ascontiguousarray(laid_out(values)), weights or self._format)
-        self.matrices[key] = packed
-        self._task.advance(values.size)
-        return packed
-
-    def _pad_heads(self, rows: Array) -> Array:
-        """[heads * D, ...] -> [heads * D', ...], D' the next multiple of 16."""
-        size = self._config.head_dim
-        heads = rows.reshape(-1, size, rows.shape[1])
-        padded = np.pad(heads, ((0, 0), (0, -size % _HEAD_ROWS), (0, 0)))
-        return padded.reshape(-1, rows.shape[1])
-
-    def _interleave(self, rows: Array) -> Array:
-        """[gate | up, ...] -> 32 rows of the gate, the same of up, and so on; padded with zeros."""
-        parts = 2 if self._config.gated_mlp else 1
-        halves = rows.reshape(parts, -1, rows.shape[1])
-        padded = np.pad(halves, ((0, 0), (0, -halves.shape[1] % _UNIT), (0, 0)))
-        blocks = padded.reshape(parts, -1, _UNIT, rows.shape[1]).swapaxes(0, 1)
-        return np.ascontiguousarray(blocks).reshape(-1, rows.shape[1])

@@ -14,15 +14,6 @@ from cairn.models.specs import AttentionSpec, ExpertsSpec, LayerSpec, RopeSpec
 
 Fields = dict[str, Any]
 _MOST_LAYERS = 10_000
-_ACTIVATIONS = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-}
 
 
 def _sizes(hf: HfValues, *, head_dim: int | None = None, kv_heads: int | None = None) -> Fields:
@@ -35,19 +26,9 @@ def _sizes(hf: HfValues, *, head_dim: int | None = None, kv_heads: int | None = 
         "head_dim": hf.integer("head_dim", head_dim or max(1, hidden // heads), least=1),
         "max_position": hf.integer("max_position_embeddings"),
         "norm_eps": hf.number("rms_norm_eps", 1e-6),
-        "activation": _activation(hf, "hidden_act", "silu"),
+        "activation": hf.activation("hidden_act", "silu"),
         "tie_embeddings": hf.flag("tie_word_embeddings", False),
     }
-
-
-def _activation(hf: HfValues, key: str, default: str) -> str:
-    name = hf.get(key) or default
-    if not isinstance(name, str) or name not in _ACTIVATIONS:
-        raise UnsupportedModelError(
-            f"config.json: {key} is {name!r}, allowed: {', '.join(_ACTIVATIONS)}",
-            remedy="choose a checkpoint with one of these activations",
-        )
-    return _ACTIVATIONS[name]
 
 
 def _layers(
@@ -99,7 +80,7 @@ def read_gpt2(hf: HfValues) -> Fields:
         ),
         "norm": "layer",
         "norm_eps": hf.number("layer_norm_epsilon", 1e-5),
-        "activation": _activation(hf, "activation_function", "gelu_new"),
+        "activation": hf.activation("activation_function", "gelu_new"),
         "gated_mlp": False,
         "qkv_bias": True,
         "attention_output_bias": True,
@@ -161,7 +142,7 @@ def _read_gemma(
     """What Gemma 2 and 3 share: norms on both sides, scaled embeddings, local and global layers."""
     hf.refuse("use_bidirectional_attention", False)
     sizes = _sizes(hf, head_dim=256)
-    sizes["activation"] = _activation(hf, "hidden_activation", "gelu_pytorch_tanh")
+    sizes["activation"] = hf.activation("hidden_activation", "gelu_pytorch_tanh")
     sizes["tie_embeddings"] = hf.flag("tie_word_embeddings", True)
     bias = hf.flag("attention_bias", False)
     scale = hf.number("query_pre_attn_scalar", 256, above=0) ** -0.5
@@ -190,7 +171,7 @@ def read_gemma(hf: HfValues) -> Fields:
     hf.refuse("use_bidirectional_attention", False)
     sizes = _sizes(hf, head_dim=256)
     # The first files say "gelu" and mean its tanh form, as transformers knows.
-    sizes["activation"] = _activation(hf, "hidden_act", "gelu")
+    sizes["activation"] = hf.activation("hidden_act", "gelu")
     if sizes["activation"] == "gelu":
         sizes["activation"] = "gelu_tanh"
     sizes["tie_embeddings"] = hf.flag("tie_word_embeddings", True)

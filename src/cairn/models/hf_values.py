@@ -15,6 +15,25 @@ from cairn.models.specs import RopeScaling, RopeSpec
 FULL = "full_attention"
 SLIDING = "sliding_attention"
 _LARGEST = 1 << 40
+_ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+
+
+def look_up(key: str, value: Any, allowed: Mapping[str, str]) -> str:
+    """What a value of a config.json is called here; `UnsupportedModelError` if not in the table."""
+    if not isinstance(value, str) or value not in allowed:
+        raise UnsupportedModelError(
+            f"config.json: {key} is {value!r}, allowed: {', '.join(allowed)}",
+            remedy="choose a checkpoint with one of these",
+        )
+    return allowed[value]
 
 
 class HfValues:
@@ -90,6 +109,10 @@ class HfValues:
                 f"config.json sets {key} to {value!r}, which Cairn does not run",
                 remedy=f"{key} may be {' or '.join(map(repr, allowed))}; choose a checkpoint without it",
             )
+
+    def activation(self, key: str, default: str) -> str:
+        """The activation of an MLP, as `Architecture` names it."""
+        return look_up(key, self._values.get(key) or default, _ACTIVATIONS)
 
     def rope(self, head_dim: int, theta: float, *, layer_type: str | None = None) -> RopeSpec:
         """The rotary embedding, `theta` being the family's default; of one layer type where they differ."""

@@ -3,7 +3,7 @@
 Shapes and names only: what the tensors are read into, and by which library, is the caller's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -33,15 +33,29 @@ def plan_weights(
     folder: Path,
 ) -> dict[str, Layout]:
     """The pieces that fill each parameter; `IntegrityError` naming all that does not fit."""
-    plan: dict[str, Layout] = {}
-    for name, shape in shapes.items():
-        ways = layouts(config, name, shape)
-        plan[name] = max(ways, key=lambda way: sum(piece.name in stored for piece in way) / len(way))
+
+    def is_extra(name: str) -> bool:
+        return is_buffer(name) or (config.tie_embeddings and name == HEAD)
+
+    ways = {name: layouts(config, name, shape) for name, shape in shapes.items()}
+    return fit(ways, shapes, stored, folder, is_extra)
+
+
+def fit(
+    ways: Mapping[str, Iterable[Layout]],
+    shapes: Mapping[str, tuple[int, ...]],
+    stored: Mapping[str, Stored],
+    folder: Path,
+    is_extra: Callable[[str], bool],
+) -> dict[str, Layout]:
+    """Of each parameter's `ways` the one that the folder's tensors fill; what `is_extra` may be left."""
+    plan = {
+        name: max(layouts, key=lambda way: sum(piece.name in stored for piece in way) / len(way))
+        for name, layouts in ways.items()
+    }
     pieces = {piece.name: (piece, name) for name, layout in plan.items() for piece in layout}
     missing = [name for name in pieces if name not in stored]
-    unexpected = [name for name in stored if name not in pieces and not is_buffer(name)]
-    if config.tie_embeddings:
-        unexpected = [name for name in unexpected if name != HEAD]
+    unexpected = [name for name in stored if name not in pieces and not is_extra(name)]
     misshapen = [
         problem
         for name, (piece, parameter) in pieces.items()

@@ -18,8 +18,9 @@ from cairn.core.progress import Progress
 from cairn.engine import ModelRunner
 from cairn.engine.config import Weights
 from cairn.engine.native_runner import NativeRunner, can_run
-from cairn.engine.native_weights import WeightFormat, pack_checkpoint
+from cairn.engine.native_weights import pack_checkpoint
 from cairn.engine.packed_weights import LAYOUT
+from cairn.engine.weight_reader import WeightFormat
 from cairn.models import DecoderConfig
 from cairn.models.generation import read_json
 from cairn.registry import Artifact, Registry
