@@ -4,6 +4,8 @@
 
 namespace {
 
+constexpr int kMostHidden = 1 << 16;  // so that no width computed from it overflows
+
 Vector flat(const Floats& values) { return {values.data(), values.data() + values.size()}; }
 
 void check_dense(const Weights& matrix, const Vector& bias, int inputs) {
@@ -35,6 +37,7 @@ void check_layer(const EncoderSpec& spec, const EncoderLayer& layer, Format form
 void check_spec(const EncoderSpec& spec) {
     const int size = spec.hidden_size;
     require(spec.vocab_size > 0 && size > 0 && spec.num_heads > 0 && size % spec.num_heads == 0, "empty model");
+    require(size <= kMostHidden, "a hidden size beyond what is computed");
     require(spec.head_dim() % 8 == 0, "the heads' size must be a multiple of 8");
     check_matrix(spec.embedding, spec.vocab_size, size);
     require(!spec.positions.empty() && spec.positions.size() % size == 0, "the positions do not fit");

@@ -421,7 +421,8 @@ void test_attention_of(const Kernels& kernels, const CacheShape& shape, Random& 
     job.blocks = cache.blocks.data();
     job.queries = queries.data();
     job.scale = 1.0f / std::sqrt(float(shape.head_dim));
-    job.window = random.from(0, 1) ? random.from(1, 90) : 0;
+    if (!random.from(0, 2)) job.num_keys = length;
+    job.window = !job.num_keys && random.from(0, 1) ? random.from(1, 90) : 0;
     job.softcap = random.from(0, 2) ? 0.0f : 5.0f;
     const Floats out = attend(kernels, job);
     for (int t = 0; t < job.num_tokens; t++) {
@@ -434,7 +435,7 @@ void test_attention_of(const Kernels& kernels, const CacheShape& shape, Random& 
               job.num_tokens);
         for (int head = 0; head < job.group; head++) {
             const float* query = queries.data() + t * width + size_t(head) * shape.head_dim;
-            const auto expected = attended(cache, job, alone.first_position, query);
+            const auto expected = attended(cache, job, job.num_keys ? job.num_keys - 1 : alone.first_position, query);
             const Floats got(token.begin() + long(head) * shape.head_dim,
                              token.begin() + long(head + 1) * shape.head_dim);
             check_each("attention", got, 1e-5, [&](int d) { return expected[d]; });

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cairn.core import UnsupportedModelError
+from cairn.core import IntegrityError, UnsupportedModelError
 from cairn.engine.encoder_weights import load_encoder_spec
 from cairn.engine.native_runner import native_kernels, usable_threads
 from cairn.engine.runner import FloatArray
@@ -60,9 +60,14 @@ class NativeEncoder:
             )
         self.weights = weights
         native: Any = importlib.import_module("cairn._native")
-        self._model = native.Encoder(
-            spec, num_threads=num_threads or usable_threads(), pin=pin, kernels=kernels
-        )
+        threads = num_threads or usable_threads()
+        try:
+            self._model = native.Encoder(spec, num_threads=threads, pin=pin, kernels=kernels)
+        except ValueError as error:
+            raise IntegrityError(
+                f"the weights in {packed or folder} do not fit {Path(folder) / 'config.json'}: {error}",
+                remedy="fetch the model again",
+            ) from None
 
     @property
     def kernels(self) -> str:

@@ -25,7 +25,7 @@ _UNIT = 32
 
 
 class WeightReader:
-    """The parameters named in `shapes`, filled from `stored` as `plan` says; matrices from `packed` if there."""
+    """The parameters named in `shapes`, filled from `stored` by `plan`; matrices from `packed` if there."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """The encoder transformer over a flat token axis: the reference that the native core is held against.
 
-Texts lie end to end, [T], with their boundaries; every token sees all tokens of its own text alone. Norms come
+Texts lie end to end, [T], with their boundaries; every token sees its own text alone. Norms come
 after the residual sums (Devlin et al. 2019). What leaves the network is what its head says: rows of tokens, a
 vector a text, or scores for labels before they are made probabilities.
 """

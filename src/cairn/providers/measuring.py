@@ -6,7 +6,7 @@ from importlib import import_module
 from cairn.compute import kv_cache_bytes
 from cairn.compute.device import anonymous_memory, available_memory
 from cairn.engine import EngineConfig
-from cairn.engine.native_weights import WeightFormat
+from cairn.engine.weight_reader import WeightFormat
 from cairn.models import DecoderConfig
 from cairn.models.generation import read_json
 from cairn.models.parameters import parameter_shapes
