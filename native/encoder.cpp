@@ -23,9 +23,9 @@ int EncoderSpec::out_width() const {
 Encoder::Encoder(EncoderSpec spec, int num_threads, bool pin, const std::string& kernels)
     : spec_(std::move(spec)),
       kernels_(chosen_kernels(kernels)),
-      pool_(num_threads, pin, 2 + 2 * int(spec_.layers.size())),
       head_width_(padded(spec_.head_dim(), kTileRows)),
-      private_(num_threads) {
+      private_(num_threads),
+      pool_(*this, num_threads, pin, 2 + 2 * int(spec_.layers.size())) {
     for (EncoderLayer& layer : spec_.layers) {
         for (Vector* bias : {&layer.qkv_bias, &layer.output_bias, &layer.mlp.inner_bias, &layer.mlp.down_bias}) {
             pad_bias(*bias);
@@ -61,7 +61,7 @@ void Encoder::forward(const EncoderInput& input) {
         units_.push_back(blocks);
     }
     units_.push_back(spec_.head.pooling == Pooling::tokens ? blocks : input.num_texts);
-    pool_.run(units_, *this);
+    pool_.run(units_);
 }
 
 void Encoder::make_room() {

@@ -114,7 +114,6 @@ class Encoder : private Pool::Work {
 
     EncoderSpec spec_;
     const Kernels& kernels_;
-    Pool pool_;
     int head_width_;  // head size, padded to the tile
 
     EncoderInput input_;
@@ -125,6 +124,7 @@ class Encoder : private Pool::Work {
     std::vector<uint8_t> keys_values_;
     Vector x_, queries_, attended_;
     std::vector<Private> private_;
+    Pool pool_;  // last: its threads end first
 };
 
 }  // namespace cairn

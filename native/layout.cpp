@@ -10,9 +10,11 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -20,9 +22,37 @@
 
 namespace cairn {
 
+// Address space on a huge page's boundary, handed out from front to back.
+class Region {
+  public:
+    explicit Region(size_t num_bytes) : size_(num_bytes + kHugePage) {
+        void* mapped = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (mapped == MAP_FAILED) throw std::bad_alloc();
+        mapped_ = static_cast<uint8_t*>(mapped);
+        next_ = mapped_ + (kHugePage - reinterpret_cast<uintptr_t>(mapped_) % kHugePage) % kHugePage;
+        madvise(mapped_, size_, MADV_HUGEPAGE);
+    }
+    Region(const Region&) = delete;
+    ~Region() { munmap(mapped_, size_); }
+
+    // `num_bytes` never handed out before; null when there is no room for them.
+    uint8_t* take(size_t num_bytes) {
+        if (num_bytes > size_t(mapped_ + size_ - next_)) return nullptr;
+        return std::exchange(next_, next_ + num_bytes);
+    }
+
+  private:
+    static constexpr size_t kHugePage = size_t(2) << 20;
+    size_t size_;
+    uint8_t* mapped_;
+    uint8_t* next_;
+};
+
 namespace {
 
-constexpr size_t kHugePage = size_t(2) << 20;
+constexpr size_t kRegion = size_t(64) << 20;
+
+size_t whole_pages(size_t num_bytes) { return (num_bytes + kPage - 1) / kPage * kPage; }
 
 #if defined(__SANITIZE_ADDRESS__)
 // AddressSanitizer does not know where a mapping ends: what follows a buffer is forbidden by hand.
@@ -38,10 +68,18 @@ void drop_fence(uint8_t*, size_t) {}
 }  // namespace
 
 Buffer::Buffer(size_t num_bytes) : size_(num_bytes) {
+    static std::mutex mutex;
+    static std::weak_ptr<Region> latest;
     if (num_bytes == 0) return;
-    void* data = mmap(nullptr, num_bytes + kFence, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) throw std::bad_alloc();
-    data_ = static_cast<uint8_t*>(data);
+    const std::lock_guard lock(mutex);
+    const size_t taken = whole_pages(num_bytes) + kFence;
+    region_ = latest.lock();
+    if (region_) data_ = region_->take(taken);
+    if (!data_) {
+        region_ = std::make_shared<Region>(std::max(taken, kRegion));
+        data_ = region_->take(taken);
+        latest = region_;
+    }
     set_fence(data_, size_);
 }
 
@@ -61,6 +99,7 @@ Buffer::Buffer(const std::string& path, size_t offset, size_t num_bytes) : size_
 }
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
+    std::swap(region_, other.region_);
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     return *this;
@@ -69,7 +108,11 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 Buffer::~Buffer() {
     if (!data_) return;
     drop_fence(data_, size_);
-    munmap(data_, size_ + kFence);
+    if (region_) {
+        madvise(data_, whole_pages(size_), MADV_DONTNEED);  // what else lies in the region may live long
+    } else {
+        munmap(data_, size_ + kFence);
+    }
 }
 
 float half_to_float(uint16_t half) {
@@ -152,10 +195,7 @@ Matrix shaped(int64_t num_rows, int64_t num_inputs, Format format) {
 
 Matrix pack(const float* values, int64_t num_rows, int64_t num_inputs, Format format) {
     Matrix matrix = shaped(num_rows, num_inputs, format);
-    const size_t num_bytes = matrix.tile_bytes() * matrix.num_tiles();
-    matrix.data = Buffer(num_bytes);
-    // On huge pages, whose addresses the processor can keep at hand.
-    if (num_bytes >= kHugePage) madvise(matrix.data.data(), num_bytes, MADV_HUGEPAGE);
+    matrix.data = Buffer(matrix.tile_bytes() * matrix.num_tiles());
     if (format == Format::int8) matrix.row_scales.assign(size_t(matrix.num_tiles()) * kTileRows, 0.0f);
     for (int index = 0; index < matrix.num_rows; index++) {
         const float* from = values + size_t(index) * matrix.num_inputs;
@@ -194,27 +234,45 @@ Matrix map_matrix(const std::string& path, size_t offset, int64_t num_rows, int6
     return matrix;
 }
 
-void unpack_row(const Matrix& matrix, int index, float* out) {
-    const uint8_t* tile = matrix.tile(index / kTileRows);
+namespace {
+
+// The inputs of a group of one row.
+void unpack_group(const Matrix& matrix, int index, const uint8_t* group, int count, float* out) {
     const int row = index % kTileRows;
-    for (int k = 0; k < matrix.num_inputs; k++) {
-        const uint8_t* group = tile + group_bytes(matrix.format) * (k / kGroup);
-        const int within = k % kGroup;
-        switch (matrix.format) {
-            case Format::float32: out[k] = reinterpret_cast<const float*>(group)[float32_index(row, within)]; break;
-            case Format::bfloat16:
-                out[k] = bfloat16_to_float(reinterpret_cast<const uint16_t*>(group)[bfloat16_index(row, within)]);
-                break;
-            case Format::int8:
-                out[k] = matrix.row_scales[index] * float(int8_t(group[int8_index(row, within)]));
-                break;
-            case Format::int4: {
-                uint16_t half;
-                std::memcpy(&half, group + kInt4Scales + 2 * row, 2);
-                const int level = group[int4_index(row, within)] >> (within < 16 ? 0 : 4) & 15;
-                out[k] = half_to_float(half) * float(level - 8);
+    switch (matrix.format) {
+        case Format::float32: {
+            const auto* values = reinterpret_cast<const float*>(group);
+            for (int k = 0; k < count; k++) out[k] = values[float32_index(row, k)];
+            break;
+        }
+        case Format::bfloat16: {
+            const auto* values = reinterpret_cast<const uint16_t*>(group);
+            for (int k = 0; k < count; k++) out[k] = bfloat16_to_float(values[bfloat16_index(row, k)]);
+            break;
+        }
+        case Format::int8: {
+            const float scale = matrix.row_scales[index];
+            for (int k = 0; k < count; k++) out[k] = scale * float(int8_t(group[int8_index(row, k)]));
+            break;
+        }
+        case Format::int4: {
+            uint16_t half;
+            std::memcpy(&half, group + kInt4Scales + 2 * row, 2);
+            const float scale = half_to_float(half);
+            for (int k = 0; k < count; k++) {
+                const int level = group[int4_index(row, k)] >> (k < 16 ? 0 : 4) & 15;
+                out[k] = scale * float(level - 8);
             }
         }
+    }
+}
+
+}  // namespace
+
+void unpack_row(const Matrix& matrix, int index, float* out) {
+    const uint8_t* group = matrix.tile(index / kTileRows);
+    for (int k = 0; k < matrix.num_inputs; k += kGroup, group += group_bytes(matrix.format)) {
+        unpack_group(matrix, index, group, std::min(kGroup, matrix.num_inputs - k), out + k);
     }
 }
 

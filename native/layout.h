@@ -20,6 +20,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -50,8 +51,13 @@ void grow(std::vector<T>& vector, size_t size) {
 
 constexpr int padded(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
 
+class Region;
+
 // Memory on a page boundary: zeroed, its pages real when first written to; or a part of a file, read only,
 // its pages read when first looked at. `offset` is a multiple of kPage, and the file holds all of it.
+//
+// Zeroed buffers are cut one after another from regions of huge pages: of a model with small matrices the
+// processor would otherwise look up a page for each 4 KB that it reads, which halves what memory gives.
 class Buffer {
   public:
     Buffer() = default;
@@ -64,6 +70,7 @@ class Buffer {
     size_t size() const { return size_; }
 
   private:
+    std::shared_ptr<Region> region_;  // null: a part of a file
     uint8_t* data_ = nullptr;
     size_t size_ = 0;
 };

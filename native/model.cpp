@@ -32,10 +32,10 @@ Model::Model(ModelSpec spec, int num_threads, bool pin, const std::string& kerne
     : spec_(std::move(spec)),
       kernels_(chosen_kernels(kernels)),
       steps_(plan(spec_)),
-      pool_(num_threads, pin, int(steps_.size())),
       width_(padded(spec_.hidden_size, kTileRows)),
       head_width_(padded(spec_.head_dim, kTileRows)),
-      private_(num_threads) {
+      private_(num_threads),
+      pool_(*this, num_threads, pin, int(steps_.size())) {
     if (spec_.head_dim % 8) throw std::invalid_argument("head_dim must be a multiple of 8");
     if (!spec_.head) spec_.head = spec_.embedding;
     for (Layer& layer : spec_.layers) {
@@ -44,13 +44,14 @@ Model::Model(ModelSpec spec, int num_threads, bool pin, const std::string& kerne
         pad_bias(layer.mlp.inner_bias);
         pad_bias(layer.mlp.down_bias);
     }
+    find_weights();
 }
 
 std::vector<Model::Planned> Model::plan(const ModelSpec& spec) {
-    std::vector<Planned> steps{{Kind::embed, 0}};
+    std::vector<Planned> steps{{.kind = Kind::embed, .layer = 0}};
     for (int layer = 0; layer < int(spec.layers.size()); layer++) {
         const auto add = [&](std::initializer_list<Kind> kinds) {
-            for (Kind kind : kinds) steps.push_back({kind, layer});
+            for (Kind kind : kinds) steps.push_back({.kind = kind, .layer = layer});
         };
         add({Kind::enter_attention, Kind::project});
         if (spec.norms_whole_projection) add({Kind::norm_whole});
@@ -60,9 +61,33 @@ std::vector<Model::Planned> Model::plan(const ModelSpec& spec) {
         if (!experts.is_there() || experts.shared.inner) add({Kind::inner, Kind::down});
         if (experts.is_there()) add({Kind::combine});
     }
-    steps.push_back({Kind::enter_head, 0});
-    steps.push_back({Kind::head, 0});
+    steps.push_back({.kind = Kind::enter_head, .layer = 0});
+    steps.push_back({.kind = Kind::head, .layer = 0});
     return steps;
+}
+
+// Which weights each step streams, and which come next.
+void Model::find_weights() {
+    int next = -1;
+    for (int step = int(steps_.size()) - 1; step >= 0; step--) {
+        Planned& planned = steps_[step];
+        const Layer& layer = spec_.layers[planned.layer];
+        const Mlp& mlp = layer.experts.is_there() ? layer.experts.shared : layer.mlp;
+        const auto set = [&](const Weights& weights, int unit_rows) {
+            planned.weights = weights.get();
+            planned.unit_tiles = unit_rows / kTileRows;
+        };
+        switch (planned.kind) {
+            case Kind::project: set(layer.qkv, head_width_); break;
+            case Kind::output: set(layer.output, kUnitRows); break;
+            case Kind::inner: set(mlp.inner, (spec_.gated ? 2 : 1) * kUnitRows); break;
+            case Kind::down: set(mlp.down, kUnitRows); break;
+            case Kind::head: set(spec_.head, kHeadRows); break;
+            default: break;
+        }
+        planned.next_product = next;
+        if (planned.weights) next = step;
+    }
 }
 
 size_t Model::num_bytes() const {
@@ -116,7 +141,8 @@ void Model::forward(const StepInput& input) {
     units_.clear();
     for (const Planned& planned : steps_) units_.push_back(units_of(planned));
     for (Private& own : private_) own.prepared = -1;
-    pool_.run(units_, *this);
+    has_few_rows_.store(is_private(input.num_tokens), std::memory_order_relaxed);
+    pool_.run(units_);
 }
 
 void Model::make_room(const StepInput& input) {
@@ -180,7 +206,8 @@ int Model::units_of(const Planned& planned) const {
 }
 
 void Model::run(int step, int unit, int thread) {
-    const auto [kind, index] = steps_[step];
+    const Kind kind = steps_[step].kind;
+    const int index = steps_[step].layer;
     const Layer& layer = spec_.layers[index];
     Private& own = private_[thread];
     const int num_tokens = input_.num_tokens;
@@ -227,6 +254,16 @@ void Model::run(int step, int unit, int thread) {
         case Kind::enter_head: return enter_head(unit, head_rows_, own.hidden);
         case Kind::head: return head(step, unit, own);
     }
+}
+
+// With few tokens the products wait for memory: while a thread waits for others, its own next weights come nearer.
+void Model::wait(int step, int thread, int turn) {
+    const int next = steps_[step].next_product;
+    if (next < 0 || turn >= kAheadTurns || !has_few_rows_.load(std::memory_order_relaxed)) return;
+    const Planned& product = steps_[next];
+    const uint8_t* first = product.weights->tile(pool_.first_unit(next, thread) * product.unit_tiles);
+    const uint8_t* from = first + size_t(turn) * 256;
+    for (int line = 0; line < 4; line++) __builtin_prefetch(from + 64 * line, 0, 2);
 }
 
 // ---- tokens in, and the residual stream

@@ -6,6 +6,7 @@
 // same bits alone and in any batch, in chunks or at once, with any number of threads.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -123,6 +124,9 @@ class Model : private Pool::Work {
     struct Planned {
         Kind kind;
         int layer;
+        const Matrix* weights = nullptr;  // of a product that every token takes part in
+        int unit_tiles = 0;
+        int next_product = -1;  // the next step with weights
     };
     // Queries of one sequence that lie in following rows.
     struct QueryTile {
@@ -143,10 +147,12 @@ class Model : private Pool::Work {
     };
 
     static std::vector<Planned> plan(const ModelSpec& spec);
+    void find_weights();
     void make_room(const StepInput& input);
     void make_room_for_experts(const Experts& experts);
     int units_of(const Planned& planned) const;
     void run(int step, int unit, int thread) override;
+    void wait(int step, int thread, int turn) override;
 
     void embed(int token);
     void add_residual(int64_t row, const float* x, const Norm& post_norm, float* out) const;
@@ -182,11 +188,11 @@ class Model : private Pool::Work {
     static constexpr int kUnitRows = 32;   // outputs of a unit of work
     static constexpr int kHeadRows = 64;   // the same for the output head
     static constexpr int kTileTokens = 8;  // prompt tokens that attend in one unit of work
+    static constexpr int kAheadTurns = 256;  // of waiting, in which 256 bytes each are fetched ahead
 
     ModelSpec spec_;
     const Kernels& kernels_;
     std::vector<Planned> steps_;
-    Pool pool_;
     int width_;       // hidden size, padded to the tile
     int head_width_;  // head size, padded to the tile
     CacheShape shape_;
@@ -195,11 +201,13 @@ class Model : private Pool::Work {
 
     StepInput input_;
     std::vector<int> units_;
+    std::atomic<bool> has_few_rows_ = false;
     std::vector<QueryTile> tiles_;
     Vector x_[2], y_, queries_, keys_, attended_, angles_, expert_out_;
     Activations hidden_rows_, attended_rows_, mid_rows_, head_rows_, router_rows_, expert_rows_;
     Routing routing_;
     std::vector<Private> private_;
+    Pool pool_;  // last: its threads end first
 };
 
 }  // namespace cairn

@@ -30,24 +30,11 @@ void take_group(const float* from, Activations& to, int row, int group) {
     const f32x8 inverse = all(extreme > 0 ? 127.0f / extreme : 0.0f);
     const size_t slot = size_t(row) * to.num_groups() + group;
     to.scales[slot] = extreme / 127.0f;
-    i32x8 total = {};
-    for (int i = 0; i < 4; i++) {
-        const i32x8 q = to_int(x[i] * inverse);
-        total += q;
-        if (to.format == Format::int8) {
-            typedef int16_t i16x8 __attribute__((vector_size(16)));
-            const auto narrow = __builtin_convertvector(q, i16x8);
-            std::memcpy(to.wide.data() + at + 8 * i, &narrow, 16);
-        } else {
-            const auto narrow = __builtin_convertvector(q, i8x8);
-            std::memcpy(to.bytes.data() + at + 8 * i, &narrow, 8);
-        }
-    }
-    if (to.format == Format::int4) {
-        int32_t whole = 0;
-        for (int i = 0; i < 8; i++) whole += total[i];
-        to.starts[slot] = -8 * whole;
-    }
+    i32x8 q[4];
+    for (int i = 0; i < 4; i++) q[i] = to_int(x[i] * inverse);
+    if (to.format == Format::int8) return store_shorts(to.wide.data() + at, q);
+    store_bytes(to.bytes.data() + at, q);
+    to.starts[slot] = -8 * sum((q[0] + q[1]) + (q[2] + q[3]));
 }
 
 void take_row(const float* from, int count, Activations& to, int row) {

@@ -63,9 +63,15 @@ CAIRN_INLINE f32x8 magnitude(f32x8 a) { return f32x8(i32x8(a) & 0x7fffffff); }
 // Sum and maximum over the lanes, always in this tree.
 CAIRN_INLINE float sum(f32x8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 CAIRN_INLINE float largest(f32x8 v) {
+#if defined(__AVX2__)
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(__m256(v)), _mm256_extractf128_ps(__m256(v), 1));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+#else
     float out = v[0];
     for (int i = 1; i < 8; i++) out = v[i] > out ? v[i] : out;
     return out;
+#endif
 }
 
 CAIRN_INLINE f32x8 to_float(i32x8 v) { return __builtin_convertvector(v, f32x8); }
@@ -74,6 +80,33 @@ CAIRN_INLINE f32x8 to_float(i32x8 v) { return __builtin_convertvector(v, f32x8);
 CAIRN_INLINE i32x8 to_int(f32x8 v) {
     constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: the sum's last bits are the integer
     return i32x8(v + all(kMagic)) - i32x8(all(kMagic));
+}
+
+// 32 small integers to 8 bits, and to 16.
+CAIRN_INLINE void store_bytes(int8_t* to, const i32x8* from) {
+#if defined(__AVX2__)
+    const __m256i low = _mm256_packs_epi32(__m256i(from[0]), __m256i(from[1]));
+    const __m256i high = _mm256_packs_epi32(__m256i(from[2]), __m256i(from[3]));
+    // Packing works within halves of 128 bits: their fours come out as 0, 2, 4, 6, 1, 3, 5, 7.
+    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
+                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes);
+#else
+    for (int i = 0; i < 32; i++) to[i] = int8_t(from[i / 8][i % 8]);
+#endif
+}
+CAIRN_INLINE void store_shorts(int16_t* to, const i32x8* from) {
+#if defined(__AVX2__)
+    for (int i = 0; i < 4; i += 2) {
+        const __m256i both = _mm256_packs_epi32(__m256i(from[i]), __m256i(from[i + 1]));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8 * i), _mm256_permute4x64_epi64(both, 0xd8));
+    }
+#else
+    for (int i = 0; i < 32; i++) to[i] = int16_t(from[i / 8][i % 8]);
+#endif
+}
+CAIRN_INLINE int32_t sum(i32x8 v) {
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 
 // Stored numbers, eight at a time.

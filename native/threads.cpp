@@ -1,8 +1,10 @@
 // How the pool hands out units. See threads.h for what it promises.
 //
-// Every counter carries the number of its call. A thread that was asleep through one or more calls finds
-// another number than its own and gives up what it was doing; it can neither take a unit of a later call
-// under an earlier one's name nor count one as done.
+// Every step of every call has a number of its own, and every word carries the number of the step it speaks
+// of. A word of an earlier step stands for "nothing taken yet" or "nothing done yet": whoever comes first
+// moves it on, and nothing has to be set up before a call. A thread that was asleep through one or more steps
+// finds higher numbers than its own and gives up what it was doing; it can neither take a unit of a later
+// step under an earlier one's name nor count one as done.
 #include "threads.h"
 
 #include <algorithm>
@@ -30,7 +32,11 @@ void relax() {
 #endif
 }
 
-uint64_t word(uint32_t call, uint32_t left) { return uint64_t(call) << 32 | left; }
+constexpr int kUnitBits = 18;  // the other 46 count steps for years
+constexpr uint64_t kUnits = (uint64_t(1) << kUnitBits) - 1;
+
+uint64_t word(uint64_t serial, uint64_t units) { return serial << kUnitBits | units; }
+uint64_t serial_of(uint64_t word) { return word >> kUnitBits; }
 
 }  // namespace
 
@@ -48,10 +54,11 @@ std::vector<int> usable_cores() {
     return cores;
 }
 
-Pool::Pool(int num_threads, bool pin, int max_steps)
-    : num_threads_(num_threads),
-      words_per_step_((num_threads + 8) / 8 * 8),
-      words_(max_steps * words_per_step_) {
+Pool::Pool(Work& work, int num_threads, bool pin, int max_steps)
+    : work_(work),
+      num_threads_(num_threads),
+      left_(std::make_unique<Word[]>(num_threads)),
+      units_(max_steps) {
     const std::vector<int> cores = usable_cores();
     if (pin && num_threads > 1 && int(cores.size()) >= num_threads) cores_ = cores;
     for (int thread = 1; thread < num_threads; thread++) threads_.emplace_back([this, thread] { serve(thread); });
@@ -64,22 +71,12 @@ Pool::~Pool() {
     for (std::thread& thread : threads_) thread.join();
 }
 
-void Pool::run(const std::vector<int>& units, Work& work) {
-    assert(units.size() * words_per_step_ <= words_.size());
-    const uint32_t call = call_.load(std::memory_order_relaxed) + 1;
-    const int num_steps = int(units.size());
-    // Nothing of an earlier call is left to take, so no thread reads these while they change.
-    units_ = units;
-    work_ = &work;
-    num_steps_.store(num_steps, std::memory_order_relaxed);
-    for (int step = 0; step < num_steps; step++) {
-        Word* own = words(step);
-        own[0].store(word(call, units[step]), std::memory_order_relaxed);
-        for (int part = 0; part < num_threads_; part++) {
-            const int count = first_of(units[step], part + 1) - first_of(units[step], part);
-            own[1 + part].store(word(call, count), std::memory_order_release);
-        }
-    }
+void Pool::run(const std::vector<int>& units) {
+    assert(units.size() <= units_.size());
+    // Numbers begin at 1, and those of the last call are used up.
+    const uint64_t call = call_.load(std::memory_order_relaxed) + num_steps_.load(std::memory_order_relaxed) + 1;
+    num_steps_.store(int(units.size()), std::memory_order_relaxed);
+    for (size_t step = 0; step < units.size(); step++) units_[step].store(units[step], std::memory_order_relaxed);
     call_.store(call, std::memory_order_release);
     if (num_threads_ > 1) call_.notify_all();
     move_to_own_core();
@@ -95,7 +92,7 @@ void Pool::serve(int thread) {
         pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
     }
 #endif
-    uint32_t seen = 0;
+    uint64_t seen = 0;
     while (true) {
         for (int spin = 0; spin < kSpins && call_.load(std::memory_order_relaxed) == seen; spin++) relax();
         call_.wait(seen, std::memory_order_acquire);
@@ -105,41 +102,68 @@ void Pool::serve(int thread) {
     }
 }
 
-void Pool::walk(uint32_t call, int thread) {
+void Pool::walk(uint64_t call, int thread) {
     const int num_steps = num_steps_.load(std::memory_order_relaxed);
     for (int step = 0; step < num_steps; step++) {
-        for (int turn = 0; turn < num_threads_; turn++) {
-            const int part = (thread + turn) % num_threads_;
-            int unit;
-            while (take(call, step, part, unit)) {
-                work_->run(step, unit, thread);
-                words(step)[0].fetch_sub(1, std::memory_order_acq_rel);
-            }
-        }
-        if (!wait_for(call, step)) return;
+        const int units = units_[step].load(std::memory_order_relaxed);
+        if (units == 0) continue;
+        if (const int count = do_units(call, step, thread)) add_done(call + step, count);
+        if (!wait_for(call, step, units, thread)) return;
     }
 }
 
-bool Pool::take(uint32_t call, int step, int part, int& unit) {
-    Word& left = words(step)[1 + part];
+// Units of the thread's own share, then of the others'; how many.
+int Pool::do_units(uint64_t call, int step, int thread) {
+    int count = 0;
+    for (int turn = 0; turn < num_threads_; turn++) {
+        const int part = (thread + turn) % num_threads_;
+        for (int unit; take(call, step, part, unit); count++) work_.run(step, unit, thread);
+    }
+    return count;
+}
+
+bool Pool::take(uint64_t call, int step, int part, int& unit) {
+    const int units = units_[step].load(std::memory_order_relaxed);
+    const int first = first_of(units, part), share = first_of(units, part + 1) - first;
+    // Were this another call's number of units, the call would be over. It is this one's, and not zero: so
+    // a word that stands at an earlier step cannot mean that this one is over.
+    if (share == 0 || call_.load(std::memory_order_acquire) != call) return false;
+    std::atomic<uint64_t>& left = left_[part].value;
+    const uint64_t serial = call + step;
     uint64_t value = left.load(std::memory_order_acquire);
-    while (value >> 32 == call && uint32_t(value) != 0) {
-        if (left.compare_exchange_weak(value, value - 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
-            unit = first_of(units_[step], part + 1) - int(uint32_t(value));
+    while (serial_of(value) <= serial) {
+        const uint64_t now = serial_of(value) < serial ? uint64_t(share) : value & kUnits;
+        if (now == 0) return false;
+        if (left.compare_exchange_weak(value, word(serial, now - 1), std::memory_order_acq_rel,
+                                       std::memory_order_acquire)) {
+            unit = first + share - int(now);
             return true;
         }
     }
     return false;
 }
 
-bool Pool::wait_for(uint32_t call, int step) {
-    const Word& left = words(step)[0];
-    for (int spin = 0;; spin++) {
-        const uint64_t value = left.load(std::memory_order_acquire);
-        if (value >> 32 != call) return false;
-        if (uint32_t(value) == 0) return true;
-        spin < kSpins ? relax() : std::this_thread::yield();
+void Pool::add_done(uint64_t serial, int count) {
+    uint64_t value = done_.value.load(std::memory_order_relaxed);
+    uint64_t more;
+    do {
+        more = serial_of(value) < serial ? word(serial, count) : value + count;
+    } while (!done_.value.compare_exchange_weak(value, more, std::memory_order_acq_rel, std::memory_order_relaxed));
+}
+
+// False: the call is long over.
+bool Pool::wait_for(uint64_t call, int step, int units, int thread) {
+    const uint64_t complete = word(call + step, units);
+    for (int turn = 0; done_.value.load(std::memory_order_acquire) < complete; turn++) {
+        if (call_.load(std::memory_order_relaxed) != call) return false;
+        if (turn >= kSpins) {
+            std::this_thread::yield();
+            continue;
+        }
+        work_.wait(step, thread, turn);
+        relax();
     }
+    return true;
 }
 
 void Pool::move_to_own_core() {

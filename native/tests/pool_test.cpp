@@ -25,7 +25,9 @@ void check(bool holds, const char* what, int call) {
 // A unit writes its own number, plain memory, and reads all that the step before it wrote.
 class Chain : public Pool::Work {
   public:
-    explicit Chain(const std::vector<int>& units) : units_(units), written_(units.size()) {
+    void begin(const std::vector<int>& units) {
+        units_ = units;
+        written_.resize(units.size());
         for (size_t step = 0; step < units.size(); step++) written_[step].assign(size_t(units[step]), -1);
     }
 
@@ -50,13 +52,14 @@ class Chain : public Pool::Work {
 
   private:
     static constexpr long kWrong = -1000000000000;
-    const std::vector<int> units_;
+    std::vector<int> units_;
     std::vector<std::vector<long>> written_;
 };
 
 void stress(int num_threads, bool pin, int num_calls) {
     constexpr int kMostSteps = 12;
-    Pool pool(num_threads, pin, kMostSteps);
+    Chain chain;
+    Pool pool(chain, num_threads, pin, kMostSteps);
     uint32_t random = 12345;
     const auto from = [&](int least, int most) {
         random = random * 1664525 + 1013904223;
@@ -65,8 +68,8 @@ void stress(int num_threads, bool pin, int num_calls) {
     for (int call = 0; call < num_calls; call++) {
         std::vector<int> units(size_t(from(1, kMostSteps)));
         for (int& count : units) count = from(0, 3) ? from(0, 40) : from(0, 2);
-        Chain chain(units);
-        pool.run(units, chain);
+        chain.begin(units);
+        pool.run(units);
         chain.finish(call);
         if (call % 50 == 49) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // until they sleep
     }
@@ -79,7 +82,8 @@ int main() {
     stress(2, true, 1500);
     stress(3, false, 800);
     stress(8, false, 300);
-    for (int i = 0; i < 50; i++) Pool(4, false, 1);  // threads that never saw a call end as well
+    Chain chain;
+    for (int i = 0; i < 50; i++) Pool(chain, 4, false, 1);  // threads that never saw a call end as well
     std::printf("%d failures\n", num_failures);
     return num_failures != 0;
 }
