@@ -95,8 +95,12 @@ class FakeRunner:
             self.cache[block, offset] = kv_of(before, int(model_input.token_ids[row]), position)
         flat = self.cache.reshape(-1)
         kvs = [int(flat[model_input.slot_mapping[row.row]]) for row in model_input.logit_rows]
-        scores = [logits_of(kv) for kv in kvs] or [np.zeros(VOCAB, np.float32)]
+        scores = [self.scores(kv) for kv in kvs] or [np.zeros(VOCAB, np.float32)]
         return FakeLogits(np.stack(scores))
+
+    def scores(self, kv: int) -> FloatArray:
+        """What it says after a token whose cache entry is `kv`."""
+        return logits_of(kv)
 
     def _tables(self, step: ModelInput) -> list[IntArray]:
         """The block table of each row."""

@@ -11,6 +11,7 @@ from cairn.engine import Engine, EngineConfig, ModelRunner, NativeRunner, Reques
 from tests.engine.fake_runner import MAX_POSITION, VOCAB, FakeRunner
 from tests.engine.naive import Choices, Collector, check_accounts, naive_generate, run_all
 from tests.engine.native_tiny import checkpoint, needs_native
+from tests.engine.speculating import UnsureRunner, num_guessed, speculating
 from tests.engine.tiny_decoders import tiny_decoder
 
 # Few beginnings, so that prefixes are shared often, whole blocks and parts of blocks alike.
@@ -66,7 +67,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.engine = self.make_engine(config)
 
     def make_engine(self, config: EngineConfig) -> Engine:
-        return Engine(FakeRunner(), config)
+        return speculating(FakeRunner(), config)
 
     def expected(self, request: Request) -> tuple[Choices, dict[int, str]]:
         return naive_generate(request, self.engine.max_model_len)
@@ -121,7 +122,7 @@ class NetworkMachine(EngineMachine):
 
     def make_engine(self, config: EngineConfig) -> Engine:
         config = config.model_copy(update={"max_model_len": config.max_model_len or MAX_POSITION})
-        return Engine(self.make_runner(), config)
+        return speculating(self.make_runner(), config)
 
     def make_runner(self) -> ModelRunner:
         return TorchRunner(tiny_decoder("gemma2"))
@@ -150,6 +151,67 @@ NativeMachine.TestCase.settings = settings(
     max_examples=25, stateful_step_count=20, deadline=None, derandomize=True
 )
 TestNativeMachine = needs_native(NativeMachine.TestCase)
+
+
+class DraftMachine(EngineMachine):
+    """With a draft model that says what the target says: every guess is right, or its books are wrong."""
+
+    def make_engine(self, config: EngineConfig) -> Engine:
+        config = config.model_copy(update={"lookup_tokens": 0})
+        return speculating(FakeRunner(), config, draft=FakeRunner())
+
+    def teardown(self) -> None:
+        super().teardown()
+        if hasattr(self, "engine"):
+            num_drafted, num_accepted = num_guessed(self.engine)
+            assert num_drafted == num_accepted
+
+
+class UnsureDraftMachine(EngineMachine):
+    """With one that is wrong every third time, beside look-up."""
+
+    def make_engine(self, config: EngineConfig) -> Engine:
+        return speculating(FakeRunner(), config, draft=UnsureRunner(misses=3))
+
+
+DraftMachine.TestCase.settings = EngineMachine.TestCase.settings
+UnsureDraftMachine.TestCase.settings = EngineMachine.TestCase.settings
+TestDraftMachine = DraftMachine.TestCase
+TestUnsureDraftMachine = UnsureDraftMachine.TestCase
+
+
+class NetworkDraftMachine(NetworkMachine):
+    """Two real networks that agree now and then; the target alone is the reference."""
+
+    def make_engine(self, config: EngineConfig) -> Engine:
+        config = config.model_copy(update={"max_model_len": config.max_model_len or MAX_POSITION})
+        return speculating(self.make_runner(), config, draft=self.make_draft())
+
+    def make_draft(self) -> ModelRunner:
+        return TorchRunner(tiny_decoder("llama"))
+
+    def expected(self, request: Request) -> tuple[Choices, dict[int, str]]:
+        config = EngineConfig(num_blocks=64, lookup_tokens=0, max_model_len=self.engine.max_model_len)
+        alone = run_all(Engine(self.make_runner(), config), [request])
+        return alone.tokens[request.request_id], alone.reasons[request.request_id]
+
+
+class NativeDraftMachine(NetworkDraftMachine):
+    """The same on the native core, the target as its own draft in another format."""
+
+    def make_runner(self) -> ModelRunner:
+        return NativeRunner(checkpoint(tiny_decoder("gemma2")), weights="int4", num_threads=2, pin=False)
+
+    def make_draft(self) -> ModelRunner:
+        return NativeRunner(checkpoint(tiny_decoder("gemma2")), weights="int8", num_threads=1, pin=False)
+
+
+NetworkDraftMachine.TestCase.settings = settings(
+    max_examples=5, stateful_step_count=15, deadline=None, derandomize=True
+)
+NativeDraftMachine.TestCase.settings = NetworkMachine.TestCase.settings
+TestNetworkDraftMachine = NetworkDraftMachine.TestCase
+TestNativeDraftMachine = needs_native(NativeDraftMachine.TestCase)
 
 
 @given(st.lists(st.tuples(prompts(), samplings()), min_size=1, max_size=6), configs(), configs())

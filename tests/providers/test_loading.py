@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from cairn.core.chat import ChatRequest, SamplingParams, TextDelta, text_message
 from cairn.core.errors import IntegrityError, UnsupportedModelError
-from cairn.data import ChatTemplate
+from cairn.data import ChatTemplate, Tokenizer
+from cairn.engine import EngineConfig
 from cairn.models import GenerationDefaults
 from cairn.providers import LocalProvider, load_local_provider
 from cairn.providers.importing import import_checkpoint
@@ -125,3 +127,29 @@ def test_importing_the_room_needs_no_torch() -> None:
 
     code = "import sys, cairn.providers.local, cairn.server.app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_draft_model_guesses_ahead_and_changes_nothing(registry: Registry) -> None:
+    artifact = tiny_artifact(registry)
+    seeded = SamplingParams(temperature=1.0, max_tokens=24, seed=7, ignore_eos=True)
+    replies = []
+    for draft_model in (None, artifact.digest):
+        provider = load_local_provider(registry, "tiny", config=EngineConfig(draft_model=draft_model))
+        try:
+            replies.append(await reply(provider, ask("stone", seeded)))
+            load = provider.load()
+        finally:
+            provider.engine.stop()
+    assert replies[0] == replies[1]
+    assert load.tokens_guessed["model"] == load.tokens_guessed_right["model"] > 0
+
+
+def test_a_draft_model_of_another_vocabulary_is_refused(registry: Registry) -> None:
+    artifact = tiny_artifact(registry)
+    with registry.create("model") as writer:
+        shutil.copytree(artifact.folder, writer.folder, dirs_exist_ok=True)
+        (writer.folder / "manifest.json").unlink(missing_ok=True)
+        Tokenizer.train(["pebbles and boulders"] * 9, vocab_size=300).save(writer.folder)
+    registry.set_alias("other", writer.artifact.digest)
+    with pytest.raises(UnsupportedModelError, match="draft model other: its vocabulary is not the model's"):
+        load_local_provider(registry, "tiny", config=EngineConfig(draft_model="other"))

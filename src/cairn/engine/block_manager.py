@@ -121,7 +121,7 @@ class BlockManager:
                     self._free.move_to_end(block_id, last=False)
         seq.block_table = []
         seq.num_registered_blocks = 0
-        seq.num_computed_tokens = 0
+        seq.num_computed_tokens = seq.num_draft_tokens = 0
 
     def _take(self) -> Block:
         assert self._free, "no free block: can_allocate or can_append was not asked"

@@ -38,6 +38,11 @@ class EngineConfig(Config):
         le=256,
         description="most tokens guessed ahead from a sequence's own text, which changes no answer; 0: none",
     )
+    draft_model: str | None = Field(
+        default=None,
+        description="a smaller model of the same vocabulary that guesses ahead, which changes no answer",
+    )
+    draft_tokens: int = Field(default=8, ge=1, le=64, description="most tokens guessed ahead by draft_model")
     weights: Weights = Field(
         default="auto",
         description="how the weights are kept: auto (float32 up to 2 GB, else bfloat16), float32, bfloat16, "

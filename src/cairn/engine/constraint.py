@@ -54,6 +54,18 @@ class Matcher(Protocol):
         """Go on by a token that was allowed."""
         ...
 
+    def fork(self) -> "Matcher":
+        """Another one at the same place, which goes its own way."""
+        ...
+
+    def forced(self) -> list[int]:
+        """Tokens of the text that must follow, as far as only one may."""
+        ...
+
+    def num_allowed(self, token_ids: Rows[int]) -> int:
+        """How many of these may follow one another; asking may cost the matcher, so ask a fork."""
+        ...
+
     @property
     def problem(self) -> str:
         """Why nothing follows although the text is not whole; empty where that is not known."""
@@ -95,11 +107,12 @@ class Masks:
                 masks.append(None)
                 continue
             start = time.perf_counter()
-            masks.append(self._mask(seq.matcher, seq.end_token_ids))
+            masks.append(self.mask(seq.matcher, seq.end_token_ids))
             self._seconds_per_mask += _SMOOTHING * (time.perf_counter() - start - self._seconds_per_mask)
         return masks
 
-    def _mask(self, matcher: Matcher, end_token_ids: tuple[int, ...]) -> Allowed:
+    def mask(self, matcher: Matcher, end_token_ids: tuple[int, ...]) -> Allowed:
+        """The tokens that may follow, end tokens where the text is a whole one."""
         bits = np.zeros(-(-self._vocab_size // 32), np.int32)
         matcher.fill(bits)
         mask = np.unpackbits(bits.view(np.uint8), bitorder="little")[: self._vocab_size].view(np.bool_)

@@ -6,17 +6,19 @@ share them. Not thread-safe; `AsyncEngine` puts a thread around it.
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import count
+from time import perf_counter
 from typing import ClassVar
 
-from cairn.core import CairnError, InvalidRequestError
+from cairn.core import CairnError, InvalidRequestError, UnsupportedModelError
 from cairn.core.chat import FinishReason
 from cairn.core.errors import ContextLengthError
 from cairn.engine.block_manager import BlockManager
 from cairn.engine.config import EngineConfig
 from cairn.engine.constraint import Allowed, GrammarCompiler, Masks, Matcher
+from cairn.engine.draft_model import DraftModel
 from cairn.engine.runner import LogitRow, Logits, ModelInput, ModelRunner, prepare
 from cairn.engine.sampler import Sampled, Sampler, token_logprobs
 from cairn.engine.scheduler import ScheduledBatch, ScheduledSequence, Scheduler
@@ -29,6 +31,7 @@ from cairn.engine.sequence import (
     StepOutput,
     TokenOutput,
 )
+from cairn.engine.speculation import Speculation
 
 _POOL_SHARE = 0.5
 """Of the memory that is free once the weights are in, the part that the KV pool takes at most."""
@@ -61,14 +64,17 @@ class EngineStats:
     num_cached_tokens: int
     num_generated_tokens: int
     num_preemptions: int
-    num_drafted_tokens: int
-    """Tokens that were guessed from a sequence's own text."""
-    num_accepted_tokens: int
+    num_drafted_tokens: Mapping[str, int]
+    """Tokens that were guessed, by who guessed them."""
+    num_accepted_tokens: Mapping[str, int]
     """Guessed tokens that were the ones to come."""
 
 
 class Engine:
-    """Continuous batching over one model. `grammars` compiles what constrained requests ask for."""
+    """Continuous batching over one model.
+
+    `grammars` compiles what constrained requests ask for, `draft` guesses ahead with the same vocabulary.
+    """
 
     def __init__(
         self,
@@ -76,18 +82,22 @@ class Engine:
         config: EngineConfig | None = None,
         *,
         grammars: GrammarCompiler | None = None,
+        draft: ModelRunner | None = None,
     ) -> None:
         self.config = config = config or EngineConfig()
         self.runner = runner
         self.grammars = grammars
-        num_blocks = _pool_size(runner, config)
+        self._runners = [runner] if draft is None else [runner, draft]
+        num_blocks = _pool_size(self._runners, config)
         runner.allocate_kv_cache(num_blocks, config.block_size)
         self.block_manager = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self.scheduler = Scheduler(
             self.block_manager,
             max_num_seqs=config.max_num_seqs,
             token_budget=config.token_budget,
-            lookup_tokens=config.lookup_tokens,
+        )
+        self.speculation = Speculation(
+            self.block_manager, config, _draft_model(runner, draft, num_blocks, config)
         )
         self.sampler = Sampler()
         self._masks = Masks(runner.vocab_size)
@@ -97,7 +107,6 @@ class Engine:
         self._ended: list[StepOutput] = []
         self._num_steps = self._num_prompt_tokens = self._num_cached_tokens = 0
         self._num_generated_tokens = self._num_preemptions = 0
-        self._num_drafted_tokens = self._num_accepted_tokens = 0
 
     @property
     def has_unfinished(self) -> bool:
@@ -164,7 +173,7 @@ class Engine:
             return outputs
         batch = self.scheduler.schedule()
         try:
-            outputs += self._run(batch)
+            outputs += self._run(self.speculation.guess(batch))
         except Exception as error:
             self._ended = outputs
             request_ids = self._drop(batch)
@@ -184,17 +193,19 @@ class Engine:
             num_cached_tokens=self._num_cached_tokens,
             num_generated_tokens=self._num_generated_tokens,
             num_preemptions=self._num_preemptions,
-            num_drafted_tokens=self._num_drafted_tokens,
-            num_accepted_tokens=self._num_accepted_tokens,
+            num_drafted_tokens=dict(self.speculation.num_drafted),
+            num_accepted_tokens=dict(self.speculation.num_accepted),
         )
 
     @property
     def num_bytes(self) -> int:
         """Memory of the weights and of the KV pool once all its pages are written to."""
-        block_bytes = self.runner.bytes_per_block(self.config.block_size)
-        return self.runner.num_weight_bytes + len(self.block_manager.blocks) * block_bytes
+        block_bytes = sum(runner.bytes_per_block(self.config.block_size) for runner in self._runners)
+        weight_bytes = sum(runner.num_weight_bytes for runner in self._runners)
+        return weight_bytes + len(self.block_manager.blocks) * block_bytes
 
     def _run(self, batch: ScheduledBatch) -> list[StepOutput]:
+        started = perf_counter()
         model_input = prepare(batch, self.config.block_size)
         rows = model_input.logit_rows
         indices = [i for i, row in enumerate(rows) if row.is_sampled and row.seq.max_new_tokens > 0]
@@ -218,8 +229,10 @@ class Engine:
         for request_id, error in failed.items():
             self.abort(request_id)
             outputs.append(FailedOutput(request_id, error))
-        drafted = [item for item in batch.items if item.draft]
-        return outputs + self._verify(logits, rows, drafted) if drafted else outputs
+        outputs += self._verify(logits, rows, [item for item in batch.items if item.draft])
+        if not model_input.prompt_spans:
+            self.speculation.costs.observe(model_input.num_tokens, perf_counter() - started)
+        return outputs
 
     def _verify(
         self, logits: Logits, rows: tuple[LogitRow, ...], drafted: list[ScheduledSequence]
@@ -229,17 +242,18 @@ class Engine:
         outputs: list[StepOutput] = []
         going = drafted
         while going := [item for item in going if _is_right(item)]:
+            masks = self._masks.start([item.seq for item in going])()
+            # Where a grammar has a dead end, the next step meets it.
+            going = [item for item, mask in zip(going, masks, strict=True) if mask is None or mask.any()]
+            allowed = [mask for mask in masks if mask is None or mask.any()]
             seqs = [item.seq for item in going]
             for seq in seqs:
                 seq.num_computed_tokens += 1
             indices = [places[seq, seq.num_tokens - 1] for seq in seqs]
-            sampled = self.sampler.sample(logits, indices, seqs)
+            sampled = self.sampler.sample(logits, indices, seqs, allowed)
             outputs += [self._append(seq, token) for seq, token in zip(seqs, sampled, strict=True)]
         for item in drafted:
-            num_accepted = item.seq.num_tokens - item.stop - 1
-            item.seq.lookup.learn(len(item.draft), num_accepted)
-            self._num_drafted_tokens += len(item.draft)
-            self._num_accepted_tokens += num_accepted
+            self.speculation.learn(item, max(item.seq.num_tokens - item.stop - 1, 0))
             if not item.seq.is_finished:
                 self.block_manager.register(item.seq)
         return outputs
@@ -274,6 +288,8 @@ class Engine:
         for request_id in request_ids:
             self.abort(request_id)
         self.runner.clear_blocks(sorted(written))
+        if self.speculation.model is not None:
+            self.speculation.model.clear_blocks(sorted(written))
         return request_ids
 
     def _score_prompts(self, logits: Logits, rows: tuple[LogitRow, ...]) -> None:
@@ -403,14 +419,29 @@ def _context(runner: ModelRunner, config: EngineConfig) -> int:
     return min(runner.max_position, config.max_model_len or runner.max_position)
 
 
-def _pool_size(runner: ModelRunner, config: EngineConfig) -> int:
+def _pool_size(runners: list[ModelRunner], config: EngineConfig) -> int:
     """Blocks of the KV pool: as configured, or what full contexts need as far as memory is free."""
     if config.num_blocks is not None:
         return config.num_blocks
-    block_bytes = runner.bytes_per_block(config.block_size)
+    block_bytes = sum(runner.bytes_per_block(config.block_size) for runner in runners)
     pool_bytes = config.kv_cache_bytes
     if pool_bytes is None:
-        blocks_per_seq = -(-_context(runner, config) // config.block_size)
+        blocks_per_seq = -(-_context(runners[0], config) // config.block_size)
         needed = config.max_num_seqs * blocks_per_seq * block_bytes
-        pool_bytes = min(needed, int(_POOL_SHARE * runner.free_bytes()))
+        pool_bytes = min(needed, int(_POOL_SHARE * runners[0].free_bytes()))
     return max(1, pool_bytes // block_bytes)
+
+
+def _draft_model(
+    runner: ModelRunner, draft: ModelRunner | None, num_blocks: int, config: EngineConfig
+) -> DraftModel | None:
+    if draft is None:
+        return None
+    if draft.vocab_size != runner.vocab_size:
+        raise UnsupportedModelError(
+            f"the draft model has {draft.vocab_size} tokens, the model {runner.vocab_size}",
+            remedy="choose a draft model of the same vocabulary",
+        )
+    return DraftModel(
+        draft, num_blocks=num_blocks, block_size=config.block_size, token_budget=config.token_budget
+    )

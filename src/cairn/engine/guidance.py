@@ -86,6 +86,7 @@ class GuidanceMatcher:
 
     def __init__(self, inner: Any, end_token_ids: Sequence[int]) -> None:
         self._inner = inner
+        self._end_token_ids = end_token_ids
         self._ends = [(token_id // 32, ~(1 << token_id % 32)) for token_id in end_token_ids]
 
     @property
@@ -106,6 +107,15 @@ class GuidanceMatcher:
         self._inner.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
         for word, others in self._ends:
             bits[word] &= others
+
+    def fork(self) -> "GuidanceMatcher":
+        return GuidanceMatcher(self._inner.deep_copy(), self._end_token_ids)
+
+    def forced(self) -> list[int]:
+        return list(self._inner.compute_ff_tokens())
+
+    def num_allowed(self, token_ids: Sequence[int]) -> int:
+        return int(self._inner.validate_tokens(list(token_ids)))
 
     def advance(self, token_id: int) -> None:
         is_taken = self._inner.consume_token(token_id)

@@ -1,10 +1,9 @@
 """Who computes what in the next step: continuous batching with chunked prefill.
 
 Every step has one token budget. Running sequences that decode come first, one token each; what is
-left goes to prompts, in order, cut into chunks, and then to guesses of what decoding ones will say
-next (`lookup`), where blocks are free for them. A sequence is admitted when blocks for all its
-tokens are free; when a decoding one needs a block and none is free, the last in order is preempted:
-its blocks are freed and it is computed again later (usually from the prefix cache).
+left goes to prompts, in order, cut into chunks, and then to guesses (`speculation`). A sequence is admitted
+when blocks for all its tokens are free; when a decoding one needs a block and none is free, the last in order
+is preempted: its blocks are freed and it is computed again later (usually from the prefix cache).
 
 The order is (priority, arrival): first come, first served within a priority. The order is one
 function, and the only thing a fairer policy has to replace.
@@ -17,10 +16,10 @@ After Orca (Yu et al. 2022) and Sarathi-Serve (Agrawal et al. 2024).
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cairn.engine.block_manager import BlockManager
-from cairn.engine.sequence import Sequence, SequenceStatus
+from cairn.engine.sequence import Drafter, Sequence, SequenceStatus
 
 Order = Callable[[Sequence], tuple[int, ...]]
 
@@ -32,12 +31,13 @@ def first_come_first_served(seq: Sequence) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledSequence:
-    """Compute the tokens `start` to `stop` of a sequence in this step, and `draft` after them."""
+    """Compute tokens `start` to `stop` of a sequence in this step, and after them what `drafter` guessed."""
 
     seq: Sequence
     start: int
     stop: int
     draft: tuple[int, ...] = ()
+    drafter: Drafter = "lookup"
 
     @property
     def is_complete(self) -> bool:
@@ -66,13 +66,11 @@ class Scheduler:
         *,
         max_num_seqs: int,
         token_budget: int,
-        lookup_tokens: int = 0,
         order: Order = first_come_first_served,
     ) -> None:
         self.block_manager = block_manager
         self.max_num_seqs = max_num_seqs
         self.token_budget = token_budget
-        self.lookup_tokens = lookup_tokens
         self.order = order
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
@@ -90,7 +88,7 @@ class Scheduler:
         insort(self.waiting, seq, key=self.order)
 
     def schedule(self) -> ScheduledBatch:
-        """The next step's work: decodes, then prompts under way, then new ones, then guesses."""
+        """The next step's work: decodes, then prompts under way, then new ones."""
         num_preempted = self._make_room_for_decodes()
         items = [_chunk(seq, 1) for seq in self.running if seq.is_decoding]
         budget = self.token_budget - len(items)
@@ -102,9 +100,6 @@ class Scheduler:
         while num_preempted == 0 and budget > 0 and self._admit():
             items.append(_chunk(self.running[-1], budget))
             budget -= items[-1].stop - items[-1].start
-        for i, item in enumerate(items):
-            items[i] = self._with_draft(item, budget)
-            budget -= len(items[i].draft)
         self.running.sort(key=self.order)
         assert items or not self.has_unfinished, "work is waiting but none can be scheduled"
         return ScheduledBatch(tuple(items), num_preempted)
@@ -137,19 +132,6 @@ class Scheduler:
                 self.preempt(self.running[-1])
                 num_preempted += 1
         return num_preempted
-
-    def _with_draft(self, item: ScheduledSequence, budget: int) -> ScheduledSequence:
-        """The same with guessed tokens after it, if it decodes and there is room for them."""
-        seq = item.seq
-        # What a grammar allows next is known one token ahead.
-        if not seq.is_decoding or seq.matcher is not None:
-            return item
-        most = min(self.lookup_tokens, budget, seq.max_new_tokens - seq.num_new_tokens - 1)
-        draft = seq.lookup.draft(seq.token_ids, most) if most > 0 else ()
-        if not draft or not self.block_manager.can_append(seq, len(draft)):
-            return item
-        self.block_manager.append(seq, len(draft))
-        return replace(item, draft=draft)
 
     def _admit(self) -> bool:
         """Move the first waiting sequence to running, if it fits."""

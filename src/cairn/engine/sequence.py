@@ -7,11 +7,17 @@ Everything else (prefill, decode, preemption, resumption) is the difference of t
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal, get_args
 
 from cairn.core import CairnError
 from cairn.core.chat import FinishReason, SamplingParams
 from cairn.engine.constraint import Matcher
+from cairn.engine.costs import Pace
 from cairn.engine.lookup import Lookup
+
+Drafter = Literal["grammar", "lookup", "model"]
+DRAFTERS: tuple[Drafter, ...] = get_args(Drafter)
+"""Who guesses tokens ahead: the grammar where it forces them, the sequence's own text, a small model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,9 @@ class Sequence:
         self.status = SequenceStatus.WAITING
         self.is_prompt_finished = False
         self.lookup = Lookup()
+        self.paces: dict[Drafter, Pace] = {}
+        self.num_draft_tokens = 0
+        """Tokens that the draft model has read into these blocks."""
         self.prompt_logprobs = [PromptLogprob(self.token_ids[0], None)]
         max_tokens = request.sampling.max_tokens
         room = max_len - self.num_prompt_tokens

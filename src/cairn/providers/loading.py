@@ -11,7 +11,7 @@ from cairn.core.chat import SamplingParams
 from cairn.core.errors import CairnError, InvalidRequestError, UnsupportedModelError
 from cairn.core.progress import Progress
 from cairn.data import Tokenizer, check_fits, end_of_turn_id
-from cairn.engine import AsyncEngine, Engine, EngineConfig
+from cairn.engine import AsyncEngine, Engine, EngineConfig, ModelRunner
 from cairn.models import DecoderConfig, GenerationDefaults, read_generation_defaults
 from cairn.models.generation import read_json
 from cairn.providers.grammars import grammars_of
@@ -50,7 +50,10 @@ def load_local_provider(
         measured = max(1, min(cache_bytes, runner.free_bytes()))
         config = config.model_copy(update={"kv_cache_bytes": measured})
     grammars = grammars_of(tokenizer, vocab_size=vocab_size, eos_token_ids=eos_token_ids)
-    engine = AsyncEngine(Engine(runner, config, grammars=grammars))
+    draft = None
+    if config.draft_model is not None:
+        draft = _draft_runner(registry, config.draft_model, tokenizer, vocab_size, config)
+    engine = AsyncEngine(Engine(runner, config, grammars=grammars, draft=draft))
     engine.start()
     return LocalProvider(
         engine=engine,
@@ -113,6 +116,34 @@ def check_parity(
             "or remove a chat template that the model was not trained with",
         )
     return tuple(sorted(stops))
+
+
+def _draft_runner(
+    registry: Registry, ref: str, tokenizer: Tokenizer, vocab_size: int, config: EngineConfig
+) -> ModelRunner:
+    """The network of a draft model; `UnsupportedModelError` where its tokens are not the model's."""
+    artifact = registry.get(ref)
+    num_rows = DecoderConfig.from_hf(read_json(artifact.folder / "config.json")).vocab_size
+    difference = _difference(Tokenizer.load(artifact.folder), tokenizer)
+    if num_rows != vocab_size:
+        difference = f"{num_rows} rows of the embedding against {vocab_size}"
+    if difference:
+        raise UnsupportedModelError(
+            f"draft model {ref}: its vocabulary is not the model's: {difference}",
+            remedy="choose a smaller model with the same tokenizer, or leave draft_model out",
+        )
+    return make_runner(registry, artifact, config.weights)[0]
+
+
+def _difference(one: Tokenizer, other: Tokenizer) -> str:
+    """The first thing in which two vocabularies differ; empty where they are equal."""
+    if one.vocab_size != other.vocab_size:
+        return f"{one.vocab_size} tokens against {other.vocab_size}"
+    for token_id in range(one.vocab_size):
+        mine, theirs = one.token_bytes(token_id), other.token_bytes(token_id)
+        if mine != theirs:
+            return f"token {token_id} is {mine!r} against {theirs!r}"
+    return ""
 
 
 def _template_end(tokenizer: Tokenizer) -> int | None:

@@ -45,9 +45,9 @@ class Load:
     waiting: int = 0
     blocks_used: int = 0
     blocks_total: int = 0
-    tokens_guessed: int = 0
-    """Tokens computed ahead since it was loaded, and how many of them were the ones to come."""
-    tokens_guessed_right: int = 0
+    tokens_guessed: Mapping[str, int] = field(default_factory=dict)
+    """Tokens computed ahead since it was loaded by who guessed them, and how many were the ones to come."""
+    tokens_guessed_right: Mapping[str, int] = field(default_factory=dict)
 
 
 class TextProvider(Protocol):

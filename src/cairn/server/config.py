@@ -72,6 +72,10 @@ class ServerConfig(Config):
         description="how models' weights are kept: auto, float32, bfloat16, or rounded to int8 or int4, "
         "which is faster and less exact",
     )
+    draft_models: dict[str, str] = Field(
+        default={},
+        description="names of models, and for each a smaller one of the same vocabulary that guesses ahead",
+    )
     session_seconds: float = Field(default=30 * 86400.0, gt=0, description="lifetime of a browser's sign-in")
     sign_in_link_seconds: float = Field(
         default=15 * 60.0, gt=0, description="lifetime of a one-time sign-in link"

@@ -67,12 +67,15 @@ class Metrics:
             "cairn_model_departures", "Models that left memory, by reason", ("reason",), registry=registry
         )
         self.tokens_guessed = Gauge(
-            "cairn_tokens_guessed", "Tokens computed ahead of their choice", ("model",), registry=registry
+            "cairn_tokens_guessed",
+            "Tokens computed ahead of their choice, by who guessed them",
+            ("model", "drafter"),
+            registry=registry,
         )
         self.tokens_guessed_right = Gauge(
             "cairn_tokens_guessed_right",
             "Tokens computed ahead that were chosen",
-            ("model",),
+            ("model", "drafter"),
             registry=registry,
         )
 

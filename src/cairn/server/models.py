@@ -154,6 +154,7 @@ class ModelPool:
             kv_cache_bytes=self._config.kv_cache_bytes,
             max_waiting=self._config.max_waiting,
             weights=self._config.weights,
+            draft_model=self._config.draft_models.get(name),
         )
         loadable = loadable_model(self._registry, artifact, name=name, config=config)
         async with self.residency.use(artifact.digest, loadable) as provider:

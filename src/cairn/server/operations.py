@@ -46,8 +46,10 @@ def metrics(request: Request, _allowed: Annotated[None, Depends(may_read_metrics
         state.metrics.waiting.labels(name).set(load.waiting)
         state.metrics.kv_blocks_used.labels(name).set(load.blocks_used)
         state.metrics.kv_blocks_total.labels(name).set(load.blocks_total)
-        state.metrics.tokens_guessed.labels(name).set(load.tokens_guessed)
-        state.metrics.tokens_guessed_right.labels(name).set(load.tokens_guessed_right)
+        for drafter, num in load.tokens_guessed.items():
+            state.metrics.tokens_guessed.labels(name, drafter).set(num)
+        for drafter, num in load.tokens_guessed_right.items():
+            state.metrics.tokens_guessed_right.labels(name, drafter).set(num)
     return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
