@@ -6,7 +6,8 @@ together and go through its scheduler, which mixes prompts and outputs in a step
 prompts, then decodes. Random weights repeat themselves, which real ones do not: so Cairn's guessing ahead
 is off here, and so is its prefix cache.
 
-    python -m benchmarks.engine.batch32 --llama-bin FOLDER [--rounds 5] [--threads 2] [--shapes 135m 420m] [--no-record]
+    python -m benchmarks.engine.batch32 --llama-bin FOLDER [--rounds 5] [--threads 2] [--shapes 135m 420m]
+        [--no-record]
 """
 
 import argparse
@@ -55,8 +56,8 @@ def measure(args: argparse.Namespace, shape: str, folder: Path) -> None:
     record(
         "engine",
         f"engine.batch32.int4.{shape}.vs_llamacpp",
-        what=f"Tokens per second in and out, {STREAMS} streams of {PROMPT} + {OUTPUT} tokens, {shape} Llama shape, "
-        f"int4, {args.threads} threads",
+        what=f"Tokens per second in and out, {STREAMS} streams of {PROMPT} + {OUTPUT} tokens, "
+        f"{shape} Llama shape, int4, {args.threads} threads",
         unit="tokens/s",
         cairn=cairn,
         peer="llama.cpp llama-batched-bench, Q4_0" if theirs else None,

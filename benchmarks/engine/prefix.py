@@ -84,16 +84,16 @@ def main() -> None:
     turns = steady_pairs(args.rounds, with_prefix.in_turn, without.in_turn)
     for how, found in (("together", pairs), ("in turn", turns)):
         cached, alone = found.medians
-        print(
-            f"{how}: {cached:.1f} ms after {SHARED} shared tokens, {alone:.1f} without, {cached / alone:.2f}x ({found})"
-        )
+        times = f"{cached:.1f} ms after {SHARED} shared tokens, {alone:.1f} without"
+        print(f"{how}: {times}, {cached / alone:.2f}x ({found})")
     if args.no_record or not pairs.num_kept:
         return
     record(
         "engine",
         f"engine.prefix.{SHARED}",
-        what=f"Time to the first token of {STREAMS} requests at once that share {SHARED} tokens read before, {args.own} "
-        f"of their own, over that of the same without these; {args.shape} Llama shape, int4, {args.threads} threads",
+        what=f"Time to the first token of {STREAMS} requests at once that share {SHARED} tokens "
+        f"read before and have {args.own} of their own, over that without the shared; "
+        f"{args.shape} Llama shape, int4, {args.threads} threads",
         unit="x",
         cairn=pairs.medians[0] / pairs.medians[1],
         higher_is_better=False,

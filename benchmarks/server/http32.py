@@ -8,7 +8,8 @@ Tokens are drawn at temperature 1 from the whole distribution, OpenAI's default:
 would repeat one token for ever, which Cairn would guess ahead. One client program for both; what it costs
 is part of both sides.
 
-    python -m benchmarks.server.http32 --llama-bin FOLDER [--rounds 5] [--threads 2] [--shape 135m] [--no-record]
+    python -m benchmarks.server.http32 --llama-bin FOLDER [--rounds 5] [--threads 2] [--shape 135m]
+        [--no-record]
 """
 
 import argparse
@@ -68,7 +69,8 @@ class Side:
         return load.tokens_per_second
 
     def median(self, name: str) -> float:
-        return statistics.median(getattr(load, name) for load in self.loads)
+        values: list[float] = [getattr(load, name) for load in self.loads]
+        return statistics.median(values)
 
 
 @contextmanager
@@ -134,7 +136,8 @@ def compare(args: argparse.Namespace, own: Side, peer: Side) -> None:
     print(f"ratio {pairs.medians[0] / pairs.medians[1]:.2f} ({pairs})")
     if args.no_record or not pairs.num_kept:
         return
-    load = f"{CLIENTS} streaming clients, {OUTPUT} tokens each, {args.shape} Llama shape, int4, {args.threads} threads"
+    load = f"{CLIENTS} streaming clients, {OUTPUT} tokens each, {args.shape} Llama shape, int4"
+    load += f", {args.threads} threads"
     shared: dict[str, Any] = {
         "peer": "llama.cpp llama-server, Q4_0",
         "command": f"python -m benchmarks.server.http32 --rounds {args.rounds} --threads {args.threads}",
