@@ -119,7 +119,8 @@ void check_spec(const ModelSpec& spec) {
 }
 
 void forward(Model& model, const Ids& token_ids, const Ids& positions, const Ids& slots, const Tables& tables,
-             const nb::list& spans, const std::vector<int64_t>& logit_rows, const FloatsOut& logits) {
+             const nb::list& spans, const std::vector<int64_t>& logit_rows, const FloatsOut& logits,
+             const std::vector<std::pair<std::shared_ptr<Adapter>, Ids>>& adapters) {
     const ModelSpec& spec = model.spec();
     const int64_t num_tokens = int64_t(token_ids.shape(0)), block_size = model.block_size();
     require(model.num_blocks() > 0, "allocate_cache comes first");
@@ -140,7 +141,7 @@ void forward(Model& model, const Ids& token_ids, const Ids& positions, const Ids
         }
     };
     StepInput input{int(num_tokens), int(tables.shape(0)), token_ids.data(), positions.data(), slots.data(),
-                    tables.data(), int64_t(tables.shape(1)), {}, logit_rows, logits.data()};
+                    tables.data(), int64_t(tables.shape(1)), {}, logit_rows, logits.data(), {}};
     std::vector<Ids> held;  // a table that had to be converted lives nowhere else
     int64_t covered = input.num_decodes;
     for (int t = 0; t < input.num_decodes; t++) {
@@ -157,6 +158,15 @@ void forward(Model& model, const Ids& token_ids, const Ids& positions, const Ids
         input.spans.push_back(found);
     }
     require(covered == num_tokens, "spans and decode tokens do not cover the step");
+    std::vector<bool> is_adapted(num_tokens);
+    for (const auto& [adapter, rows] : adapters) {
+        require(adapter && adapter->model_id() == model.id(), "an adapter of another model");
+        for (size_t i = 0; i < rows.shape(0); i++) {
+            require(rows(i) >= 0 && rows(i) < num_tokens && !is_adapted[rows(i)], "an adapter's row is wrong");
+            is_adapted[rows(i)] = true;
+        }
+        input.adapters.push_back({adapter, rows.data(), int(rows.shape(0))});
+    }
     nb::gil_scoped_release release;
     model.forward(input);
 }
@@ -267,9 +277,10 @@ NB_MODULE(_native, m) {
                  model.clear_blocks(blocks);
              })
         .def("forward", &forward, nb::arg("token_ids"), nb::arg("positions"), nb::arg("slots"), nb::arg("tables"),
-             nb::arg("spans"), nb::arg("logit_rows"), nb::arg("logits"));
+             nb::arg("spans"), nb::arg("logit_rows"), nb::arg("logits"), nb::arg("adapters"));
 
     bind_encoder(m);
+    bind_adapters(m);
 
     m.def("pack", &pack_array, nb::arg("values"), nb::arg("format"));
     m.def(

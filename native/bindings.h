@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -51,4 +52,5 @@ inline void check_norm(const Norm& norm, int size) {
     require(norm.bias.empty() || int(norm.bias.size()) == size, "a norm's bias does not fit");
 }
 
+void bind_adapters(nb::module_& m);
 void bind_encoder(nb::module_& m);

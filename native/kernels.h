@@ -34,6 +34,22 @@ struct NormSpec {
     float eps = 0;
 };
 
+// Rows times a panel of an adapter (adapters.h).
+struct LowRankProduct {
+    Format format;        // float32 or bfloat16
+    const void* weights;  // the panel
+    int inputs;
+    int first_tile, num_tiles;  // of 8 outputs
+    const int32_t* rows;        // [num_rows]: the rows of `out`, and of `x` unless it is gathered
+    int num_rows;
+    const float* x;
+    size_t x_stride;
+    bool is_gathered;  // row t of `x` belongs to rows[t]
+    float* out;        // the first column belongs to the first tile
+    size_t out_stride;
+    bool adds;  // to what is there; otherwise it is replaced
+};
+
 // Keys and values of one (block, key-value head):
 //
 //   keys [head_dim, padded block size], values [block size, head_dim],
@@ -85,6 +101,9 @@ struct Kernels {
     void (*take_row)(const float* from, int count, Activations& to, int row);
     // Group `group` of row `row` of `to` becomes 32 numbers.
     void (*take_group)(const float* from, Activations& to, int row, int group);
+    // The reverse, without what rounding took: `to` [width].
+    void (*give_row)(const Activations& from, int row, float* to);
+    void (*low_rank)(const LowRankProduct&);
     void (*norm)(const float* from, int count, const NormSpec&, float* to);
     void (*add)(const float* a, const float* b, int count, float* to);
     // inner [count] -> activation(inner); gated: activation(inner) * up

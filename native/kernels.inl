@@ -10,6 +10,7 @@
 #include "matmul.inl"
 #include "norms.inl"
 #include "attention.inl"
+#include "adapters.inl"
 
 #define CAIRN_STRING(x) #x
 #define CAIRN_NAME(x) CAIRN_STRING(x)
@@ -17,7 +18,7 @@
 namespace cairn::CAIRN_ISA {
 
 extern const Kernels kernels = {
-    CAIRN_NAME(CAIRN_ISA), matmul, take_row, take_group, norm, add, activate, rotate,
+    CAIRN_NAME(CAIRN_ISA), matmul, take_row, take_group, give_row, low_rank, norm, add, activate, rotate,
     write_key_value, attend, softcap, softmax, argmax,
 };
 

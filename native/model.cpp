@@ -11,11 +11,14 @@
 //   inner            N / 32       quantised activation(gate) * up of 32 numbers
 //   down             N / 32       y = product
 //
+// Where rows have adapters, each product but the head's has a step before it; see adapters.cpp.
+//
 // The residual stream goes to and fro between two buffers, so that a step may read what another thread's
 // unit of the same step replaces.
 #include "model.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -25,11 +28,13 @@ namespace cairn {
 namespace {
 
 const Norm kNoNorm;
+std::atomic<uint64_t> next_model_id = 1;
 
 }  // namespace
 
 Model::Model(ModelSpec spec, int num_threads, bool pin, const std::string& kernels)
-    : spec_(std::move(spec)),
+    : id_(next_model_id++),
+      spec_(std::move(spec)),
       kernels_(chosen_kernels(kernels)),
       steps_(plan(spec_)),
       width_(padded(spec_.hidden_size, kTileRows)),
@@ -53,12 +58,14 @@ std::vector<Model::Planned> Model::plan(const ModelSpec& spec) {
         const auto add = [&](std::initializer_list<Kind> kinds) {
             for (Kind kind : kinds) steps.push_back({.kind = kind, .layer = layer});
         };
-        add({Kind::enter_attention, Kind::project});
+        add({Kind::enter_attention, Kind::shrink_qkv, Kind::project});
         if (spec.norms_whole_projection) add({Kind::norm_whole});
-        add({Kind::attend, Kind::take_attended, Kind::output, Kind::enter_mlp});
+        add({Kind::attend, Kind::take_attended, Kind::shrink_output, Kind::output, Kind::enter_mlp});
         const Experts& experts = spec.layers[layer].experts;
         if (experts.is_there()) add({Kind::route, Kind::group, Kind::expert_inner, Kind::expert_down});
-        if (!experts.is_there() || experts.shared.inner) add({Kind::inner, Kind::down});
+        if (!experts.is_there() || experts.shared.inner) {
+            add({Kind::shrink_inner, Kind::inner, Kind::shrink_down, Kind::down});
+        }
         if (experts.is_there()) add({Kind::combine});
     }
     steps.push_back({.kind = Kind::enter_head, .layer = 0});
@@ -138,6 +145,7 @@ void Model::forward(const StepInput& input) {
         }
     }
     make_room(input);
+    take_adapters();
     units_.clear();
     for (const Planned& planned : steps_) units_.push_back(units_of(planned));
     for (Private& own : private_) own.prepared = -1;
@@ -200,6 +208,10 @@ int Model::units_of(const Planned& planned) const {
             return int(layer.experts.experts.size()) * layer.experts.experts[0].down->width() / kUnitRows;
         case Kind::expert_down:
             return int(layer.experts.experts.size()) * count_units(spec_.hidden_size, kUnitRows);
+        case Kind::shrink_qkv: return shrink_units(planned.layer, Projection::qkv);
+        case Kind::shrink_output: return shrink_units(planned.layer, Projection::output);
+        case Kind::shrink_inner: return shrink_units(planned.layer, Projection::inner);
+        case Kind::shrink_down: return shrink_units(planned.layer, Projection::down);
         case Kind::head: return num_rows ? count_units(spec_.vocab_size, kHeadRows) : 0;
     }
     return 0;
@@ -223,7 +235,7 @@ void Model::run(int step, int unit, int thread) {
         }
         case Kind::output: {
             const Activations& rows = entered(step, kind, index, num_tokens, attended_rows_, own);
-            return multiply_rows(layer.output, layer.output_bias, rows, unit, y_.data());
+            return multiply_rows(index, Projection::output, layer.output, layer.output_bias, rows, unit, y_.data());
         }
         case Kind::enter_mlp: return enter_mlp(index, unit, hidden_rows_, own.hidden);
         case Kind::inner: {
@@ -234,11 +246,11 @@ void Model::run(int step, int unit, int thread) {
                 for (int t = 0; t < num_tokens; t++) add_residual(t, x(1, t), layer.attention_post_norm, x(0, t));
             }
             const Mlp& mlp = is_shared ? layer.experts.shared : layer.mlp;
-            return inner(mlp, rows, nullptr, num_tokens, unit, 0, mid_rows_, own);
+            return inner(index, mlp, rows, nullptr, num_tokens, unit, 0, mid_rows_, own);
         }
         case Kind::down: {
             const Mlp& mlp = layer.experts.is_there() ? layer.experts.shared : layer.mlp;
-            return multiply_rows(mlp.down, mlp.down_bias, mid_rows_, unit, y_.data());
+            return multiply_rows(index, Projection::down, mlp.down, mlp.down_bias, mid_rows_, unit, y_.data());
         }
         case Kind::route: return route(index, unit, own);
         case Kind::group: return group_tokens(index);
@@ -246,13 +258,17 @@ void Model::run(int step, int unit, int thread) {
             const int blocks = layer.experts.experts[0].down->width() / kUnitRows, expert = unit / blocks;
             const int first = routing_.starts[expert], count = routing_.starts[expert + 1] - first;
             const int32_t* tokens = routing_.token_of_slot.data() + first;
-            return inner(layer.experts.experts[expert], hidden_rows_, tokens, count, unit % blocks, first,
+            return inner(-1, layer.experts.experts[expert], hidden_rows_, tokens, count, unit % blocks, first,
                          expert_rows_, own);
         }
         case Kind::expert_down: return expert_down(index, unit);
         case Kind::combine: return combine(index, unit);
         case Kind::enter_head: return enter_head(unit, head_rows_, own.hidden);
         case Kind::head: return head(step, unit, own);
+        case Kind::shrink_qkv: return shrink(index, Projection::qkv, unit, hidden_rows_, own);
+        case Kind::shrink_output: return shrink(index, Projection::output, unit, attended_rows_, own);
+        case Kind::shrink_inner: return shrink(index, Projection::inner, unit, hidden_rows_, own);
+        case Kind::shrink_down: return shrink(index, Projection::down, unit, mid_rows_, own);
     }
 }
 
@@ -383,6 +399,10 @@ void Model::project(int step, int index, int head, Private& own) {
     const int tiles = head_width_ / kTileRows;
     kernels_.matmul({layer.qkv.get(), &rows, nullptr, num_tokens, head * tiles, tiles,
                      bias_or_null(layer.qkv_bias), own.product.data(), size_t(head_width_)});
+    const int num_q = spec_.num_heads, num_k = spec_.num_kv_heads;
+    const int part = head < num_q ? 0 : head < num_q + num_k ? 1 : 2;
+    const int within = part == 0 ? head : (head - num_q) % num_k;
+    expand(index, Projection::qkv, part, within * head_width_, head_width_, own.product.data(), size_t(head_width_));
     for (int t = 0; t < num_tokens; t++) {
         finish_head(layer, index, head, t, own.product.data() + size_t(t) * head_width_);
     }
@@ -451,16 +471,17 @@ void Model::attend(int index, int unit, Private& own) {
 // ---- products
 
 // 32 outputs of all tokens, to `out` [T, hidden].
-void Model::multiply_rows(const Weights& matrix, const Vector& bias, const Activations& input, int unit,
-                          float* out) {
+void Model::multiply_rows(int layer, Projection projection, const Weights& matrix, const Vector& bias,
+                          const Activations& input, int unit, float* out) {
     const int first = unit * (kUnitRows / kTileRows);
     const int tiles = std::min(kUnitRows / kTileRows, matrix->num_tiles() - first);
     kernels_.matmul({matrix.get(), &input, nullptr, input_.num_tokens, first, tiles, bias_or_null(bias),
                      out + size_t(first) * kTileRows, size_t(width_)});
+    expand(layer, projection, 0, first * kTileRows, tiles * kTileRows, out + size_t(first) * kTileRows, size_t(width_));
 }
 
 // 32 numbers between the two products of an MLP, for `num_rows` rows of `input`; to rows `first_out` ..
-void Model::inner(const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows, int unit,
+void Model::inner(int layer, const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows, int unit,
                   int first_out, Activations& out, Private& own) {
     if (num_rows == 0) return;
     const int tiles = (spec_.gated ? 2 : 1) * kUnitRows / kTileRows;
@@ -469,6 +490,9 @@ void Model::inner(const Mlp& mlp, const Activations& input, const int32_t* rows,
     float* product = own.product.data();
     kernels_.matmul({mlp.inner.get(), &input, rows, num_rows, unit * tiles, tiles, bias_or_null(mlp.inner_bias),
                      product, columns});
+    for (int part = 0; layer >= 0 && part < (spec_.gated ? 2 : 1); part++) {
+        expand(layer, Projection::inner, part, unit * kUnitRows, kUnitRows, product + part * kUnitRows, columns);
+    }
     for (int row = 0; row < num_rows; row++) {
         float* values = product + row * columns;
         kernels_.activate(values, spec_.gated ? values + kUnitRows : nullptr, kUnitRows, spec_.activation, values);

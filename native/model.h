@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters.h"
 #include "kernels.h"
 #include "layout.h"
 #include "threads.h"
@@ -98,6 +99,7 @@ struct StepInput {
     std::vector<Span> spans;
     std::vector<int64_t> logit_rows;
     float* logits = nullptr;  // [logit_rows, vocab_size]
+    std::vector<AdapterRows> adapters;  // made for this model; a row is in one of them at most
 };
 
 class Model : private Pool::Work {
@@ -105,6 +107,7 @@ class Model : private Pool::Work {
     Model(ModelSpec spec, int num_threads, bool pin, const std::string& kernels);
 
     const ModelSpec& spec() const { return spec_; }
+    uint64_t id() const { return id_; }  // no two models of a process have the same
     const char* kernels_name() const { return kernels_.name; }
     int num_threads() const { return pool_.num_threads(); }
     size_t num_bytes() const;
@@ -120,6 +123,7 @@ class Model : private Pool::Work {
     enum class Kind {
         embed, enter_attention, project, norm_whole, attend, take_attended, output,
         enter_mlp, inner, down, route, group, expert_inner, expert_down, combine, enter_head, head,
+        shrink_qkv, shrink_output, shrink_inner, shrink_down,
     };
     struct Planned {
         Kind kind;
@@ -138,7 +142,12 @@ class Model : private Pool::Work {
     struct Private {
         Activations rows;  // of a step with few tokens: each thread makes its own
         int prepared = -1;  // the step they belong to
-        Vector product, hidden, attention;
+        Vector product, hidden, attention, given;
+    };
+    // Rows of a step, adapted_rows_[first] .., that share an adapter.
+    struct Piece {
+        const Adapter* adapter;
+        int first, num_rows;
     };
     // Where the tokens of a mixture of experts go; slots are (token, choice) pairs sorted by expert.
     struct Routing {
@@ -167,9 +176,15 @@ class Model : private Pool::Work {
     void write_cache(int layer, int head, int token, const float* key, const float* value);
     void norm_whole(int layer, int token);
     void attend(int layer, int unit, Private& own);
-    void multiply_rows(const Weights& matrix, const Vector& bias, const Activations& input, int unit, float* out);
-    void inner(const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows, int unit, int first_out,
-               Activations& out, Private& own);
+    void take_adapters();
+    int shrink_units(int layer, Projection projection) const;
+    void shrink(int layer, Projection projection, int unit, const Activations& rows, Private& own);
+    void expand(int layer, Projection projection, int part, int first_row, int num_rows, float* out, size_t stride);
+    void multiply_rows(int layer, Projection projection, const Weights& matrix, const Vector& bias,
+                       const Activations& input, int unit, float* out);
+    // `layer`: whose adapters take part; -1 for experts, which have none.
+    void inner(int layer, const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows, int unit,
+               int first_out, Activations& out, Private& own);
     void head(int step, int unit, Private& own);
     void route(int layer, int token, Private& own);
     void group_tokens(int layer);
@@ -181,7 +196,7 @@ class Model : private Pool::Work {
     uint8_t* chunk(int layer, int64_t block, int head) const {
         return cache_.data() + ((size_t(layer) * num_blocks_ + block) * spec_.num_kv_heads + head) * shape_.chunk_bytes();
     }
-    bool is_private(int num_rows) const { return num_rows <= kFewRows; }
+    bool is_private(int num_rows) const { return num_rows <= kFewRows && pieces_.empty(); }
 
     // Up to so many rows each thread norms and quantises for itself, which is quicker than to wait for it.
     static constexpr int kFewRows = 4;
@@ -190,6 +205,7 @@ class Model : private Pool::Work {
     static constexpr int kTileTokens = 8;  // prompt tokens that attend in one unit of work
     static constexpr int kAheadTurns = 256;  // of waiting, in which 256 bytes each are fetched ahead
 
+    const uint64_t id_;
     ModelSpec spec_;
     const Kernels& kernels_;
     std::vector<Planned> steps_;
@@ -206,6 +222,10 @@ class Model : private Pool::Work {
     Vector x_[2], y_, queries_, keys_, attended_, angles_, expert_out_;
     Activations hidden_rows_, attended_rows_, mid_rows_, head_rows_, router_rows_, expert_rows_;
     Routing routing_;
+    std::vector<Piece> pieces_;
+    std::vector<int32_t> adapted_rows_;
+    Vector low_rank_;  // [T, low_rank_width_]
+    int low_rank_width_ = 0;
     std::vector<Private> private_;
     Pool pool_;  // last: its threads end first
 };

@@ -1,25 +1,28 @@
 """A runner without a network, whose every answer depends on everything the KV cache says.
 
 The "keys and values" of a token are a hash of all that its sequence's block table holds before it, its
-token id and position; its logits are random numbers seeded by that hash. So one token computed with
+token id, position and adapter; its logits are random numbers seeded by that hash. So one token computed with
 the wrong context, written to the wrong slot, or read from a block that was given away, changes all
 that follows.
 """
 
 import functools
 import hashlib
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from cairn.engine.adapters import Adapter
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
 
 VOCAB = 11
 MAX_POSITION = 64
 
 
-def kv_of(before: IntArray, token_id: int, position: int) -> int:
+def kv_of(before: IntArray, token_id: int, position: int, adapter: str) -> int:
     """What a token leaves in the cache, given what is there of the tokens before it."""
-    content = before.tobytes() + b"%d %d" % (token_id, position)
+    content = before.tobytes() + b"%d %d " % (token_id, position) + adapter.encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "little")
 
 
@@ -29,17 +32,25 @@ def logits_of(kv: int) -> FloatArray:
 
 
 @functools.cache
-def _naive_kvs(token_ids: tuple[int, ...]) -> IntArray:
+def _naive_kvs(token_ids: tuple[int, ...], adapter: str) -> IntArray:
     if not token_ids:
         return np.array([], np.int64)
-    before = _naive_kvs(token_ids[:-1])
-    kvs: IntArray = np.append(before, kv_of(before, token_ids[-1], len(token_ids) - 1))
+    before = _naive_kvs(token_ids[:-1], adapter)
+    kvs: IntArray = np.append(before, kv_of(before, token_ids[-1], len(token_ids) - 1, adapter))
     return kvs
 
 
-def naive_logits(token_ids: list[int]) -> FloatArray:
-    """Scores of the next token, from the token ids alone."""
-    return logits_of(int(_naive_kvs(tuple(token_ids))[-1]))
+def naive_logits(token_ids: list[int], adapter: str = "") -> FloatArray:
+    """Scores of the next token, from the token ids and the adapter alone."""
+    return logits_of(int(_naive_kvs(tuple(token_ids), adapter)[-1]))
+
+
+@dataclass(frozen=True)
+class FakeAdapter:
+    """An adapter that is its name."""
+
+    digest: str
+    num_bytes: int = 100
 
 
 class FakeLogits:
@@ -75,6 +86,9 @@ class FakeRunner:
         self.block_size = block_size
         self.cache = np.full((num_blocks, block_size), -1, np.int64)
 
+    def read_adapter(self, folder: Path) -> Adapter:
+        return FakeAdapter(folder.name)
+
     def clear_blocks(self, block_ids: list[int]) -> None:
         self.cache[block_ids] = -1
 
@@ -84,6 +98,7 @@ class FakeRunner:
             raise RuntimeError("the device is on fire")
         self.steps.append(model_input)
         tables = self._tables(model_input)
+        adapters = {int(row): group.adapter.digest for group in model_input.adapters for row in group.rows}
         # By position, because a real network has all keys of a layer before any query.
         for row in sorted(range(model_input.num_tokens), key=lambda row: int(model_input.positions[row])):
             position = int(model_input.positions[row])
@@ -92,7 +107,9 @@ class FakeRunner:
             block, offset = divmod(int(model_input.slot_mapping[row]), self.block_size)
             place = (table[-1], position % self.block_size)
             assert (block, offset) == place, "slot mapping and block table disagree"
-            self.cache[block, offset] = kv_of(before, int(model_input.token_ids[row]), position)
+            self.cache[block, offset] = kv_of(
+                before, int(model_input.token_ids[row]), position, adapters.get(row, "")
+            )
         flat = self.cache.reshape(-1)
         kvs = [int(flat[model_input.slot_mapping[row.row]]) for row in model_input.logit_rows]
         scores = [self.scores(kv) for kv in kvs] or [np.zeros(VOCAB, np.float32)]

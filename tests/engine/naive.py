@@ -19,7 +19,7 @@ def naive_generate(request: Request, max_len: int) -> tuple[Choices, dict[int, s
         seq = Sequence(request, index=index, seed=0 if seed is None else seed, arrival=0, max_len=max_len)
         reason = "length" if seq.max_new_tokens == 0 else None
         while reason is None:
-            scores = naive_logits(seq.token_ids)[np.newaxis]
+            scores = naive_logits(seq.token_ids, request.adapter)[np.newaxis]
             reason, _ = seq.append_token(int(choose(scores, [seq])[0]))
         tokens[index] = seq.token_ids[seq.num_prompt_tokens :]
         reasons[index] = reason

@@ -1,6 +1,8 @@
 """Scheduler x block manager x engine against the naive reference, whatever happens in between."""
 
+from functools import cache
 from itertools import count
+from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,10 +14,14 @@ from tests.engine.fake_runner import MAX_POSITION, VOCAB, FakeRunner
 from tests.engine.naive import Choices, Collector, check_accounts, naive_generate, run_all
 from tests.engine.native_tiny import checkpoint, needs_native
 from tests.engine.speculating import UnsureRunner, num_guessed, speculating
+from tests.engine.tiny_adapters import SPLIT, save_adapter
 from tests.engine.tiny_decoders import tiny_decoder
 
 # Few beginnings, so that prefixes are shared often, whole blocks and parts of blocks alike.
 _STEMS = [tuple((7 * i + stem) % VOCAB for i in range(40)) for stem in range(2)]
+
+
+_ADAPTERS = ("a", "b")
 
 
 @st.composite
@@ -54,7 +60,8 @@ def configs(draw: st.DrawFn) -> EngineConfig:
 
 
 class EngineMachine(RuleBasedStateMachine):
-    """Requests come, the engine steps, requests are aborted; outputs always equal the reference's."""
+    """Requests come, with adapters or none, the engine steps, requests are aborted, adapters are unloaded and
+    loaded again; outputs always equal the reference's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,21 +71,42 @@ class EngineMachine(RuleBasedStateMachine):
 
     @initialize(config=configs())
     def start(self, config: EngineConfig) -> None:
-        self.engine = self.make_engine(config)
+        self.engine = self.make_ready(config)
 
     def make_engine(self, config: EngineConfig) -> Engine:
         return speculating(FakeRunner(), config)
 
+    def adapter_folder(self, name: str) -> Path:
+        return Path(name)
+
+    def make_ready(self, config: EngineConfig) -> Engine:
+        engine = self.make_engine(config)
+        for name in _ADAPTERS:
+            engine.adapters.load(name, self.adapter_folder(name))
+        return engine
+
     def expected(self, request: Request) -> tuple[Choices, dict[int, str]]:
         return naive_generate(request, self.engine.max_model_len)
 
-    @rule(prompt=prompts(), sampling=samplings(), priority=st.sampled_from([0, 0, 0, 1]))
-    def add(self, prompt: tuple[int, ...], sampling: SamplingParams, priority: int) -> None:
+    @rule(
+        prompt=prompts(),
+        sampling=samplings(),
+        priority=st.sampled_from([0, 0, 0, 1]),
+        adapter=st.sampled_from(["", *_ADAPTERS]),
+    )
+    def add(self, prompt: tuple[int, ...], sampling: SamplingParams, priority: int, adapter: str) -> None:
         if len(prompt) + (sampling.max_tokens != 0) > self.engine.max_model_len:
             return
-        request = Request(next(self.request_ids), prompt, sampling, eos_token_ids=(5,), priority=priority)
+        request = Request(
+            next(self.request_ids), prompt, sampling, eos_token_ids=(5,), priority=priority, adapter=adapter
+        )
         self.requests[request.request_id] = request
         self.engine.add_request(request)
+
+    @rule(name=st.sampled_from(_ADAPTERS))
+    def load_again(self, name: str) -> None:
+        self.engine.adapters.unload(name)
+        self.engine.adapters.load(name, self.adapter_folder(name))
 
     @rule(num=st.integers(1, 6))
     def step(self, num: int) -> None:
@@ -105,6 +133,9 @@ class EngineMachine(RuleBasedStateMachine):
             self.collector.take(self.engine.step())
             check_accounts(self.engine)
         assert self.engine.block_manager.num_used_blocks == 0
+        for name in _ADAPTERS:
+            self.engine.adapters.unload(name)
+        assert self.engine.adapters.num_bytes == 0, "an ended request still holds its adapter"
         for request_id, request in self.requests.items():
             tokens, reasons = self.expected(request)
             assert self.collector.tokens[request_id] == tokens
@@ -117,6 +148,11 @@ EngineMachine.TestCase.settings = settings(
 TestEngineMachine = EngineMachine.TestCase
 
 
+@cache
+def _gemma2_adapter(name: str) -> Path:
+    return save_adapter(tiny_decoder("gemma2"), SPLIT, seed=ord(name))
+
+
 class NetworkMachine(EngineMachine):
     """The same with a real network of short windows; each request alone is the reference."""
 
@@ -127,9 +163,12 @@ class NetworkMachine(EngineMachine):
     def make_runner(self) -> ModelRunner:
         return TorchRunner(tiny_decoder("gemma2"))
 
+    def adapter_folder(self, name: str) -> Path:
+        return _gemma2_adapter(name)
+
     def expected(self, request: Request) -> tuple[Choices, dict[int, str]]:
         config = EngineConfig(num_blocks=64, prefix_cache=False, max_model_len=self.engine.max_model_len)
-        alone = run_all(self.make_engine(config), [request])
+        alone = run_all(self.make_ready(config), [request])
         return alone.tokens[request.request_id], alone.reasons[request.request_id]
 
 

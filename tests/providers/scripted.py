@@ -7,11 +7,13 @@ until the test lets it go on, so that nothing here waits for time to pass.
 import threading
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from cairn.data import DEFAULT_TEMPLATE, ChatTemplate, Tokenizer
 from cairn.engine import AsyncEngine, Engine, EngineConfig, ModelInput
+from cairn.engine.adapters import Adapter
 from cairn.engine.runner import FloatArray, IntArray
 from cairn.providers import LocalProvider
 from cairn.providers.grammars import grammars_of
@@ -66,6 +68,9 @@ class ScriptedRunner:
 
     def allocate_kv_cache(self, num_blocks: int, block_size: int) -> None:
         del num_blocks, block_size
+
+    def read_adapter(self, folder: Path) -> Adapter:
+        raise AssertionError("a script has no adapters")
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         del block_ids

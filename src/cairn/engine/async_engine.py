@@ -16,9 +16,9 @@ import math
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -42,8 +42,7 @@ class TokenStream:
         self.request = request
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._items: deque[StreamItem] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._queue: asyncio.Queue[StreamItem] = asyncio.Queue()
         self._reference = _Reference(self)
         self._is_closed = True  # until the engine has accepted it
 
@@ -51,10 +50,7 @@ class TokenStream:
         return self
 
     async def __anext__(self) -> SequenceOutput:
-        while not (self._items or self._is_closed):
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        item = None if self._is_closed else self._items.popleft()
+        item = None if self._is_closed else await self._queue.get()
         if item is None or isinstance(item, CairnError):
             self._is_closed = True
             if item is not None:
@@ -66,7 +62,7 @@ class TokenStream:
         """Stop generating; does nothing once the stream has ended."""
         self._abort()
         # A reader that waits in another task must wake up.
-        self._receive([None])
+        self._queue.put_nowait(None)
 
     def __del__(self) -> None:
         self._abort()
@@ -76,20 +72,15 @@ class TokenStream:
             self._is_closed = True
             self._engine._abort(self._reference)
 
+    def _post(self, items: Sequence[StreamItem]) -> None:
+        """Called in the engine's thread."""
+        # A loop that was closed with the stream open has nobody left to read it.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._receive, items)
+
     def _receive(self, items: Sequence[StreamItem]) -> None:
-        """Called in the reader's loop."""
-        self._items.extend(items)
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-
-Post = tuple[TokenStream, Sequence[StreamItem]]
-
-
-def _deliver(posts: Sequence[Post]) -> None:
-    for stream, items in posts:
-        stream._receive(items)
+        for item in items:
+            self._queue.put_nowait(item)
 
 
 class _Reference:
@@ -110,7 +101,6 @@ class AsyncEngine:
         self._added: list[Request] = []
         self._aborted: list[_Reference] = []
         self._streams: dict[str, _Reference] = {}
-        self._outbox: dict[asyncio.AbstractEventLoop, list[Post]] = {}
         self._thread: threading.Thread | None = None
         self._refusal = "the engine is not started"
         self._is_stopping = False
@@ -168,6 +158,17 @@ class AsyncEngine:
             self._wake.notify()
         return stream
 
+    @asynccontextmanager
+    async def use_adapter(self, adapter_id: str, folder: Path) -> AsyncIterator[None]:
+        """Keep an adapter loaded while the context is open; read from its folder when it is not there."""
+        adapters = self.engine.adapters
+        while (held := adapters.hold(adapter_id)) is None:
+            await asyncio.to_thread(adapters.load, adapter_id, folder)
+        try:
+            yield
+        finally:
+            adapters.release(held)
+
     def stats(self) -> EngineStats:
         """The engine's numbers, as of its last step."""
         return self.engine.stats()
@@ -202,16 +203,17 @@ class AsyncEngine:
         try:
             while self._take_commands():
                 self._step()
-                self._flush()
         except Exception as broken:  # noqa: BLE001  the thread's edge: every stream must hear of it
             _log.exception("the engine broke")
             error = EngineError(f"the engine broke: {broken}")
         with self._wake:
             self._refusal = self._refusal or error.message
-            references = list(self._streams.values())
-        for reference in references:
-            self._send(reference, [error], is_last=True)
-        self._flush()
+            streams = [reference.stream() for reference in self._streams.values()]
+            self._streams.clear()
+            self._idle.set()
+        for stream in streams:
+            if stream is not None:
+                stream._post([error])
 
     def _take_commands(self) -> bool:
         """Wait for something to do and accept it; False when the thread should end."""
@@ -225,13 +227,19 @@ class AsyncEngine:
         if self._is_stopping:
             return False
         for request in added:
-            self.engine.add_request(request)
+            self._add(request)
         for reference in aborted:
             # Its id may have ended and been taken by another request since.
             if self._streams.get(reference.request_id) is reference:
                 self.engine.abort(reference.request_id)
                 self._send(reference, [], is_last=True)
         return True
+
+    def _add(self, request: Request) -> None:
+        try:
+            self.engine.add_request(request)
+        except CairnError as error:  # since it was validated, its adapter was unloaded
+            self._send(self._streams[request.request_id], [error], is_last=True)
 
     def _step(self) -> None:
         try:
@@ -268,21 +276,14 @@ class AsyncEngine:
         self._last_end = now
 
     def _send(self, reference: _Reference, items: Sequence[StreamItem], *, is_last: bool = False) -> None:
-        """Put into the outbox for a stream that anybody still holds; after the last items its id is free."""
+        """Post to a stream, if anybody still holds it; after the last items its id is free again."""
         if is_last:
             with self._wake:
                 del self._streams[reference.request_id]
         stream = reference.stream()
         if stream is not None:
-            self._outbox.setdefault(stream._loop, []).append((stream, items))
-
-    def _flush(self) -> None:
-        """Hand over what a step brought, with one wake-up a loop, however many streams it has."""
-        outbox, self._outbox = self._outbox, {}
-        for loop, posts in outbox.items():
-            # A loop that was closed with streams open has nobody left to read them.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_deliver, posts)
-        with self._wake:
-            if not self._streams:
-                self._idle.set()
+            stream._post(items)
+        if is_last:
+            with self._wake:
+                if not self._streams:
+                    self._idle.set()

@@ -3,9 +3,10 @@
 The cache is a pool of blocks of `block_size` tokens. A sequence owns the blocks in its
 `block_table`, in order; full blocks whose content is known may be shared, counted by
 `ref_count`. A block's hash is the SHA-256 of its parent's hash, its token ids and how many of
-them are prompt: equal hash means equal tokens from the very first one (token ids are compared
-as well). Blocks of generated tokens hash differently from blocks of the same tokens in a prompt,
-because their keys and values were computed by another kernel and may differ in the last bits;
+them are prompt; before the first block stands the digest of the adapter, if there is one. So equal
+hash means equal adapter and equal tokens from the very first one (token ids are compared as well).
+Blocks of generated tokens hash differently from blocks of the same tokens in a prompt, because their
+keys and values were computed by another kernel and may differ in the last bits;
 they serve a preempted sequence when it comes back.
 
 Guarantees: a block is either free or owned, never both; a freed block keeps its content and hash
@@ -150,7 +151,7 @@ class BlockManager:
     def _extend_hashes(self, seq: Sequence, num_full: int) -> None:
         """Hash the sequence's first `num_full` blocks, once each."""
         for i in range(len(seq.block_hashes), num_full):
-            parent = seq.block_hashes[-1] if seq.block_hashes else b""
+            parent = seq.block_hashes[-1] if seq.block_hashes else seq.cache_salt
             num_prompt = min(max(seq.num_prompt_tokens - i * self.block_size, 0), self.block_size)
             content = array("q", (*self._tokens_of(seq, i), num_prompt)).tobytes()
             seq.block_hashes.append(hashlib.sha256(parent + content).digest())

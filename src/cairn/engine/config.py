@@ -48,6 +48,11 @@ class EngineConfig(Config):
         description="how the weights are kept: auto (float32 up to 2 GB, else bfloat16), float32, bfloat16, "
         "or rounded to int8 or int4, which is faster and less exact (native engine only)",
     )
+    adapter_bytes: int = Field(
+        default=1_000_000_000,
+        ge=1,
+        description="memory for low-rank adapters; the longest unused leaves when another needs its room",
+    )
     prefix_cache: bool = Field(default=True, description="reuse the KV blocks of equal prompt beginnings")
 
     @model_validator(mode="after")

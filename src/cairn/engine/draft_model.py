@@ -13,6 +13,7 @@ Speculative decoding: Leviathan et al. 2023; Chen et al. 2023.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from time import perf_counter
 
 from cairn.engine.constraint import Allowed, Masks, Matcher
@@ -119,7 +120,8 @@ class DraftModel:
         """Compute tokens; the logits of the sequences that are read to their end, and these."""
         if not items:
             return None, []
-        step = prepare(ScheduledBatch(tuple(items), 0), self._block_size)
+        # Adapters are made for the large model; the small one guesses without.
+        step = replace(prepare(ScheduledBatch(tuple(items), 0), self._block_size), adapters=())
         started = perf_counter()
         logits = self.runner.run(step)
         if not step.prompt_spans:

@@ -15,6 +15,7 @@ from typing import ClassVar
 from cairn.core import CairnError, InvalidRequestError, UnsupportedModelError
 from cairn.core.chat import FinishReason
 from cairn.core.errors import ContextLengthError
+from cairn.engine.adapters import AdapterSet
 from cairn.engine.block_manager import BlockManager
 from cairn.engine.config import EngineConfig
 from cairn.engine.constraint import Allowed, GrammarCompiler, Masks, Matcher
@@ -64,6 +65,9 @@ class EngineStats:
     num_cached_tokens: int
     num_generated_tokens: int
     num_preemptions: int
+    num_adapters: int
+    adapter_bytes: int
+    """Memory of the adapters that are loaded, or unloaded and still in use."""
     num_drafted_tokens: Mapping[str, int]
     """Tokens that were guessed, by who guessed them."""
     num_accepted_tokens: Mapping[str, int]
@@ -99,6 +103,7 @@ class Engine:
         self.speculation = Speculation(
             self.block_manager, config, _draft_model(runner, draft, num_blocks, config)
         )
+        self.adapters = AdapterSet(runner.read_adapter, config.adapter_bytes)
         self.sampler = Sampler()
         self._masks = Masks(runner.vocab_size)
         self.max_model_len = min(_context(runner, config), num_blocks * config.block_size)
@@ -126,6 +131,8 @@ class Engine:
         needs_room = request.sampling.max_tokens != 0
         if len(prompt) + needs_room > self.max_model_len:
             self._refuse_length(len(prompt))
+        if request.adapter and request.adapter not in self.adapters:
+            raise _not_loaded(request.adapter)
         self._matcher(request)
 
     def add_request(self, request: Request) -> None:
@@ -139,6 +146,10 @@ class Engine:
         seed = request.sampling.seed
         seed = secrets.randbits(63) if seed is None else seed
         arrival = next(self._arrivals)
+        matchers = [self._matcher(request) for _ in range(request.sampling.n)]
+        adapter = self.adapters.hold(request.adapter) if request.adapter else None
+        if request.adapter and adapter is None:
+            raise _not_loaded(request.adapter)
         seqs = [
             Sequence(
                 request,
@@ -146,9 +157,10 @@ class Engine:
                 seed=seed,
                 arrival=arrival,
                 max_len=self.max_model_len,
-                matcher=self._matcher(request),
+                matcher=matcher,
+                adapter=adapter,
             )
-            for index in range(request.sampling.n)
+            for index, matcher in enumerate(matchers)
         ]
         self._requests[request.request_id] = seqs
         if seqs[0].max_new_tokens == 0 and request.sampling.prompt_logprobs is None:
@@ -158,10 +170,9 @@ class Engine:
 
     def abort(self, request_id: str) -> bool:
         """Drop a request and free its blocks; False when there is none of that id, ended ones included."""
-        seqs = self._requests.pop(request_id, None)
-        if seqs is None:
+        if request_id not in self._requests:
             return False
-        for seq in seqs:
+        for seq in self._forget(request_id):
             if seq in self.scheduler:
                 self.scheduler.finish(seq)
         return True
@@ -193,6 +204,8 @@ class Engine:
             num_cached_tokens=self._num_cached_tokens,
             num_generated_tokens=self._num_generated_tokens,
             num_preemptions=self._num_preemptions,
+            num_adapters=len(self.adapters.ids()),
+            adapter_bytes=self.adapters.num_bytes,
             num_drafted_tokens=dict(self.speculation.num_drafted),
             num_accepted_tokens=dict(self.speculation.num_accepted),
         )
@@ -350,11 +363,18 @@ class Engine:
         self.scheduler.finish(seq)
         seqs = self._requests[seq.request.request_id]
         if all(choice.is_finished for choice in seqs):
-            del self._requests[seq.request.request_id]
+            self._forget(seq.request.request_id)
+
+    def _forget(self, request_id: str) -> list[Sequence]:
+        """Let go of a request that has ended or will not go on."""
+        seqs = self._requests.pop(request_id)
+        if seqs[0].adapter is not None:
+            self.adapters.release(seqs[0].adapter)
+        return seqs
 
     def _end_without_tokens(self, request: Request, seqs: list[Sequence]) -> None:
         """End choices that generate nothing; told by the next step, after the prompt's output."""
-        del self._requests[request.request_id]
+        self._forget(request.request_id)
         reason: FinishReason = "length"
         self._ended += [
             TokenOutput(
@@ -390,6 +410,12 @@ class Engine:
         raise ContextLengthError(
             f"the prompt has {num_tokens} tokens, {message}", remedy=remedy, param="prompt"
         )
+
+
+def _not_loaded(adapter_id: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"the adapter {adapter_id} is not loaded", remedy="load it first", param="model"
+    )
 
 
 def _is_right(item: ScheduledSequence) -> bool:

@@ -16,6 +16,8 @@ import numpy as np
 
 from cairn.compute.device import available_memory
 from cairn.core import IntegrityError, UnsupportedModelError
+from cairn.engine.adapters import Adapter
+from cairn.engine.native_adapter import NativeAdapter, load_native_adapter
 from cairn.engine.native_weights import load_spec
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
 from cairn.engine.weight_reader import WeightFormat
@@ -133,6 +135,10 @@ class NativeRunner:
     def clear_blocks(self, block_ids: list[int]) -> None:
         self._model.clear_blocks(block_ids)
 
+    def read_adapter(self, folder: Path) -> Adapter:
+        exact = self.weights == "float32"
+        return load_native_adapter(self._model, self.config, folder, exact=exact)
+
     def run(self, model_input: ModelInput) -> Logits:
         rows = [row.row for row in model_input.logit_rows]
         scores = np.empty((len(rows), self.vocab_size), np.float32)
@@ -144,8 +150,14 @@ class NativeRunner:
             spans=[(span.row, span.start, span.stop, span.block_table) for span in model_input.prompt_spans],
             logit_rows=rows,
             logits=scores,
+            adapters=[(_core(group.adapter), group.rows) for group in model_input.adapters],
         )
         return NativeLogits(scores)
+
+
+def _core(adapter: Adapter) -> Any:
+    assert isinstance(adapter, NativeAdapter), "an adapter of another runner"
+    return adapter.core
 
 
 def usable_threads() -> int:

@@ -41,8 +41,9 @@ def inference_copy(model: Decoder, dtype: torch.dtype) -> Decoder:
     """The decoder in `dtype` and ready to answer, sharing what needs no change; `model` is not touched."""
     memo: dict[int, Any] = {id(p): _converted(p, dtype) for p in model.parameters()}
     if can_pack(model.output_weight, dtype):
-        for module in model.modules():
-            if isinstance(module, Linear) and module is not model.head:
+        for name, module in model.named_modules():
+            # The head is the runner's; a gate of one row is not computed as a product.
+            if isinstance(module, Linear) and name.rpartition(".")[2] not in ("head", "shared_gate"):
                 bias = None if module.bias is None else memo[id(module.bias)]
                 memo[id(module)] = PackedLinear(memo[id(module.weight)], bias)
     # deepcopy takes what the memo holds already instead of copying it.

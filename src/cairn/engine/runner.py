@@ -9,11 +9,13 @@ Plain numpy: a runner without torch reads the same arrays and block tables.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn.engine.adapters import Adapter
 from cairn.engine.scheduler import ScheduledBatch, ScheduledSequence
 from cairn.engine.sequence import Sequence
 
@@ -32,6 +34,14 @@ class PromptSpan:
     start: int
     stop: int
     block_table: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRows:
+    """Rows of the step that an adapter takes part in."""
+
+    adapter: Adapter
+    rows: IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +73,8 @@ class ModelInput:
     logit_rows: tuple[LogitRow, ...]
     num_drafted: int = 0
     """Decode tokens that are guesses; other tokens may take their places in the cache."""
+    adapters: tuple[AdapterRows, ...] = ()
+    """Each adapter once, each row in one of them at most."""
 
     @property
     def num_tokens(self) -> int:
@@ -116,6 +128,10 @@ class ModelRunner(Protocol):
         """
         ...
 
+    def read_adapter(self, folder: Path) -> Adapter:
+        """A LoRA in PEFT's layout, ready for `run`; called from any thread, also while a step runs."""
+        ...
+
     def run(self, model_input: ModelInput) -> Logits:
         """Compute the step's tokens, write their keys and values to their slots."""
         ...
@@ -129,8 +145,11 @@ def prepare(batch: ScheduledBatch, block_size: int) -> ModelInput:
     slots: list[int] = []
     logit_rows: list[LogitRow] = []
     prompt_spans = []
+    adapted: dict[Adapter, list[int]] = {}
     for item in (*decodes, *spans):
         seq, row = item.seq, len(token_ids)
+        if seq.adapter is not None:
+            adapted.setdefault(seq.adapter.adapter, []).extend(range(row, row + item.stop - item.start))
         token_ids += seq.token_ids[item.start : item.stop] if not item.draft else item.draft
         positions += range(item.start, item.stop)
         table = seq.block_table
@@ -151,6 +170,7 @@ def prepare(batch: ScheduledBatch, block_size: int) -> ModelInput:
         prompt_spans=tuple(prompt_spans),
         num_drafted=sum(len(item.draft) for item in batch.items),
         logit_rows=tuple(logit_rows),
+        adapters=tuple(AdapterRows(adapter, np.array(rows, np.int64)) for adapter, rows in adapted.items()),
     )
 
 

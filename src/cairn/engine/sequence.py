@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from cairn.core import CairnError
 from cairn.core.chat import FinishReason, SamplingParams
+from cairn.engine.adapters import LoadedAdapter
 from cairn.engine.constraint import Matcher
 from cairn.engine.costs import Pace
 from cairn.engine.lookup import Lookup
@@ -22,13 +23,14 @@ DRAFTERS: tuple[Drafter, ...] = get_args(Drafter)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt to continue. `priority`: lower is served first."""
+    """A prompt to continue. `priority`: lower is served first. `adapter`: id of a loaded one; empty: none."""
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     eos_token_ids: tuple[int, ...] = ()
     priority: int = 0
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +101,12 @@ class Sequence:
         arrival: int,
         max_len: int,
         matcher: Matcher | None = None,
+        adapter: LoadedAdapter | None = None,
     ) -> None:
         self.request = request
         self.index = index
         self.matcher = matcher
+        self.adapter = adapter
         self.seed = seed
         self.arrival = arrival
         self.token_ids = list(request.prompt_token_ids)
@@ -153,6 +157,11 @@ class Sequence:
     @property
     def prompt_logprobs_done(self) -> bool:
         return len(self.prompt_logprobs) == self.num_prompt_tokens
+
+    @property
+    def cache_salt(self) -> bytes:
+        """What, besides the tokens before it, a token's keys and values depend on."""
+        return b"" if self.adapter is None else self.adapter.adapter.digest.encode()
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """The network in PyTorch over a paged KV cache: the reference, and the GPU's path."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,9 +9,11 @@ from torch import Tensor
 
 from cairn.compute import kv_cache_bytes
 from cairn.compute.device import available_memory
+from cairn.engine.adapters import Adapter
 from cairn.engine.packed import PackedLinear, can_pack, inference_copy
 from cairn.engine.paged_attention import PagedAttention
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
+from cairn.engine.torch_adapter import AdaptedStep, adapt, load_torch_adapter
 from cairn.models import Decoder
 from cairn.models.linear import has_bfloat16
 from cairn.models.parameters import parameter_shapes
@@ -45,6 +48,8 @@ class TorchRunner:
 
     def __init__(self, model: Decoder, *, dtype: torch.dtype | None = None) -> None:
         self.model = inference_copy(model, dtype or _fast_dtype(model.output_weight))
+        self._adapted = AdaptedStep()
+        adapt(self.model, self._adapted)
         self._weight = self.model.output_weight
         self._head = None
         if can_pack(self._weight, self._weight.dtype):
@@ -91,12 +96,16 @@ class TorchRunner:
         assert self._attention is not None, "allocate_kv_cache comes first"
         self._attention.clear(block_ids)
 
+    def read_adapter(self, folder: Path) -> Adapter:
+        return load_torch_adapter(self.model, folder)
+
     @torch.inference_mode()
     def run(self, model_input: ModelInput) -> Logits:
         assert self._attention is not None, "allocate_kv_cache comes first"
         token_ids = torch.from_numpy(model_input.token_ids).to(self.device)
         positions = torch.from_numpy(model_input.positions).to(self.device)
         self._attention.begin(model_input)
+        self._adapted.begin(model_input.adapters, self.device)
         hidden = self.model(token_ids, positions, self._attention)
         rows = [row.row for row in model_input.logit_rows]
         return TorchLogits(self._logits(hidden, rows))

@@ -20,8 +20,8 @@ from cairn.models.tensor_names import Layout
 
 WeightFormat = Literal["float32", "bfloat16", "int8", "int4"]
 Array = NDArray[np.float32]
-_HEAD_ROWS = 16
-_UNIT = 32
+HEAD_ROWS = 16
+UNIT = 32
 
 
 class WeightReader:
@@ -101,15 +101,18 @@ class WeightReader:
         return packed
 
     def _pad_heads(self, rows: Array) -> Array:
-        """[heads * D, ...] -> [heads * D', ...], D' the next multiple of 16."""
-        size = self._head_dim
-        heads = rows.reshape(-1, size, rows.shape[1])
-        padded = np.pad(heads, ((0, 0), (0, -size % _HEAD_ROWS), (0, 0)))
-        return padded.reshape(-1, rows.shape[1])
+        return pad_heads(rows, self._head_dim)
 
     def _interleave(self, rows: Array) -> Array:
         """[gate | up, ...] -> 32 rows of the gate, the same of up, and so on; padded with zeros."""
         halves = rows.reshape(self._parts, -1, rows.shape[1])
-        padded = np.pad(halves, ((0, 0), (0, -halves.shape[1] % _UNIT), (0, 0)))
-        blocks = padded.reshape(self._parts, -1, _UNIT, rows.shape[1]).swapaxes(0, 1)
+        padded = np.pad(halves, ((0, 0), (0, -halves.shape[1] % UNIT), (0, 0)))
+        blocks = padded.reshape(self._parts, -1, UNIT, rows.shape[1]).swapaxes(0, 1)
         return np.ascontiguousarray(blocks).reshape(-1, rows.shape[1])
+
+
+def pad_heads(rows: Array, head_dim: int) -> Array:
+    """[heads * D, ...] -> [heads * D', ...], D' the next multiple of 16."""
+    heads = rows.reshape(-1, head_dim, rows.shape[1])
+    padded = np.pad(heads, ((0, 0), (0, -head_dim % HEAD_ROWS), (0, 0)))
+    return padded.reshape(-1, rows.shape[1])

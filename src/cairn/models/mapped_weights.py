@@ -50,7 +50,7 @@ def map_weights(folder: Path) -> dict[str, MappedTensor]:
     """Every tensor of a checkpoint folder by its name; the maps live as long as the tensors do."""
     tensors: dict[str, MappedTensor] = {}
     for path in weight_paths(folder):
-        tensors |= _map_file(path)
+        tensors |= map_file(path)
     return tensors
 
 
@@ -76,7 +76,8 @@ def check_tied_head(config: DecoderConfig, stored: Mapping[str, MappedTensor], f
         )
 
 
-def _map_file(path: Path) -> dict[str, MappedTensor]:
+def map_file(path: Path) -> dict[str, MappedTensor]:
+    """Every tensor of a safetensors file by its name."""
     try:
         if path.stat().st_size < 8:
             raise _damaged(path, "it has no header")

@@ -67,7 +67,7 @@ def fit(
 
 
 def _misfit(piece: Piece, shape: tuple[int, ...], tensor: Stored) -> str:
-    expected = _part_shape(shape, piece.index)
+    expected = part_shape(shape, piece.index)
     expected = expected[::-1] if piece.transposed else expected
     if tensor.dtype not in FLOATS:
         return f"{piece.name} is {tensor.dtype}, allowed: {', '.join(sorted(FLOATS))}"
@@ -76,7 +76,8 @@ def _misfit(piece: Piece, shape: tuple[int, ...], tensor: Stored) -> str:
     )
 
 
-def _part_shape(shape: tuple[int, ...], index: Index) -> tuple[int, ...]:
+def part_shape(shape: tuple[int, ...], index: Index) -> tuple[int, ...]:
+    """Shape of the part of a parameter that a piece fills."""
     kept = [len(range(size)[at]) for size, at in zip(shape, index, strict=False) if isinstance(at, slice)]
     return (*kept, *shape[len(index) :])
 

@@ -246,10 +246,9 @@ class LocalProvider:
                     yield PromptEcho("", tuple(self._prompt_token(token) for token in output.logprobs))
                     continue
                 reply.num_cached = output.num_cached_tokens
-                choice = reply.choices[output.index]
-                for event in self._push(choice, output):
+                for event in self._push(reply.choices[output.index], output):
                     yield event
-                if choice.reason and all(each.reason for each in reply.choices):
+                if all(choice.reason for choice in reply.choices):
                     break
         finally:
             # Shielded: the reader may have been cancelled, the receipt is stored all the same.

@@ -1,0 +1,81 @@
+"""An adapter as the native core computes it: laid out as the base's matrices are (native/adapters.h)."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cairn.engine.weight_reader import HEAD_ROWS, UNIT, Array, pad_heads
+from cairn.models import DecoderConfig
+from cairn.models.adapters import AdapterWeights, LowRank, read_adapter
+
+_Part = tuple[int, Array] | None
+_Adapted = tuple[Array, list[_Part]] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NativeAdapter:
+    """An `Adapter` of the native runner."""
+
+    core: Any
+    digest: str
+
+    @property
+    def num_bytes(self) -> int:
+        return int(self.core.num_bytes)
+
+
+def load_native_adapter(model: Any, config: DecoderConfig, folder: Path, *, exact: bool) -> NativeAdapter:
+    """Read an adapter's folder for a native `Model`; kept in float32 if `exact`, else in bfloat16."""
+    native: Any = importlib.import_module("cairn._native")
+    weights = read_adapter(folder, config)
+    layers = [_layer(config, weights, index) for index in range(config.num_layers)]
+    return NativeAdapter(
+        native.make_adapter(model, layers, "float32" if exact else "bfloat16"), weights.digest
+    )
+
+
+def _layer(config: DecoderConfig, weights: AdapterWeights, index: int) -> list[_Adapted]:
+    """The four products of a layer, in the order of `Projection`."""
+    spec = config.layers[index]
+    name, mlp, width = f"layers.{index}.", "mlp.", spec.intermediate_size
+    if spec.experts is not None:
+        mlp, width = "mlp.shared.", spec.experts.shared_intermediate_size
+    query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    inner = [0, width, 2 * width] if config.gated_mlp else [0, width]
+    products: dict[str, tuple[list[int], Callable[[Array], Array]]] = {
+        "attention.qkv": (
+            [0, query, query + key, query + 2 * key],
+            lambda rows: pad_heads(rows, config.head_dim),
+        ),
+        "attention.output": ([0, config.hidden_size], lambda rows: _padded(rows, HEAD_ROWS)),
+        mlp + "inner": (inner, lambda rows: _padded(rows, UNIT)),
+        mlp + "output": ([0, config.hidden_size], lambda rows: _padded(rows, HEAD_ROWS)),
+    }
+    return [
+        _product(weights.low_rank.get(f"{name}{product}.weight", ()), bounds, laid_out)
+        for product, (bounds, laid_out) in products.items()
+    ]
+
+
+def _product(found: Sequence[LowRank], bounds: Sequence[int], laid_out: Callable[[Array], Array]) -> _Adapted:
+    """All A's of a product below each other; of each part its B and where in the low-rank row it reads."""
+    if not found:
+        return None
+    parts: list[_Part] = [None] * (len(bounds) - 1)
+    first = 0
+    for each in found:
+        for part, (start, stop) in enumerate(pairwise(bounds)):
+            if each.start <= start and stop <= each.stop:
+                rows = each.b[start - each.start : stop - each.start]
+                parts[part] = first, np.ascontiguousarray(laid_out(rows))
+        first += len(each.a)
+    return np.concatenate([each.a for each in found]), parts
+
+
+def _padded(rows: Array, multiple: int) -> Array:
+    return np.pad(rows, ((0, -len(rows) % multiple), (0, 0)))
