@@ -9,11 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as RichBars
+from importlib import import_module
+from typing import Protocol, cast
 
 _PLAIN_SECONDS = 10.0
 
@@ -59,59 +56,10 @@ class Silent:
 
 def console_progress() -> Progress:
     """Bars when stderr is a terminal, sparse plain lines when it is not."""
-    return _Bars() if sys.stderr.isatty() else _Lines()
-
-
-class _Bars:
-    """Rich bars; the display is alive only while at least one task is open."""
-
-    def __init__(self) -> None:
-        self._bars = RichBars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._num_open = 0
-
-    @contextmanager
-    def task(self, label: str, total: float | None = None) -> Iterator[Task]:
-        self._num_open += 1
-        if self._num_open == 1:
-            self._bars.start()
-        task_id = self._bars.add_task(label, total=total, note="")
-        try:
-            yield _Bar(self._bars, task_id)
-        finally:
-            self._bars.remove_task(task_id)
-            self._num_open -= 1
-            if self._num_open == 0:
-                self._bars.stop()
-
-    def say(self, text: str) -> None:
-        self._bars.console.print(text, highlight=False)
-
-
-class _Bar:
-    def __init__(self, bars: RichBars, task_id: TaskID) -> None:
-        self._bars = bars
-        self._task_id = task_id
-
-    def advance(self, amount: float = 1) -> None:
-        self._bars.advance(self._task_id, amount)
-
-    def resume(self, amount: float) -> None:
-        (task,) = (task for task in self._bars.tasks if task.id == self._task_id)
-        # The one call that moves a bar without a sample of its speed.
-        self._bars.reset(self._task_id, completed=round(task.completed + amount))
-
-    def note(self, text: str) -> None:
-        self._bars.update(self._task_id, note=text)
+    if not sys.stderr.isatty():
+        return _Lines()
+    # Drawing takes a while to import, and most processes are not watched.
+    return cast("Progress", import_module("cairn.core.progress_bars").Bars())
 
 
 class _Lines:
