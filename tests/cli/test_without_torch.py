@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from cairn.core import Settings
-from tests.cli.test_serving import Up
+from tests.cli.test_serving import Up, checkpoint
 from tests.conftest import killed_when_late
 from tests.engine.native_tiny import needs_native
 
@@ -82,6 +82,32 @@ def test_a_server_is_small() -> None:
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         resident = next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]
         assert int(resident) * 1024 < 250_000_000
+    finally:
+        assert server.stop() == 0
+
+
+def test_what_comes_in_is_served(settings: Settings, tmp_path: Path) -> None:
+    """A Hugging Face folder and a GGUF file with their chat templates, side by side."""
+    folder = checkpoint(settings, tmp_path)
+    assert _cairn("import", str(folder), "--name", "tiny").returncode == 0
+    gguf = tmp_path / "small.gguf"
+    assert _cairn("models", "export", "tiny", str(gguf), "--type", "q8_0").returncode == 0
+    assert _cairn("import", str(gguf), "--name", "small").returncode == 0
+    server = Up("small", "tiny")
+    try:
+        key = server.lines["Key"].split()[0]
+        with (
+            killed_when_late(server.process, 120),
+            openai.OpenAI(base_url=f"{server.url}/v1", api_key=key) as client,
+        ):
+            for name in ("tiny", "small"):
+                reply = client.chat.completions.create(
+                    model=name, messages=[{"role": "user", "content": "hi"}], max_tokens=4
+                )
+                assert reply.usage is not None
+                assert reply.usage.completion_tokens > 0
+            states = {model.id: model.model_extra for model in client.models.list()}
+        assert {(extra or {})["cairn"]["state"] for extra in states.values()} == {"loaded"}
     finally:
         assert server.stop() == 0
 

@@ -1,13 +1,21 @@
 """Which runner computes a model, in what format, from which artifact."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cairn.core import StorageError
+from cairn.core.progress import Silent, Task
 from cairn.providers import runners
 from cairn.providers.runners import make_runner
+from cairn.providers.watched import Watched
 from cairn.registry import Registry
+from tests.conftest import PATIENCE
 from tests.engine.native_tiny import needs_native
 from tests.providers.tiny_model import tiny_artifact
 
@@ -27,6 +35,40 @@ def test_a_large_model_is_packed_once_for_each_format(
     packed = registry.artifacts("packed")
     assert sorted(each.metadata["weights"] for each in packed) == ["int4", "int8"]
     assert all(each.parents == (artifact.digest,) for each in packed)
+
+
+def test_two_processes_pack_at_once(registry: Registry) -> None:
+    artifact = tiny_artifact(registry)
+    code = (
+        "import sys\nfrom cairn.providers import runners\nfrom cairn.registry import Registry\n"
+        "runners._PACKED_FROM_BYTES = 0\nsys.stdin.readline()\n"
+        "with Registry.open() as registry:\n"
+        f"    runners.make_runner(registry, registry.get({artifact.digest!r}), 'int8')\n"
+    )
+    env = {**os.environ, "CAIRN_HOME": str(registry.settings.home)}
+    command = [sys.executable, "-c", code]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=env) for _ in range(3)]
+    for process in started:
+        process.communicate("go\n", timeout=PATIENCE)
+    assert [process.returncode for process in started] == [0, 0, 0]
+    (packed,) = registry.artifacts("packed")
+    registry.verify(packed.digest)
+    assert not list(registry.settings.home.glob("packing-*"))
+
+
+def test_packing_says_how_far_it_is(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "_PACKED_FROM_BYTES", 0)
+    said: list[str] = []
+
+    class Listening(Watched):
+        @contextmanager
+        def task(self, label: str, total: float | None = None) -> Iterator[Task]:
+            with super().task(label, total) as task:
+                yield task
+                said.append(self.text)
+
+    make_runner(registry, tiny_artifact(registry), "int4", Listening(Silent()))
+    assert said == ["packing the weights as int4: 100%, 0 s left"]
 
 
 def test_a_small_model_is_not_packed(registry: Registry) -> None:

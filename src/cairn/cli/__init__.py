@@ -5,6 +5,7 @@ so that `cairn --help` stays fast. Tables and `--json` go through `cli.output`; 
 ends the process with its message and remedy on stderr and exit code 1 (2 for wrong usage).
 """
 
+import gc
 import os
 import sys
 
@@ -62,3 +63,6 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has left (`cairn artifact ls | head`); that is not a failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        # The interpreter's end would look through everything once more, which takes longer than all else.
+        gc.freeze()

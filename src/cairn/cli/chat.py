@@ -123,6 +123,7 @@ def _answer(
 
 def _load(registry: "Registry", model: str) -> "LocalProvider":
     from cairn.core.errors import NotFoundError
+    from cairn.core.progress import console_progress
     from cairn.providers import load_local_provider
     from cairn.server.config import ServerConfig
     from cairn.server.models import NO_MODEL_REMEDY, ModelPool
@@ -130,4 +131,4 @@ def _load(registry: "Registry", model: str) -> "LocalProvider":
     served = ModelPool(registry, ServerConfig(), names=[model] if model else []).served()
     if not served:
         raise NotFoundError("there is no model", remedy=NO_MODEL_REMEDY)
-    return load_local_provider(registry, served[0].digest, name=served[0].name)
+    return load_local_provider(registry, served[0].digest, name=served[0].name, progress=console_progress())

@@ -54,10 +54,16 @@ def up(
 
     The first start makes an admin key and prints it once; every start prints a link that signs you in.
     """
+    import gc
     import logging
 
+    # What is imported stays: looking for garbage in it, now and in every pause, only takes time.
+    gc.disable()
     from cairn.server.config import ServerConfig
     from cairn.server.startup import serve
+
+    gc.freeze()
+    gc.enable()
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     config = ServerConfig(

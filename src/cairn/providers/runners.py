@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from cairn import __version__
 from cairn.compute import probe_device
+from cairn.core.digests import short
 from cairn.core.errors import MissingExtraError, StorageError, UnsupportedModelError
 from cairn.core.progress import Progress
 from cairn.engine import ModelRunner
@@ -24,6 +25,7 @@ from cairn.engine.weight_reader import WeightFormat
 from cairn.models import DecoderConfig
 from cairn.models.generation import read_json
 from cairn.registry import Artifact, Registry
+from cairn.registry.locks import hold
 
 _PACKED_FROM_BYTES = 64_000_000
 """Smaller checkpoints are packed at every start: they would only clutter the lineage."""
@@ -100,15 +102,27 @@ def _packed(
     if artifact.size < _PACKED_FROM_BYTES or weights == "float32":
         return None
     wanted = {"weights": weights, "layout": LAYOUT}
-    for found in registry.artifacts("packed"):
-        if found.parents == (artifact.digest,) and found.metadata == wanted:
-            return registry.get(found.digest).folder
+    if found := _find_packed(registry, artifact, wanted):
+        return found
+    # Of several processes that start at once, one packs and the others wait for it.
+    lock = hold(registry.settings.home / f"packing-{short(artifact.digest)}.lock")
     try:
+        if found := _find_packed(registry, artifact, wanted):
+            return found
         with registry.create("packed", parents=[artifact.digest], metadata=wanted) as writer:
             pack_checkpoint(artifact.folder, weights, writer.folder, progress)
     except StorageError:
         return None
+    finally:
+        lock.release()
     return writer.artifact.folder
+
+
+def _find_packed(registry: Registry, artifact: Artifact, wanted: Mapping[str, Any]) -> Path | None:
+    for found in registry.artifacts("packed"):
+        if found.parents == (artifact.digest,) and found.metadata == wanted:
+            return registry.get(found.digest).folder
+    return None
 
 
 def _torch_runner(artifact: Artifact, device: str, dtype: str) -> tuple[ModelRunner, Mapping[str, Any]]:
