@@ -69,6 +69,18 @@ def test_what_is_told_is_what_it_takes(weights: Weights, registry: Registry, sto
     assert size.most_cache == 2 * size.full_cache
 
 
+def test_a_draft_model_counts(registry: Registry, stone: Artifact) -> None:
+    registry.set_alias("stone", stone.digest)
+    config = EngineConfig(weights="int8", max_num_seqs=2, draft_model="stone")
+    alone = size_of_model(stone, config)
+    loadable = loadable_model(registry, stone, name="stone", config=config)
+    size = loadable.measure()
+    assert (size.weights, size.most_cache) == (2 * alone.weights, 2 * alone.most_cache)
+    provider = loadable.load(size.most_cache, Silent())
+    provider.close()
+    assert provider.resident_bytes == pytest.approx(size.weights + size.most_cache, rel=0.02)
+
+
 @pytest.mark.parametrize("packed_from", [0, 1 << 40])
 async def test_memory_comes_back(
     packed_from: int, registry: Registry, stone: Artifact, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,7 @@ from cairn.providers.local import LocalProvider
 from cairn.providers.measuring import size_of_model
 from cairn.providers.residency import Loadable
 from cairn.providers.runners import make_runner
+from cairn.providers.sizes import Size
 from cairn.registry import Artifact, Registry
 
 _SAMPLING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
@@ -46,13 +47,13 @@ def load_local_provider(
     eos_token_ids = check_parity(tokenizer, defaults, vocab_size=vocab_size, name=name or ref)
     config = config or EngineConfig()
     runner, description = make_runner(registry, artifact, config.weights, progress)
-    if cache_bytes is not None and config.kv_cache_bytes is None:
-        measured = max(1, min(cache_bytes, runner.free_bytes()))
-        config = config.model_copy(update={"kv_cache_bytes": measured})
     grammars = grammars_of(tokenizer, vocab_size=vocab_size, eos_token_ids=eos_token_ids)
     draft = None
     if config.draft_model is not None:
         draft = _draft_runner(registry, config.draft_model, tokenizer, vocab_size, config)
+    if cache_bytes is not None and config.kv_cache_bytes is None:
+        measured = max(1, min(cache_bytes, runner.free_bytes()))
+        config = config.model_copy(update={"kv_cache_bytes": measured})
     engine = AsyncEngine(Engine(runner, config, grammars=grammars, draft=draft))
     engine.start()
     return LocalProvider(
@@ -77,7 +78,11 @@ def loadable_model(
             registry, artifact.digest, name=name, config=config, cache_bytes=cache_bytes, progress=progress
         )
 
-    return Loadable(name, lambda: size_of_model(artifact, config), load)
+    def measure() -> Size:
+        draft = registry.get(config.draft_model) if config.draft_model is not None else None
+        return size_of_model(artifact, config, draft)
+
+    return Loadable(name, measure, load)
 
 
 def check_parity(

@@ -36,22 +36,28 @@ def memory_for_models(limit: int | None = None) -> int:
     return int(free * _MEMORY_SHARE) if limit is None else min(limit, free)
 
 
-def size_of_model(artifact: Artifact, config: EngineConfig) -> Size:
-    """What an artifact takes as the engine would load it here."""
-    choice = choose_runner(artifact, config.weights)
-    decoder = DecoderConfig.from_hf(read_json(artifact.folder / "config.json"))
-    weights = _weight_bytes(decoder, choice)
+def size_of_model(artifact: Artifact, config: EngineConfig, draft: Artifact | None = None) -> Size:
+    """What an artifact, with the draft model beside it, takes as the engine would load it here."""
+    parts = [_part(each, config) for each in (artifact, draft) if each is not None]
+    weights = sum(num_bytes for num_bytes, _, _ in parts)
     if config.kv_cache_bytes is not None:
         return Size(weights, config.kv_cache_bytes, config.kv_cache_bytes, config.kv_cache_bytes)
+    decoder = parts[0][1]
     context = min(decoder.max_position, config.max_model_len or decoder.max_position)
-    dtype = "float32" if choice.weights == "float32" else "bfloat16"
 
     def cache(num_tokens: int) -> int:
-        num_blocks = -(-num_tokens // config.block_size)
-        return kv_cache_bytes(decoder.shape(), num_blocks * config.block_size, dtype)
+        rounded = -(-num_tokens // config.block_size) * config.block_size
+        return sum(kv_cache_bytes(each.shape(), rounded, dtype) for _, each, dtype in parts)
 
     full = cache(context)
     return Size(weights, cache(min(context, _LEAST_TOKENS)), full, config.max_num_seqs * full)
+
+
+def _part(artifact: Artifact, config: EngineConfig) -> tuple[int, DecoderConfig, str]:
+    """Bytes of a network's weights, the network, and the number format of its cache."""
+    choice = choose_runner(artifact, config.weights)
+    decoder = DecoderConfig.from_hf(read_json(artifact.folder / "config.json"))
+    return _weight_bytes(decoder, choice), decoder, "float32" if choice.weights == "float32" else "bfloat16"
 
 
 def _weight_bytes(decoder: DecoderConfig, choice: Choice) -> int:
