@@ -61,9 +61,9 @@ FILTERS = [
 @pytest.mark.parametrize("filters", FILTERS)
 def test_samples_follow_the_exact_distribution(temperature: float, filters: dict[str, float]) -> None:
     num = 4000
-    params = [SamplingParams(temperature=temperature, **filters)] * num  # type: ignore[arg-type]
+    params = SamplingParams(temperature=temperature, **filters)  # type: ignore[arg-type]
     numbers = np.random.default_rng(0).random(num)
-    tokens = draw(np.tile(SCORES, (num, 1)), params, numbers)
+    tokens = [draw(SCORES.copy(), params, number) for number in numbers]
     expected = num * _naive_filtered(_softmax(SCORES / temperature), **filters)  # type: ignore[arg-type]
     counts = np.bincount(tokens, minlength=len(SCORES))
     kept = expected > 0
@@ -120,9 +120,32 @@ def test_tiny_temperature_is_greedy_and_does_not_overflow() -> None:
 
 
 def test_extreme_numbers_never_pick_a_dropped_token() -> None:
-    params = [SamplingParams(temperature=1.0, top_k=2)] * 2
-    scores = np.tile(np.array([-9.0, 0.0, 1.0, -9.0], np.float32), (2, 1))
-    assert list(draw(scores, params, np.array([0.0, 1 - 2**-53]))) == [1, 2]
+    params = SamplingParams(temperature=1.0, top_k=2)
+    scores = np.array([-9.0, 0.0, 1.0, -9.0], np.float32)
+    assert [draw(scores.copy(), params, number) for number in (0.0, 1 - 2**-53)] == [1, 2]
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 3000])
+@pytest.mark.parametrize("top_k", [0, 7])
+def test_a_long_row_is_drawn_from_as_if_summed_token_by_token(size: int, top_k: int) -> None:
+    generator = np.random.default_rng(size)
+    scores = generator.standard_normal(size).astype(np.float32) * 4
+    params = SamplingParams(temperature=1.0, top_k=top_k)
+    weights = np.exp(scores - scores.max())
+    keep_likely(weights, min_p=0.0, top_k=top_k, top_p=1.0)
+    summed = np.cumsum(weights, dtype=np.float64)
+    numbers = [0.0, *generator.random(500), 1 - 2**-53]
+    expected = [int(np.searchsorted(summed, number * summed[-1], side="right")) for number in numbers[:-1]]
+    drawn = [draw(scores.copy(), params, number) for number in numbers]
+    assert drawn[:-1] == expected
+    assert drawn[-1] == weights.nonzero()[0][-1]
+
+
+def test_scores_that_are_not_finite_are_never_drawn_from() -> None:
+    for temperature in (0.0, 1.0):
+        seq = _seq(SamplingParams(temperature=temperature, seed=1, presence_penalty=0.1))
+        with pytest.raises(AssertionError, match="not finite"):
+            choose(np.array([[0.0, np.nan, 1.0]], np.float32), [seq])
 
 
 def test_repetition_penalty_equals_transformers() -> None:

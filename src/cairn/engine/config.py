@@ -22,7 +22,7 @@ class EngineConfig(Config):
         description="size of the KV pool; empty: what max_num_seqs full contexts need, "
         "at most half of the memory that is free once the weights are in",
     )
-    max_num_seqs: int = Field(default=16, ge=1, le=4096, description="sequences computed in one step")
+    max_num_seqs: int = Field(default=64, ge=1, le=4096, description="sequences computed in one step")
     token_budget: int = Field(
         default=256, ge=1, description="tokens computed in one step; prompts are cut into chunks to fit"
     )

@@ -14,7 +14,6 @@ from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cairn.core.chat import SamplingParams
 from cairn.engine.constraint import Allowed
@@ -22,6 +21,9 @@ from cairn.engine.philox import uniforms
 from cairn.engine.runner import FloatArray, IntArray, Logits
 from cairn.engine.sequence import Sequence
 
+_DRAWN_TOGETHER = 256
+"""Tokens of a block in which weights are summed up."""
+_NOT_FINITE = "the model's logits are not finite"
 TopLogprobs = tuple[tuple[int, float], ...]
 
 
@@ -32,6 +34,9 @@ class Sampled:
     token_id: int
     logprob: float | None = None
     top_logprobs: TopLogprobs = ()
+
+
+_NONE = Sampled(-1)
 
 
 class Sampler:
@@ -47,9 +52,11 @@ class Sampler:
         if not rows:
             return []
         assert bool(allowed) or not any(seq.matcher for seq in seqs), "a constrained row needs its mask"
-        likeliest = logits.argmax()
-        sampled = [Sampled(int(likeliest[row])) for row in rows]
         special = [i for i, seq in enumerate(seqs) if not _is_plain(seq.request.sampling)]
+        sampled = [_NONE] * len(rows)
+        if len(special) < len(rows):
+            likeliest = logits.argmax()
+            sampled = [Sampled(int(likeliest[row])) for row in rows]
         if not special:
             return sampled
         scores = logits.select([rows[i] for i in special])
@@ -70,17 +77,26 @@ class Sampler:
 
 def choose(scores: FloatArray, seqs: Rows[Sequence]) -> IntArray:
     """The next token of each sequence from its row of [rows, vocab]; writes to `scores`."""
-    for row, seq in zip(scores, seqs, strict=True):
-        adjust(row, seq)
-    token_ids: IntArray = scores.argmax(axis=1)
-    drawn = [i for i, seq in enumerate(seqs) if seq.request.sampling.temperature > 0]
-    if drawn:
-        random = [seqs[i] for i in drawn]
-        numbers = uniforms(
+    random = [seq for seq in seqs if seq.request.sampling.temperature > 0]
+    numbers = iter(
+        uniforms(
             [seq.seed for seq in random], [seq.num_tokens for seq in random], [seq.index for seq in random]
         )
-        token_ids[drawn] = draw(scores[drawn], [seq.request.sampling for seq in random], numbers)
+        if random
+        else ()
+    )
+    token_ids = np.empty(len(seqs), np.int64)
+    for i, (row, seq) in enumerate(zip(scores, seqs, strict=True)):
+        adjust(row, seq)
+        sampling = seq.request.sampling
+        token_ids[i] = draw(row, sampling, next(numbers)) if sampling.temperature > 0 else _likeliest(row)
     return token_ids
+
+
+def _likeliest(row: FloatArray) -> int:
+    token_id = int(row.argmax())
+    assert np.isfinite(row[token_id]), _NOT_FINITE
+    return token_id
 
 
 def adjust(row: FloatArray, seq: Sequence) -> None:
@@ -100,22 +116,28 @@ def adjust(row: FloatArray, seq: Sequence) -> None:
         row[token_ids] -= penalties.astype(np.float32)
 
 
-def draw(scores: FloatArray, params: Rows[SamplingParams], numbers: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Sample each row of [rows, vocab] at its temperature and filters, by its uniform number."""
+def draw(row: FloatArray, p: SamplingParams, number: float) -> int:
+    """The token where the summed weights of a row [vocab] pass `number` of their total; writes to the row.
+
+    Summed by blocks, so that only one block is summed token by token: the whole row stays in the cache.
+    """
     # The largest score is taken off first: a tiny temperature must not overflow.
-    scores = scores - scores.max(axis=1, keepdims=True)
-    scores /= np.array([[p.temperature] for p in params], np.float32)
-    weights = np.exp(scores, out=scores)
-    for row, p in zip(weights, params, strict=True):
-        keep_likely(row, min_p=p.min_p, top_k=p.top_k, top_p=p.top_p)
-    cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
-    total = cumulative[:, -1]
-    targets = np.minimum(numbers * total, np.nextafter(total, 0))
+    np.subtract(row, row.max(), out=row)
+    if p.temperature != 1:
+        np.divide(row, np.float32(p.temperature), out=row)
+    weights = np.exp(row, out=row)
+    keep_likely(weights, min_p=p.min_p, top_k=p.top_k, top_p=p.top_p)
+    blocks = np.cumsum(np.add.reduceat(weights, np.arange(0, len(row), _DRAWN_TOGETHER), dtype=np.float64))
+    assert blocks[-1] > 0, _NOT_FINITE
+    target = min(number * blocks[-1], np.nextafter(blocks[-1], 0))
     # side="right": a target on a boundary belongs to the next token that has any weight.
-    return np.array(
-        [np.searchsorted(row, target, side="right") for row, target in zip(cumulative, targets, strict=True)],
-        np.int64,
-    )
+    block = int(np.searchsorted(blocks, target, side="right"))
+    before = blocks[block - 1] if block else 0.0
+    first = block * _DRAWN_TOGETHER
+    inside = weights[first : first + _DRAWN_TOGETHER]
+    place = int(np.searchsorted(np.cumsum(inside, dtype=np.float64), target - before, side="right"))
+    # Summed in another order, a block may end a hair before its own sum.
+    return first + min(place, int(inside.nonzero()[0][-1]))
 
 
 def keep_likely(weights: FloatArray, *, min_p: float, top_k: int, top_p: float) -> None:
