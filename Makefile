@@ -9,7 +9,7 @@ PIP     = $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 NATIVE := $(wildcard native/*.cpp native/*.h native/*.inl native/CMakeLists.txt)
 WEB    := $(shell find web -type f -not -path '*/node_modules/*' 2>/dev/null | sed 's/ /\\ /g')
 
-.PHONY: help run test check format bench docs clean
+.PHONY: help run test check sanitize format bench docs clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,9 @@ check: $(VENV)/.test web/node_modules/.stamp ## Lint, types, layers, docs, and t
 	$(NPM) --prefix web run --silent typecheck
 	$(NPM) --prefix web run --silent test
 	$(NPM) --prefix web run --silent build
+
+sanitize: $(VENV)/.test ## Test the native core under sanitizers, and on an emulated ARM processor.
+	scripts/sanitize
 
 format: $(VENV)/.test ## Format the code and mend what a linter can.
 	$(BIN)/ruff check --fix .

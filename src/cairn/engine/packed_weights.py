@@ -50,7 +50,7 @@ class PackedWeights:
             index = json.loads((folder / _INDEX).read_text())
             self._entries: dict[str, dict[str, Any]] = index["matrices"]
             is_known = index["layout"] == LAYOUT
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._damaged(repr(error)) from None
         if not is_known:
             raise self._damaged(f"layout {index['layout']}, needed: {LAYOUT}")

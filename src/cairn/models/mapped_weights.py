@@ -89,7 +89,7 @@ def map_file(path: Path) -> dict[str, MappedTensor]:
         raise _damaged(path, f"its header would end at byte {start} of {len(content)}")
     try:
         header = json.loads(content[8:start].tobytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _damaged(path, "its header is no JSON") from None
     if not isinstance(header, dict):
         raise _damaged(path, "its header is no JSON object")
