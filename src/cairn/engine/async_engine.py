@@ -16,6 +16,7 @@ import math
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -42,7 +43,8 @@ class TokenStream:
         self.request = request
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[StreamItem] = asyncio.Queue()
+        self._items: deque[StreamItem] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._reference = _Reference(self)
         self._is_closed = True  # until the engine has accepted it
 
@@ -50,7 +52,10 @@ class TokenStream:
         return self
 
     async def __anext__(self) -> SequenceOutput:
-        item = None if self._is_closed else await self._queue.get()
+        while not (self._items or self._is_closed):
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        item = None if self._is_closed else self._items.popleft()
         if item is None or isinstance(item, CairnError):
             self._is_closed = True
             if item is not None:
@@ -62,7 +67,7 @@ class TokenStream:
         """Stop generating; does nothing once the stream has ended."""
         self._abort()
         # A reader that waits in another task must wake up.
-        self._queue.put_nowait(None)
+        self._receive([None])
 
     def __del__(self) -> None:
         self._abort()
@@ -72,15 +77,20 @@ class TokenStream:
             self._is_closed = True
             self._engine._abort(self._reference)
 
-    def _post(self, items: Sequence[StreamItem]) -> None:
-        """Called in the engine's thread."""
-        # A loop that was closed with the stream open has nobody left to read it.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._receive, items)
-
     def _receive(self, items: Sequence[StreamItem]) -> None:
-        for item in items:
-            self._queue.put_nowait(item)
+        """Called in the reader's loop."""
+        self._items.extend(items)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+Post = tuple[TokenStream, Sequence[StreamItem]]
+
+
+def _deliver(posts: Sequence[Post]) -> None:
+    for stream, items in posts:
+        stream._receive(items)
 
 
 class _Reference:
@@ -101,6 +111,7 @@ class AsyncEngine:
         self._added: list[Request] = []
         self._aborted: list[_Reference] = []
         self._streams: dict[str, _Reference] = {}
+        self._outbox: dict[asyncio.AbstractEventLoop, list[Post]] = {}
         self._thread: threading.Thread | None = None
         self._refusal = "the engine is not started"
         self._is_stopping = False
@@ -203,17 +214,16 @@ class AsyncEngine:
         try:
             while self._take_commands():
                 self._step()
+                self._flush()
         except Exception as broken:  # noqa: BLE001  the thread's edge: every stream must hear of it
             _log.exception("the engine broke")
             error = EngineError(f"the engine broke: {broken}")
         with self._wake:
             self._refusal = self._refusal or error.message
-            streams = [reference.stream() for reference in self._streams.values()]
-            self._streams.clear()
-            self._idle.set()
-        for stream in streams:
-            if stream is not None:
-                stream._post([error])
+            references = list(self._streams.values())
+        for reference in references:
+            self._send(reference, [error], is_last=True)
+        self._flush()
 
     def _take_commands(self) -> bool:
         """Wait for something to do and accept it; False when the thread should end."""
@@ -276,14 +286,21 @@ class AsyncEngine:
         self._last_end = now
 
     def _send(self, reference: _Reference, items: Sequence[StreamItem], *, is_last: bool = False) -> None:
-        """Post to a stream, if anybody still holds it; after the last items its id is free again."""
+        """Put into the outbox for a stream that anybody still holds; after the last items its id is free."""
         if is_last:
             with self._wake:
                 del self._streams[reference.request_id]
         stream = reference.stream()
         if stream is not None:
-            stream._post(items)
-        if is_last:
-            with self._wake:
-                if not self._streams:
-                    self._idle.set()
+            self._outbox.setdefault(stream._loop, []).append((stream, items))
+
+    def _flush(self) -> None:
+        """Hand over what a step brought, with one wake-up a loop, however many streams it has."""
+        outbox, self._outbox = self._outbox, {}
+        for loop, posts in outbox.items():
+            # A loop that was closed with streams open has nobody left to read them.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_deliver, posts)
+        with self._wake:
+            if not self._streams:
+                self._idle.set()

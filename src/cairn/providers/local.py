@@ -246,9 +246,10 @@ class LocalProvider:
                     yield PromptEcho("", tuple(self._prompt_token(token) for token in output.logprobs))
                     continue
                 reply.num_cached = output.num_cached_tokens
-                for event in self._push(reply.choices[output.index], output):
+                choice = reply.choices[output.index]
+                for event in self._push(choice, output):
                     yield event
-                if all(choice.reason for choice in reply.choices):
+                if choice.reason and all(each.reason for each in reply.choices):
                     break
         finally:
             # Shielded: the reader may have been cancelled, the receipt is stored all the same.

@@ -1,7 +1,8 @@
 """`/v1/models` and `/v1/chat/completions`, whole or as a stream."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -24,7 +25,7 @@ from cairn.server.openai_types import ChatCompletion, ChatCompletionRequest, Mod
 from cairn.server.replies import Head, fingerprint, metered, usage_json
 from cairn.server.requests import new_completion_id, to_chat_request
 from cairn.server.state import ServedModel, ServerState, state_of
-from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame
+from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame, text_frames_like
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -106,6 +107,7 @@ async def chat_frames(
 ) -> AsyncGenerator[bytes, None]:
     """Events as chunks. The last chunk with choices waits for the end, so that it can carry the receipt."""
     common = head.as_json() | ({"usage": None} if with_usage else {})
+    plain: dict[int, Callable[[str], bytes]] = {}
     is_first = True
     held: dict[str, Any] | None = None
     try:
@@ -128,6 +130,10 @@ async def chat_frames(
                 held = None
             if isinstance(event, ChoiceEnd):
                 held = common | _delta(event.index, {}, reason=event.reason)
+            elif isinstance(event, TextDelta) and not event.logprobs:
+                if event.index not in plain:
+                    plain[event.index] = text_frames_like(partial(_plain, common, event.index))
+                yield plain[event.index](event.text)
             else:
                 yield frame(common | _event_delta(event))
     finally:
@@ -185,6 +191,11 @@ def _event_delta(event: TextDelta | ToolCallDelta) -> dict[str, Any]:
         return _delta(event.index, {"tool_calls": [{"index": event.position, **_call(event)}]})
     logprobs = {"content": _logprobs(event.logprobs), "refusal": None} if event.logprobs else None
     return _delta(event.index, {"content": event.text}, logprobs=logprobs)
+
+
+def _plain(common: Mapping[str, Any], index: int, text: str) -> dict[str, Any]:
+    choice = {"index": index, "logprobs": None, "finish_reason": None, "delta": {"content": text}}
+    return {**common, "choices": [choice]}
 
 
 def _delta(

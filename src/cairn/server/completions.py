@@ -7,8 +7,9 @@
 import asyncio
 import codecs
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -23,7 +24,7 @@ from cairn.server.openai_types import TextCompletion, TextCompletionRequest, ref
 from cairn.server.replies import Head, fingerprint, metered, usage_json
 from cairn.server.requests import new_completion_id, prompts_of, to_sampling
 from cairn.server.state import ServerState, state_of
-from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame
+from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame, text_frames_like
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -92,6 +93,11 @@ def _begin(
 
 async def merged(streams: Sequence[AsyncGenerator[CompletionEvent, None]]) -> AsyncGenerator[Numbered, None]:
     """Events of many streams as they come, each with the number of its stream. One failure ends them all."""
+    if len(streams) == 1:
+        async with aclosing(streams[0]) as only:
+            async for each in only:
+                yield 0, each
+        return
     queue: asyncio.Queue[tuple[int, CompletionEvent | Exception | None]] = asyncio.Queue(_QUEUED_EVENTS)
 
     async def feed(number: int, stream: AsyncGenerator[CompletionEvent, None]) -> None:
@@ -171,9 +177,10 @@ async def collect_text(events: AsyncGenerator[Numbered, None], head: Head, n: in
 async def text_frames(
     events: AsyncGenerator[Numbered, None], head: Head, n: int, *, with_usage: bool
 ) -> AsyncGenerator[bytes, None]:
-    """Events as chunks; the last one carries the receipt."""
+    """Events as chunks. The end of a choice waits for what follows: the last one carries the receipt."""
     common = head.as_json() | ({"usage": None} if with_usage else {})
     choices: dict[int, _TextChoice] = {}
+    plain: dict[int, Callable[[str], bytes]] = {}
     endings: list[StreamEnd] = []
     held: dict[str, Any] | None = None
     try:
@@ -181,10 +188,21 @@ async def text_frames(
             if isinstance(event, StreamEnd):
                 endings.append(event)
                 continue
+            if held is not None:
+                yield frame(held)
+                held = None
+            if isinstance(event, TextDelta) and not event.logprobs:
+                index = number * n + event.index
+                if index not in plain:
+                    plain[index] = text_frames_like(partial(_plain, common, index))
+                yield plain[index](event.text)
+                continue
             for index in _apply(choices, number, n, event):
-                if held is not None:
-                    yield frame(held)
-                held = common | {"choices": [choices[index].take(index)]}
+                chunk = common | {"choices": [choices[index].take(index)]}
+                if isinstance(event, ChoiceEnd):
+                    held = chunk
+                else:
+                    yield frame(chunk)
         assert held is not None, "a stream has at least one choice"
         if with_usage:
             yield frame(held)
@@ -193,6 +211,11 @@ async def text_frames(
         yield DONE
     finally:
         await events.aclose()
+
+
+def _plain(common: Mapping[str, Any], index: int, text: str) -> dict[str, Any]:
+    choice = {"index": index, "logprobs": None, "finish_reason": None, "text": text}
+    return {**common, "choices": [choice]}
 
 
 def _apply(choices: dict[int, _TextChoice], number: int, n: int, event: CompletionEvent) -> list[int]:

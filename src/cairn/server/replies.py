@@ -48,6 +48,8 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 
 async def metered(events: AsyncGenerator[E, None], metrics: Metrics, model: str) -> AsyncGenerator[E, None]:
     """The same events, counted; a choice that was cut off by the server is an error."""
+    first_token = metrics.first_token_seconds.labels(model)
+    between_tokens = metrics.between_tokens_seconds.labels(model)
     outcome = "aborted"
     last = time.perf_counter()
     has_text = False
@@ -55,8 +57,7 @@ async def metered(events: AsyncGenerator[E, None], metrics: Metrics, model: str)
         async for event in events:
             if isinstance(event, TextDelta | ToolCallDelta):
                 now = time.perf_counter()
-                gauge = metrics.between_tokens_seconds if has_text else metrics.first_token_seconds
-                gauge.labels(model).observe(now - last)
+                (between_tokens if has_text else first_token).observe(now - last)
                 last, has_text = now, True
             elif isinstance(event, StreamEnd):
                 metrics.prompt_tokens.labels(model).inc(event.usage.prompt_tokens)

@@ -10,7 +10,8 @@ Every way out closes the generator, and with it the engine's request.
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from json.encoder import encode_basestring
 from typing import Any, TypeVar
 
 from starlette.responses import Response
@@ -25,6 +26,8 @@ T = TypeVar("T")
 DONE = b"data: [DONE]\n\n"
 _KEEP_ALIVE = b": still working\n\n"
 _FIRST_EVENT_SECONDS = 2.0
+_LOOK = 0.01
+_HOLE = "text of a token"
 
 
 class ClientLeftError(Exception):
@@ -34,6 +37,13 @@ class ClientLeftError(Exception):
 def frame(value: Mapping[str, Any]) -> bytes:
     """A JSON value as one event."""
     return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def text_frames_like(value: Callable[[str], Mapping[str, Any]]) -> Callable[[str], bytes]:
+    """`frame(value(text))` for any text, where the text is a string of its own, the last of that value."""
+    head, hole, tail = frame(value(_HOLE)).rpartition(encode_basestring(_HOLE).encode())
+    assert hole, "the text is in the value"
+    return lambda text: head + encode_basestring(text).encode() + tail
 
 
 async def until_gone(receive: Receive) -> None:
@@ -58,7 +68,11 @@ async def answer(work: Coroutine[Any, Any, T], receive: Receive, *, seconds: flo
 
 
 class EventStream(Response):
-    """Frames as they come; their generator is closed after the last one or at the client's end."""
+    """Frames as they come; their generator is closed after the last one or at the client's end.
+
+    One task takes frames and sends them; another only looks at the clock and for the client's leaving, so
+    that a token costs no task, no timer and no wake-up beside its own.
+    """
 
     media_type = "text/event-stream"
 
@@ -74,64 +88,77 @@ class EventStream(Response):
         self.init_headers({**headers, "cache-control": "no-store", "x-accel-buffering": "no"})
         self._frames = frames
         self._config = config
+        self._turn = asyncio.Lock()
+        self._has_started = self._is_sending = self._is_over = False
+        self._since = time.monotonic()  # when it began to send, or last had sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(until_gone(receive))
-        upcoming: asyncio.Task[bytes | None] | None = None
-        deadline = time.monotonic() + self._config.request_seconds
-        has_started = False
+        pump = asyncio.create_task(self._pump(send))
         try:
-            while True:
-                upcoming = upcoming or asyncio.create_task(self._next())
-                patience = self._config.keep_alive_seconds if has_started else _FIRST_EVENT_SECONDS
-                await asyncio.wait(
-                    {upcoming, gone},
-                    timeout=min(patience, deadline - time.monotonic()),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if gone.done():
-                    return
-                data: bytes | None = _KEEP_ALIVE
-                is_late = time.monotonic() >= deadline
-                if is_late:
-                    data = frame(cairn_error_body(_time_limit(self._config.request_seconds)))
-                elif upcoming.done():
-                    data = _data_of(upcoming, has_started)
-                    upcoming = None
-                async with asyncio.timeout(self._config.write_seconds):
-                    if not has_started:
-                        has_started = True
-                        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-                        await send(head)
-                    is_last = data is None or is_late
-                    await send({"type": "http.response.body", "body": data or b"", "more_body": not is_last})
-                if is_last:
-                    return
+            await self._watch(gone, pump, send)
         except TimeoutError:
             logger.info("dropped a client that does not read")
         finally:
-            await _settle(gone, *([upcoming] if upcoming else []))
+            await _settle(gone, pump)
             await self._frames.aclose()
 
+    async def _watch(self, gone: asyncio.Task[None], pump: asyncio.Task[None], send: Send) -> None:
+        """Until all is sent: keep the stream alive, within its limits. `TimeoutError`: nobody reads."""
+        config, deadline = self._config, time.monotonic() + self._config.request_seconds
+        while True:
+            now = time.monotonic()
+            quiet = config.keep_alive_seconds if self._has_started else _FIRST_EVENT_SECONDS
+            limit = self._since + (config.write_seconds if self._is_sending else quiet)
+            if now >= limit and self._is_sending:
+                raise TimeoutError
+            if now >= deadline and not self._is_sending:
+                late = frame(cairn_error_body(_time_limit(config.request_seconds)))
+                async with asyncio.timeout(config.write_seconds):
+                    await self._send(send, late, is_last=True)
+                return
+            if now >= limit:
+                async with asyncio.timeout(config.write_seconds):
+                    await self._send(send, _KEEP_ALIVE)
+                continue
+            # What is waited for may change in between: look again after the shortest of the waits.
+            waits = (limit - now, config.keep_alive_seconds, config.write_seconds, max(deadline - now, _LOOK))
+            await asyncio.wait({pump, gone}, timeout=min(waits), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                return
+            if pump.done():
+                pump.result()
+                return
+
+    async def _pump(self, send: Send) -> None:
+        while (data := await self._next()) is not None:
+            await self._send(send, data)
+        await self._send(send, b"", is_last=True)
+
     async def _next(self) -> bytes | None:
-        return await anext(self._frames, None)
+        """The next frame; a failure after the status was sent becomes an event in OpenAI's error shape."""
+        try:
+            return await anext(self._frames, None)
+        except Exception as error:
+            if not self._has_started:
+                raise
+            if isinstance(error, CairnError):
+                return frame(cairn_error_body(error))
+            logger.error("a stream failed", exc_info=error)
+            return frame(
+                error_body(500, "the server failed on this request; its log says why", code="server.bug")
+            )
 
-
-def _data_of(upcoming: asyncio.Task[bytes | None], has_started: bool) -> bytes | None:
-    """The next frame; a failure after the status was sent becomes an event in OpenAI's error shape."""
-    try:
-        return upcoming.result()
-    except CairnError as error:
-        if not has_started:
-            raise
-        return frame(cairn_error_body(error))
-    except Exception as error:
-        if not has_started:
-            raise
-        logger.error("a stream failed", exc_info=error)
-        return frame(
-            error_body(500, "the server failed on this request; its log says why", code="server.bug")
-        )
+    async def _send(self, send: Send, data: bytes, *, is_last: bool = False) -> None:
+        async with self._turn:
+            if self._is_over:
+                return
+            self._is_sending, self._since, self._is_over = True, time.monotonic(), is_last
+            if not self._has_started:
+                self._has_started = True
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": data, "more_body": not is_last})
+            self._is_sending, self._since = False, time.monotonic()
 
 
 async def _settle(*tasks: asyncio.Task[Any]) -> None:
