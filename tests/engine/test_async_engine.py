@@ -95,6 +95,20 @@ async def test_a_full_queue_refuses_with_a_time() -> None:
         assert len(await _tokens(engine.generate(Request("late", (1,), LONG)))) == 40
 
 
+async def test_a_flood_fills_its_own_part_of_the_queue() -> None:
+    runner = GatedRunner()
+    with _engine(runner, max_num_seqs=1, max_waiting=4) as engine:
+        flood = [engine.generate(Request(f"f{i}", (1,), LONG, tenant="flood")) for i in range(5)]
+        with pytest.raises(OverloadedError, match="4 requests are waiting, allowed: 4"):
+            engine.generate(Request("f5", (1,), LONG, tenant="flood"))
+        others = [engine.generate(Request(f"o{i}", (1,), LONG, tenant="other")) for i in range(3)]
+        with pytest.raises(OverloadedError, match="2 requests are waiting, allowed: 2"):
+            engine.generate(Request("o3", (1,), LONG, tenant="other"))
+        heavy = Request("h", (1,), LONG, tenant="heavy", weight=2)
+        runner.open()
+        assert len(await asyncio.gather(*map(_tokens, [*flood, *others, engine.generate(heavy)]))) == 9
+
+
 async def test_a_request_on_its_way_into_the_engine_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = _engine(max_num_seqs=1, max_waiting=0)
     taken, may_go_on = threading.Event(), threading.Event()

@@ -56,6 +56,8 @@ def configs(draw: st.DrawFn) -> EngineConfig:
         token_budget=draw(st.integers(max_num_seqs, 48)),
         prefix_cache=draw(st.sampled_from([True, True, True, False])),
         lookup_tokens=draw(st.sampled_from([0, 3, 16])),
+        fair_burst=draw(st.sampled_from([0, 20, 16384])),
+        fair_chunk=draw(st.sampled_from([1, 32])),
     )
 
 
@@ -93,12 +95,21 @@ class EngineMachine(RuleBasedStateMachine):
         sampling=samplings(),
         priority=st.sampled_from([0, 0, 0, 1]),
         adapter=st.sampled_from(["", *_ADAPTERS]),
+        tenant=st.sampled_from(["", "", "a", "b"]),
     )
-    def add(self, prompt: tuple[int, ...], sampling: SamplingParams, priority: int, adapter: str) -> None:
+    def add(
+        self, prompt: tuple[int, ...], sampling: SamplingParams, priority: int, adapter: str, tenant: str
+    ) -> None:
         if len(prompt) + (sampling.max_tokens != 0) > self.engine.max_model_len:
             return
         request = Request(
-            next(self.request_ids), prompt, sampling, eos_token_ids=(5,), priority=priority, adapter=adapter
+            next(self.request_ids),
+            prompt,
+            sampling,
+            eos_token_ids=(5,),
+            priority=priority,
+            adapter=adapter,
+            tenant=tenant,
         )
         self.requests[request.request_id] = request
         self.engine.add_request(request)

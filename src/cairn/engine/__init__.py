@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from cairn.engine.async_engine import AsyncEngine, TokenStream
 from cairn.engine.block_manager import BlockManager
-from cairn.engine.config import EngineConfig
+from cairn.engine.config import EngineConfig, ShareConfig
 from cairn.engine.constraint import GrammarCompiler, Matcher
 from cairn.engine.engine import Engine, EngineError, EngineStats
+from cairn.engine.fair_queue import TenantStats
 from cairn.engine.guidance import GuidanceCompiler
 from cairn.engine.native_runner import NativeRunner
 from cairn.engine.runner import Logits, ModelInput, ModelRunner
@@ -57,7 +58,9 @@ __all__ = [
     "ScheduledBatch",
     "Scheduler",
     "Sequence",
+    "ShareConfig",
     "StepOutput",
+    "TenantStats",
     "TokenOutput",
     "TokenStream",
     "TorchRunner",

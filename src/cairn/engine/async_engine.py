@@ -1,8 +1,9 @@
 """The engine in a thread, its outputs as asyncio streams.
 
 One thread steps the engine and owns it; coroutines of any event loop submit requests and read
-streams. Closing a stream aborts its request. When too many requests wait, a new one is refused with
-`OverloadedError` and the time after which a place is expected.
+streams. Closing a stream aborts its request. When too many requests of a tenant wait, a new one of it is
+refused with `OverloadedError` and the time after which a place is expected. `max_waiting` is divided by
+weight among the tenants with open requests, so a flood fills its own part and nobody else's.
 
 A request that cannot go on ends with its error, alone. A failed step fails the streams of the
 requests that were in it, and the engine goes on; after three in a row, or after an error outside a
@@ -99,6 +100,7 @@ class _Reference:
     def __init__(self, stream: TokenStream) -> None:
         self.stream = weakref.ref(stream)
         self.request_id = stream.request.request_id
+        self.tenant, self.weight = stream.request.tenant, stream.request.weight
         self.num_open = stream.request.sampling.n
 
 
@@ -194,11 +196,18 @@ class AsyncEngine:
             )
         # By what is open here: between the scheduler's lists a sequence is in neither for a moment.
         config = self.engine.config
-        num_waiting = sum(reference.num_open for reference in self._streams.values()) - config.max_num_seqs
-        if num_waiting >= config.max_waiting:
+        weights = {request.tenant: request.weight}
+        num_open = 0
+        for reference in self._streams.values():
+            weights.setdefault(reference.tenant, reference.weight)
+            num_open += reference.num_open * (reference.tenant == request.tenant)
+        part = request.weight / sum(weights.values())
+        num_waiting = num_open - max(1, int(config.max_num_seqs * part))
+        allowed = int(config.max_waiting * part)
+        if num_waiting >= allowed:
             seconds = float(max(1, math.ceil(self._seconds_per_request)))
             raise OverloadedError(
-                f"{num_waiting} requests are waiting, allowed: {config.max_waiting}",
+                f"{num_waiting} requests are waiting, allowed: {allowed}",
                 remedy=f"try again in {seconds:.0f} s",
                 retry_after=seconds,
             )

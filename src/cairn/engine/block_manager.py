@@ -66,9 +66,12 @@ class BlockManager:
 
     def can_allocate(self, seq: Sequence) -> bool:
         """Whether all tokens of a sequence without blocks fit now."""
+        return self.num_missing_blocks(seq) <= self.num_free_blocks
+
+    def num_missing_blocks(self, seq: Sequence) -> int:
+        """Free blocks that a sequence without blocks would take."""
         hits = self._match(seq)
-        num_taken = self.num_blocks_for(seq.num_tokens) - sum(block.ref_count > 0 for block in hits)
-        return num_taken <= self.num_free_blocks
+        return self.num_blocks_for(seq.num_tokens) - sum(block.ref_count > 0 for block in hits)
 
     def allocate(self, seq: Sequence) -> None:
         """Give a sequence blocks for all its tokens; reused ones count as computed."""

@@ -1,5 +1,6 @@
 """Configuration of the engine: how much it holds at once, and how it cuts its work into steps."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -7,6 +8,26 @@ from pydantic import Field, model_validator
 from cairn.core import Config
 
 Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
+
+
+class ShareConfig(Config):
+    """What a user, or everyone in a role, gets of an engine that many use."""
+
+    user: str = Field(default="", description="user it holds for")
+    role: str = Field(default="", description="role it holds for; without user and role: everyone")
+    weight: float = Field(
+        default=1.0, gt=0, le=1000, description="how much of places, time and KV pool beside others"
+    )
+    priority: int = Field(
+        default=0, ge=-100, le=100, description="lower is served first, whatever others were given"
+    )
+    kv_share: float | None = Field(
+        default=None, gt=0, le=1, description="part of the KV pool that is each one's own; empty: by weight"
+    )
+
+    def fits(self, user: str, roles: Collection[str]) -> bool:
+        """Whether it holds for a user in these roles."""
+        return self.user in ("", user) and (not self.role or self.role in roles)
 
 
 class EngineConfig(Config):
@@ -30,7 +51,23 @@ class EngineConfig(Config):
         default=None, ge=1, description="longest context, prompt and output; empty: the model's own"
     )
     max_waiting: int = Field(
-        default=256, ge=0, description="requests that may wait before new ones are refused"
+        default=256,
+        ge=0,
+        description="requests that may wait before new ones are refused; several tenants have a part each",
+    )
+    fair_burst: int = Field(
+        default=16384,
+        ge=0,
+        description="tokens that a tenant who was idle is given before others, until they share again",
+    )
+    fair_chunk: int = Field(
+        default=32,
+        ge=1,
+        description="prompt tokens that a tenant who floods the queue may add to a step in which others "
+        "compute; about as many as double the time of a small step",
+    )
+    shares: tuple[ShareConfig, ...] = Field(
+        default=(), description="what users and roles get beside others; the first that fits holds"
     )
     lookup_tokens: int = Field(
         default=16,
@@ -54,6 +91,10 @@ class EngineConfig(Config):
         description="memory for low-rank adapters; the longest unused leaves when another needs its room",
     )
     prefix_cache: bool = Field(default=True, description="reuse the KV blocks of equal prompt beginnings")
+
+    def share_of(self, user: str, roles: Collection[str]) -> ShareConfig:
+        """What a user in these roles gets."""
+        return next((share for share in self.shares if share.fits(user, roles)), ShareConfig())
 
     @model_validator(mode="after")
     def _budget_covers_decodes(self) -> "EngineConfig":

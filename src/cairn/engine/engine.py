@@ -20,6 +20,7 @@ from cairn.engine.block_manager import BlockManager
 from cairn.engine.config import EngineConfig
 from cairn.engine.constraint import Allowed, GrammarCompiler, Masks, Matcher
 from cairn.engine.draft_model import DraftModel
+from cairn.engine.fair_queue import TenantStats
 from cairn.engine.runner import LogitRow, Logits, ModelInput, ModelRunner, prepare
 from cairn.engine.sampler import Sampled, Sampler, token_logprobs
 from cairn.engine.scheduler import ScheduledBatch, ScheduledSequence, Scheduler
@@ -72,6 +73,7 @@ class EngineStats:
     """Tokens that were guessed, by who guessed them."""
     num_accepted_tokens: Mapping[str, int]
     """Guessed tokens that were the ones to come."""
+    tenants: tuple[TenantStats, ...]
 
 
 class Engine:
@@ -99,6 +101,8 @@ class Engine:
             self.block_manager,
             max_num_seqs=config.max_num_seqs,
             token_budget=config.token_budget,
+            fair_burst=config.fair_burst,
+            fair_chunk=config.fair_chunk,
         )
         self.speculation = Speculation(
             self.block_manager, config, _draft_model(runner, draft, num_blocks, config)
@@ -208,6 +212,7 @@ class Engine:
             adapter_bytes=self.adapters.num_bytes,
             num_drafted_tokens=dict(self.speculation.num_drafted),
             num_accepted_tokens=dict(self.speculation.num_accepted),
+            tenants=self.scheduler.queue.stats(),
         )
 
     @property

@@ -1,32 +1,31 @@
-"""Who computes what in the next step: continuous batching with chunked prefill.
+"""Who computes what in the next step: continuous batching with chunked prefill, fair among tenants.
 
 Every step has one token budget. Running sequences that decode come first, one token each; what is
-left goes to prompts, in order, cut into chunks, and then to guesses (`speculation`). A sequence is admitted
-when blocks for all its tokens are free; when a decoding one needs a block and none is free, the last in order
-is preempted: its blocks are freed and it is computed again later (usually from the prefix cache).
+left goes to prompts, cut into chunks, and then to guesses (`speculation`). Whose prompt is read and who is
+admitted next, the `FairQueue` says; within a tenant the order is (priority, arrival). A sequence is admitted
+when blocks for all its tokens are free. A tenant that has been queueing for long adds at most `fair_chunk` prompt tokens to a step in which
+others compute who were given less: a step takes as long as its tokens, and it is time that is shared.
 
-The order is (priority, arrival): first come, first served within a priority. The order is one
-function, and the only thing a fairer policy has to replace.
+A tenant's share of places (`max_num_seqs`) and blocks is its weight among those who are active, or its
+`kv_share`. It may use idle ones beyond that and gives them back, its last sequences preempted, as soon
+as another needs them within its own share. When a decoding sequence needs a block and none is free,
+whoever is furthest beyond its share gives one up, or else the last in order. Preempted sequences keep their
+tokens and are computed again later (usually from the prefix cache).
 
-Guarantees: nothing starves within a priority, because the first in order is never preempted for
-another and admission stops at the first that does not fit; blocks of an admitted prompt are all
-there, so prefill never stalls half-way.
-After Orca (Yu et al. 2022) and Sarathi-Serve (Agrawal et al. 2024).
+Guarantees: one tenant alone has everything; every tenant has a right to one sequence, and its only one is
+taken for nobody's admission; a sequence that has a right to a place and does not find it holds up all
+admission behind it, so that it will; the first in order is never preempted for a decode. Blocks of an
+admitted prompt are all there, so prefill never stalls half-way.
+After Orca (Yu et al. 2022), Sarathi-Serve (Agrawal et al. 2024) and, for fairness, `fair_queue`.
 """
 
 from bisect import insort
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 
 from cairn.engine.block_manager import BlockManager
+from cairn.engine.fair_queue import DECODE_COST, READ_COST, FairQueue, Line, order
 from cairn.engine.sequence import Drafter, Sequence, SequenceStatus
-
-Order = Callable[[Sequence], tuple[int, ...]]
-
-
-def first_come_first_served(seq: Sequence) -> tuple[int, ...]:
-    """By priority, then arrival; choices of a request in turn."""
-    return (seq.request.priority, seq.arrival, seq.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,10 @@ class ScheduledSequence:
         """Whether this reaches the sequence's newest token, so that the next one can be sampled."""
         return self.stop == self.seq.num_tokens
 
+    @property
+    def num_tokens(self) -> int:
+        return self.stop - self.start + len(self.draft)
+
 
 @dataclass(frozen=True, slots=True)
 class ScheduledBatch:
@@ -54,7 +57,31 @@ class ScheduledBatch:
 
     @property
     def num_tokens(self) -> int:
-        return sum(item.stop - item.start + len(item.draft) for item in self.items)
+        return sum(item.num_tokens for item in self.items)
+
+
+@dataclass(slots=True)
+class _Step:
+    """A batch being put together."""
+
+    budget: int
+    fair_chunk: int
+    """Prompt tokens left to lines that are ahead."""
+    items: dict[Sequence, ScheduledSequence] = field(default_factory=dict)
+    num_preempted: int = 0
+    losers: set[Line] = field(default_factory=set)
+    """Lines that gave a sequence up; what was just preempted must not come straight back."""
+    is_blocked: bool = False
+    """Whether somebody waits who has a right to a place: nobody is admitted behind it."""
+
+    def put(self, item: ScheduledSequence) -> None:
+        self.drop(item.seq)
+        self.items[item.seq] = item
+        self.budget -= item.num_tokens
+
+    def drop(self, seq: Sequence) -> None:
+        if seq in self.items:
+            self.budget += self.items.pop(seq).num_tokens
 
 
 class Scheduler:
@@ -66,85 +93,199 @@ class Scheduler:
         *,
         max_num_seqs: int,
         token_budget: int,
-        order: Order = first_come_first_served,
+        fair_burst: int = 16384,
+        fair_chunk: int = 32,
     ) -> None:
         self.block_manager = block_manager
         self.max_num_seqs = max_num_seqs
         self.token_budget = token_budget
-        self.order = order
-        self.waiting: list[Sequence] = []
+        self.fair_chunk = fair_chunk
+        self.queue = FairQueue(fair_burst)
         self.running: list[Sequence] = []
+        self.num_steps = 0
+
+    @property
+    def waiting(self) -> list[Sequence]:
+        """All waiting sequences, by priority and arrival."""
+        return self.queue.waiting
 
     @property
     def has_unfinished(self) -> bool:
-        return bool(self.waiting or self.running)
+        return bool(self.running) or self.queue.has_waiting
 
     def __contains__(self, seq: Sequence) -> bool:
-        return seq in self.running or seq in self.waiting
+        line = self.queue.lines.get(seq.request.tenant)
+        return line is not None and (seq in line.running or seq in line.waiting)
 
     def add(self, seq: Sequence) -> None:
         """Queue a sequence, new or preempted."""
         seq.status = SequenceStatus.WAITING
-        insort(self.waiting, seq, key=self.order)
+        self.queue.join(seq, self.num_steps)
 
     def schedule(self) -> ScheduledBatch:
-        """The next step's work: decodes, then prompts under way, then new ones."""
-        num_preempted = self._make_room_for_decodes()
-        items = [_chunk(seq, 1) for seq in self.running if seq.is_decoding]
-        budget = self.token_budget - len(items)
+        """The next step's work: decodes, then prompts in fair turn."""
+        self.num_steps += 1
+        step = _Step(self.token_budget, self.fair_chunk)
+        self._make_room_for_decodes(step)
         for seq in self.running:
-            if not seq.is_decoding and budget > 0:
-                items.append(_chunk(seq, budget))
-                budget -= items[-1].stop - items[-1].start
-        # What was just preempted must not come straight back for the blocks it gave up.
-        while num_preempted == 0 and budget > 0 and self._admit():
-            items.append(_chunk(self.running[-1], budget))
-            budget -= items[-1].stop - items[-1].start
-        self.running.sort(key=self.order)
-        assert items or not self.has_unfinished, "work is waiting but none can be scheduled"
-        return ScheduledBatch(tuple(items), num_preempted)
+            if seq.is_decoding:
+                step.put(_chunk(seq, 1))
+        self._read_prompts(step)
+        self._account(step)
+        self.running.sort(key=order)
+        assert step.items or not self.has_unfinished, "work is waiting but none can be scheduled"
+        return ScheduledBatch(tuple(step.items.values()), step.num_preempted)
 
     def preempt(self, seq: Sequence) -> None:
         """Take a running sequence's blocks away and queue it again; its tokens stay."""
+        line = self.queue[seq]
         self.running.remove(seq)
+        line.running.remove(seq)
         self.block_manager.free(seq)
         self.add(seq)
 
     def finish(self, seq: Sequence) -> None:
         """Remove a sequence, running or waiting, and free its blocks."""
-        (self.running if seq.status is SequenceStatus.RUNNING else self.waiting).remove(seq)
+        if seq.status is SequenceStatus.RUNNING:
+            self.running.remove(seq)
+        self.queue.leave(seq)
         self.block_manager.free(seq)
         seq.status = SequenceStatus.FINISHED
 
-    def _make_room_for_decodes(self) -> int:
-        """Give every decoding sequence a place for its newest token, preempting from the end."""
-        num_preempted = 0
-        i = 0
-        while i < len(self.running):
-            seq = self.running[i]
-            if not seq.is_decoding:
-                i += 1
-            elif self.block_manager.can_append(seq):
-                self.block_manager.append(seq)
-                i += 1
-            else:
-                # `running` is in order, so the victim is `seq` itself or not looked at yet.
-                self.preempt(self.running[-1])
-                num_preempted += 1
-        return num_preempted
+    def _make_room_for_decodes(self, step: _Step) -> None:
+        """Give every decoding sequence a place for its newest token, preempting where there is none."""
+        for seq in tuple(self.running):
+            while seq.status is SequenceStatus.RUNNING and seq.is_decoding:
+                if self.block_manager.can_append(seq):
+                    self.block_manager.append(seq)
+                    break
+                self._give_up(self._beyond_share(step) or self.running[-1], step)
 
-    def _admit(self) -> bool:
-        """Move the first waiting sequence to running, if it fits."""
-        if not self.waiting or len(self.running) >= self.max_num_seqs:
+    def _read_prompts(self, step: _Step) -> None:
+        """Spend the budget on prompts, the line whose turn it is first."""
+        heads = [(line, head) for line in self.queue.lines.values() if (head := _head(line, step))]
+        first_class = min((head.request.priority for _, head in heads), default=0)
+        turns = [
+            (self.queue.rank(line, head, first_class, self.num_steps), place, line)
+            for place, (line, head) in enumerate(heads)
+        ]
+        heapify(turns)
+        while turns and (step.budget > 0 or self._is_full_of_decodes(step)):
+            rank, place, line = heappop(turns)
+            seq = _head(line, step)
+            assert seq is not None, "only lines with a prompt have a turn"
+            is_ahead = self._is_ahead(line, step)
+            if is_ahead and step.fair_chunk <= 0:
+                continue
+            if seq.status is SequenceStatus.WAITING and not self._admit(line, step, rank[0]):
+                continue
+            item = _chunk(seq, min(step.budget, step.fair_chunk) if is_ahead else step.budget)
+            step.put(item)
+            step.fair_chunk -= item.num_tokens * is_ahead
+            line.last_turn = self.num_steps
+            line.charge(READ_COST * item.num_tokens)
+            if (head := _head(line, step)) is not None:
+                heappush(turns, (self.queue.rank(line, head, first_class, self.num_steps), place, line))
+
+    def _is_ahead(self, line: Line, step: _Step) -> bool:
+        """Whether it was given more than its burst in one go, and another in this step less."""
+        return line.received > self.queue.burst and any(
+            self.queue[seq].counter < line.counter for seq in step.items
+        )
+
+    def _is_full_of_decodes(self, step: _Step) -> bool:
+        """Whether the whole budget decodes, so that a prompt must take a place to be read at all."""
+        return len(step.items) == self.max_num_seqs and all(seq.is_decoding for seq in step.items)
+
+    def _admit(self, line: Line, step: _Step, priority: float) -> bool:
+        """Move the first waiting sequence of a line to running, if it fits or has a right to."""
+        seq = line.waiting[0]
+        if step.is_blocked or line in step.losers:
             return False
-        seq = self.waiting[0]
-        if not self.block_manager.can_allocate(seq):
+        if (step.losers or not self._has_room(seq)) and not self._is_within_share(line, seq):
             return False
-        del self.waiting[0]
+        while not self._has_room(seq) or step.budget == 0:
+            loser = self._beyond_share(step, seq, priority)
+            if loser is None:
+                step.is_blocked = True
+                return False
+            self._give_up(loser, step)
+        del line.waiting[0]
         self.block_manager.allocate(seq)
         seq.status = SequenceStatus.RUNNING
         self.running.append(seq)
+        insort(line.running, seq, key=order)
         return True
+
+    def _has_room(self, seq: Sequence) -> bool:
+        return len(self.running) < self.max_num_seqs and self.block_manager.can_allocate(seq)
+
+    def _is_within_share(self, line: Line, seq: Sequence) -> bool:
+        """Whether a line has a right to run one more sequence: its first, or one that its share holds."""
+        if not line.running:
+            return True
+        num_seqs, num_blocks = self._share(line, self._total_weight())
+        if len(line.running) + 1 > num_seqs:
+            return False
+        return _num_blocks(line) + self.block_manager.num_missing_blocks(seq) <= num_blocks
+
+    def _total_weight(self) -> float:
+        return sum(line.weight for line in self.queue.active())
+
+    def _share(self, line: Line, total_weight: float) -> tuple[int, int]:
+        """Places and blocks that are a line's own."""
+        part = line.weight / total_weight
+        num_blocks = len(self.block_manager.blocks)
+        kv_part = part if line.kv_share is None else line.kv_share
+        return max(1, int(self.max_num_seqs * part)), int(num_blocks * kv_part)
+
+    def _beyond_share(
+        self, step: _Step, taker: Sequence | None = None, priority: float = float("-inf")
+    ) -> Sequence | None:
+        """The last sequence of the line furthest beyond its share of what is short.
+
+        Places are short when `taker` finds none; otherwise blocks. Classes above `priority` give nothing up.
+        """
+        is_full = taker is not None and (len(self.running) >= self.max_num_seqs or step.budget == 0)
+        total_weight = self._total_weight()
+        found: tuple[float, Sequence] | None = None
+        for line in self.queue.active():
+            givable = [seq for seq in line.running if seq.is_decoding or seq not in step.items]
+            if len(line.running) < 2 or not givable or line.priority < priority:
+                continue
+            if taker is not None and line.tenant == taker.request.tenant:
+                continue
+            num_seqs, num_blocks = self._share(line, total_weight)
+            excess = len(line.running) / num_seqs if is_full else _num_blocks(line) / max(1, num_blocks)
+            if excess > 1 and (found is None or excess > found[0]):
+                found = excess, givable[-1]
+        return found[1] if found else None
+
+    def _give_up(self, seq: Sequence, step: _Step) -> None:
+        step.drop(seq)
+        step.num_preempted += 1
+        step.losers.add(self.queue[seq])
+        self.preempt(seq)
+
+    def _account(self, step: _Step) -> None:
+        """Count what is decoded, which prompts are as they are read, and the statistics."""
+        for item in step.items.values():
+            if item.seq.is_decoding:
+                self.queue[item.seq].charge(DECODE_COST)
+            self.queue.count(item.seq.request.tenant, item.num_tokens)
+
+
+def _head(line: Line, step: _Step) -> Sequence | None:
+    """A line's next prompt: one under way, or else the first that waits."""
+    for seq in line.running:
+        if not seq.is_decoding and seq not in step.items:
+            return seq
+    return line.waiting[0] if line.waiting else None
+
+
+def _num_blocks(line: Line) -> int:
+    """Blocks a line holds, shared ones once."""
+    return len({block_id for seq in line.running for block_id in seq.block_table})
 
 
 def _chunk(seq: Sequence, budget: int) -> ScheduledSequence:

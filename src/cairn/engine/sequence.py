@@ -23,14 +23,22 @@ DRAFTERS: tuple[Drafter, ...] = get_args(Drafter)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt to continue. `priority`: lower is served first. `adapter`: id of a loaded one; empty: none."""
+    """A prompt to continue, and who asks, which changes when it is served and never what comes out."""
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     eos_token_ids: tuple[int, ...] = ()
     priority: int = 0
+    """Lower is served first."""
     adapter: str = ""
+    """Id of a loaded one; empty: none."""
+    tenant: str = ""
+    """Whose turn and share it takes."""
+    weight: float = 1.0
+    """How much the tenant gets beside others; above 0."""
+    kv_share: float | None = None
+    """Part of the KV pool that is the tenant's own; None: by weight among those who are active."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
