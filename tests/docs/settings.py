@@ -14,7 +14,7 @@ from cairn.data import CleanConfig, PipelineConfig, ReadConfig
 from cairn.data.decontamination import DecontaminateConfig
 from cairn.data.duplicates import ExactConfig, NearConfig
 from cairn.data.quality import QualityConfig
-from cairn.engine import EngineConfig
+from cairn.engine import EngineConfig, ShareConfig
 from cairn.lifecycle import Recipe, recipe
 from cairn.server import ServerConfig
 from cairn.training import TrainConfig
@@ -68,6 +68,11 @@ SECTIONS: tuple[tuple[str, str, type[Config]], ...] = (
     ("`[release]`", "", recipe.ReleaseStage),
     ("Reading files", "`ReadConfig`, for `read_documents`.", ReadConfig),
     ("Engine", "`EngineConfig`; see [the engine](engine.md).", EngineConfig),
+    (
+        "`[[shares]]`",
+        "`ShareConfig`, of the engine and of the server; see [scheduling](scheduling.md).",
+        ShareConfig,
+    ),
     ("Server", "`ServerConfig`; `cairn up --help` lists those that have an option.", ServerConfig),
 )
 

@@ -200,13 +200,16 @@ def test_what_queueing_tenants_get_is_as_their_weights(
     scheduler = make_scheduler(
         4096, max_num_seqs=budget, token_budget=budget, fair_burst=burst, fair_chunk=budget
     )
-    names = [f"t{i}" for i in range(len(weights))]
+
+    def here(step: int) -> list[tuple[str, float]]:
+        return [(f"t{i}", weight) for i, weight in enumerate(weights) if step >= i * late]
+
     given: Counter[str] = Counter()
     least: dict[tuple[str, str], float] = {}
     arrival = 0
     for step in range(200):
-        # The last tenant comes late; from then on each always has more waiting than a step holds.
-        for name, weight in list(zip(names, weights, strict=True))[: len(names) - (step < late)]:
+        # They come one after the other; from then on each always has more waiting than a step holds.
+        for name, weight in here(step):
             while sum(seq.num_tokens for seq in scheduler.waiting if seq.request.tenant == name) < budget:
                 num_prompt = lengths[arrival % len(lengths)]
                 scheduler.add(make_sequence(arrival, num_prompt, tenant=name, weight=weight))
@@ -214,12 +217,11 @@ def test_what_queueing_tenants_get_is_as_their_weights(
         batch = scheduler.schedule()
         given.update(_tenants(batch))
         compute(scheduler, batch)
-        for (one, weight), (other, its) in permutations(zip(names, weights, strict=True), 2):
-            if step >= late:
-                # Beyond the least lead there was: what the stretch since then gave one more than the other.
-                lead = given[one] / weight - given[other] / its
-                least[one, other] = min(least.get((one, other), lead), lead)
-                assert lead - least[one, other] <= burst + 2 * budget * (1 / weight + 1 / its)
+        for (one, weight), (other, its) in permutations(here(step), 2):
+            # Beyond the least lead there was: what the stretch since then gave one more than the other.
+            lead = given[one] / weight - given[other] / its
+            least[one, other] = min(least.get((one, other), lead), lead)
+            assert lead - least[one, other] <= burst + 2 * budget * (1 / weight + 1 / its)
 
 
 def test_idle_time_earns_a_burst_and_no_more() -> None:
@@ -237,6 +239,22 @@ def test_idle_time_earns_a_burst_and_no_more() -> None:
         compute(scheduler, batch)
     assert turns[:3] == ["idle"] * 3
     assert sorted(turns[3:]) == ["busy"] * 3 + ["idle"] * 3
+
+
+def test_a_burst_is_before_those_who_queue_and_not_before_another_burst() -> None:
+    scheduler = make_scheduler(token_budget=100, fair_burst=1000, fair_chunk=100)
+    for i in range(40):
+        scheduler.add(make_sequence(i, 100, tenant="busy"))
+    for _ in range(20):
+        compute(scheduler, scheduler.schedule())
+    for i in range(40, 52):
+        scheduler.add(make_sequence(i, 100, tenant="one" if i % 2 else "other"))
+    turns: list[str] = []
+    for _ in range(8):
+        batch = scheduler.schedule()
+        turns += _tenants(batch)
+        compute(scheduler, batch)
+    assert Counter(turns) == {"one": 4, "other": 4}
 
 
 def test_what_was_given_is_not_forgotten_by_pausing() -> None:

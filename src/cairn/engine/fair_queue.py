@@ -42,8 +42,11 @@ class Line:
         self.priority = 0
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
-        self.counter = 0.0
-        self.counter_at_start = 0.0
+        self.counter = float("-inf")
+        self.start = 0.0
+        """The counter with which it last began to queue."""
+        self.present = 0.0
+        """What the counter would have been without the burst."""
         self.last_turn = 0
 
     @property
@@ -59,7 +62,12 @@ class Line:
     @property
     def received(self) -> float:
         """What it was given per weight since it began to queue."""
-        return self.counter - self.counter_at_start
+        return self.counter - self.start
+
+    @property
+    def level(self) -> float:
+        """Its counter, as others are measured by it: a burst is not handed on."""
+        return max(self.counter, self.present)
 
     def charge(self, cost: float) -> None:
         """Count what it was given."""
@@ -107,8 +115,9 @@ class FairQueue:
         line = self.lines.setdefault(request.tenant, Line(request.tenant))
         line.weight, line.kv_share, line.priority = request.weight, request.kv_share, request.priority
         if not line.is_queueing:
-            line.counter = max(line.counter, self._present(line) - self.burst)
-            line.counter_at_start, line.last_turn = line.counter, now
+            line.present = self._present(line)
+            line.start = line.counter = max(line.counter, line.present - self.burst)
+            line.last_turn = now
         insort(line.waiting, seq, key=order)
 
     def leave(self, seq: Sequence) -> None:
@@ -152,10 +161,10 @@ class FairQueue:
         return tenant if tenant in self._computed or len(self._computed) < _MAX_NAMES else OTHERS
 
     def _present(self, line: Line) -> float:
-        """The counter with which a line that comes now has neither credit nor debt in its class."""
+        """The counter with which a line that comes now has neither burst nor debt in its class."""
         peers = [other for other in self.active() if other is not line and other.priority == line.priority]
-        queueing = [other.counter for other in peers if other.is_queueing]
-        return min(queueing) if queueing else max((other.counter for other in peers), default=0.0)
+        queueing = [other.level for other in peers if other.is_queueing]
+        return min(queueing) if queueing else max((other.level for other in peers), default=0.0)
 
     def _forget(self) -> None:
         """With nothing to do there is nobody to be fair to; what is remembered of the idle is bounded."""
