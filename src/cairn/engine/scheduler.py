@@ -3,8 +3,9 @@
 Every step has one token budget. Running sequences that decode come first, one token each; what is
 left goes to prompts, cut into chunks, and then to guesses (`speculation`). Whose prompt is read and who is
 admitted next, the `FairQueue` says; within a tenant the order is (priority, arrival). A sequence is admitted
-when blocks for all its tokens are free. A tenant that has been queueing for long adds at most `fair_chunk` prompt tokens to a step in which
-others compute who were given less: a step takes as long as its tokens, and it is time that is shared.
+when blocks for all its tokens are free. A tenant that has been queueing for long adds at most `fair_chunk`
+prompt tokens to a step in which others compute who were given less: a step takes as long as its tokens, and
+it is time that is shared.
 
 A tenant's share of places (`max_num_seqs`) and blocks is its weight among those who are active, or its
 `kv_share`. It may use idle ones beyond that and gives them back, its last sequences preempted, as soon
