@@ -204,7 +204,10 @@ TestNativeMachine = needs_native(NativeMachine.TestCase)
 
 
 class DraftMachine(EngineMachine):
-    """With a draft model that says what the target says: every guess is right, or its books are wrong."""
+    """With a draft model that says what the target says: every guess is right, or its books are wrong.
+
+    But for requests with an adapter, which the draft model does not have.
+    """
 
     def make_engine(self, config: EngineConfig) -> Engine:
         config = config.model_copy(update={"lookup_tokens": 0})
@@ -212,7 +215,7 @@ class DraftMachine(EngineMachine):
 
     def teardown(self) -> None:
         super().teardown()
-        if hasattr(self, "engine"):
+        if hasattr(self, "engine") and not any(request.adapter for request in self.requests.values()):
             num_drafted, num_accepted = num_guessed(self.engine)
             assert num_drafted == num_accepted
 
