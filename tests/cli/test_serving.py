@@ -19,6 +19,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cairn.cli import app
+from cairn.cli.up import num_bytes_of
 from cairn.core import Settings
 from cairn.providers.starter import adopt_starter
 from cairn.registry import Registry
@@ -386,3 +387,11 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_sizes_as_people_write_them(home: Path) -> None:
+    written = {"8GB": 8_000_000_000, "600 MB": 600_000_000, "2.5g": 2_500_000_000, "7000000": 7_000_000}
+    assert {text: num_bytes_of(text) for text in written} == written
+    refused = cairn("up", "--memory", "lots")
+    assert refused.exit_code == 2
+    assert "'lots' is no size" in refused.output

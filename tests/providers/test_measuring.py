@@ -88,7 +88,7 @@ async def test_memory_comes_back(
     monkeypatch.setattr(runners, "_PACKED_FROM_BYTES", packed_from)
     config = EngineConfig(weights="bfloat16" if packed_from == 0 else "float32")
     loadable = loadable_model(registry, stone, name="stone", config=config)
-    residency: Residency[LocalProvider] = Residency(lambda: 2_000_000_000)
+    residency: Residency[LocalProvider] = Residency(lambda: 2_000_000_000, idle_seconds=3600)
     before = []
     for _ in range(3):
         before.append((anonymous_memory(), _mapped(registry)))

@@ -74,7 +74,7 @@ def up(
         tls_key=tls_key,
         trust_proxy=trust_proxy,
         weights=weights.value,
-        memory_budget=_num_bytes(memory) if memory else None,
+        memory_budget=num_bytes_of(memory) if memory else None,
         pinned_models=tuple(pin),
         idle_seconds=idle_minutes * 60,
     )
@@ -88,7 +88,7 @@ def up(
     )
 
 
-def _num_bytes(text: str) -> int:
+def num_bytes_of(text: str) -> int:
     """8GB, 600M, 2.5G: powers of ten, as all sizes here."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)b?", text.strip().lower())
     if found is None:

@@ -94,8 +94,8 @@ class LocalProvider:
 
     @property
     def resident_bytes(self) -> int:
-        """Memory of the weights and the key-value cache."""
-        return self.engine.engine.num_bytes
+        """Memory of the weights, the key-value cache and the adapters."""
+        return self.engine.engine.num_bytes + self.engine.engine.adapters.num_bytes
 
     @property
     def is_healthy(self) -> bool:

@@ -92,11 +92,17 @@ class _Slot(Generic[R]):
     loaded: "asyncio.Task[R]" = field(init=False)
     progress: Watched = field(init=False)
     resident: R | None = None
-    num_bytes: int = 0
+    reserved: int = 0
+    """What it may come to take while it loads."""
     num_users: int = 0
     last_used: float = 0.0
     expiry: asyncio.TimerHandle | None = None
     closing: "asyncio.Task[None] | None" = None
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes now: a resident may grow (adapters) and shrink."""
+        return self.reserved if self.resident is None else self.resident.resident_bytes
 
 
 class Residency(Generic[R]):
@@ -225,17 +231,17 @@ class Residency(Generic[R]):
             # In turn: two loads that make room at once would take it from each other.
             async with self._turn:
                 cache = await self._make_room(slot, size)
-                slot.num_bytes = size.weights + cache
+                slot.reserved = size.weights + cache
             resident = await asyncio.to_thread(loadable.load, cache, slot.progress)
         except BaseException:
             self.num_failures += 1
-            slot.num_bytes = 0
+            slot.reserved = 0
             if self._slots.get(slot.key) is slot:
                 del self._slots[slot.key]
             self._tell()
             raise
         self.num_loads += 1
-        slot.resident, slot.num_bytes = resident, resident.resident_bytes
+        slot.resident = resident
         slot.last_used = time.monotonic()
         logger.info("loaded %s in %.1f s", loadable.name, time.monotonic() - started)
         self._tell()
@@ -312,6 +318,8 @@ class Residency(Generic[R]):
         if self._slots.get(slot.key) is slot:
             del self._slots[slot.key]
             self._leaving[slot] = reason
+            if slot.expiry is not None:
+                slot.expiry.cancel()  # it would hold on to the slot, and the slot to its resident
             if not slot.num_users:
                 self._closed(slot)
 
@@ -329,10 +337,12 @@ class Residency(Generic[R]):
     async def _close(self, slot: _Slot[R]) -> None:
         with suppress(Exception):
             await asyncio.shield(slot.loaded)  # a load under way cannot be broken off, only waited for
-        resident, slot.resident = slot.resident, None
-        if resident is not None:
+        if slot.resident is not None:
+            slot.reserved = slot.resident.resident_bytes
+            resident, slot.resident = slot.resident, None
             await asyncio.to_thread(resident.close)
-        slot.num_bytes = 0
+            del resident
+        slot.reserved = 0
         reason = self._leaving.pop(slot)
         self.departures[reason] += 1
         logger.info("unloaded %s (%s)", slot.loadable.name, reason)
