@@ -27,9 +27,8 @@ def list_models(as_json: bool = JSON_OPTION) -> None:
     from cairn.server.models import NO_MODEL_REMEDY, ModelPool
 
     with Registry.open() as registry:
-        artifacts = {artifact.digest: artifact for artifact in registry.artifacts("model")}
-        pool = ModelPool(registry, ServerConfig())
-        served = [*pool.served(), *pool.encoders()]
+        artifacts = {artifact.digest: artifact for artifact in registry.artifacts()}
+        served = ModelPool(registry, ServerConfig()).served()
     if as_json:
         return print_json(
             [
@@ -46,7 +45,6 @@ def list_models(as_json: bool = JSON_OPTION) -> None:
     rows = [
         {
             "name": model.name,
-            "task": model.task,
             "digest": short(model.digest),
             "size": human_bytes(artifacts[model.digest].size),
             "created": human_time(artifacts[model.digest].created_at),
@@ -55,7 +53,7 @@ def list_models(as_json: bool = JSON_OPTION) -> None:
     ]
     return print_table(
         rows,
-        ["name", "task", "digest", "size", "created"],
+        ["name", "digest", "size", "created"],
         empty=f"No models yet; {NO_MODEL_REMEDY}, or try the starter: cairn chat",
     )
 
@@ -103,15 +101,15 @@ class ExportType(StrEnum):
 @app.command()
 def export(
     model: str = NAME,
-    path: Path = typer.Argument(metavar="FILE.gguf", help="The file to write."),
+    path: Path = typer.Argument(metavar="PATH", help="The file to write; of an adapter, the folder."),
     weights: ExportType = typer.Option(
         ExportType.Q8_0, "--type", help="8 or 4 bits a weight, or 16 of either kind."
     ),
     force: bool = typer.Option(False, "--force", help="Replace the file if it is there."),
 ) -> None:
-    """Write a model to a GGUF file, for llama.cpp.
+    """Write a model to a GGUF file, or an adapter as PEFT reads it.
 
-    With its tokenizer and chat template. For another Cairn: cairn artifact export.
+    The file is for llama.cpp, with tokenizer and chat template. For another Cairn: cairn artifact export.
     """
     from cairn.providers.exporting import export_model
     from cairn.registry import Registry
@@ -120,7 +118,7 @@ def export(
         raise ConflictError(f"{path} is there already", remedy="choose another file, or add --force")
     with Registry.open() as registry:
         export_model(registry, model, path, weights.value)
-    typer.echo(f"{model} is in {path} ({human_bytes(path.stat().st_size)})", err=True)
+    typer.echo(f"{model} is in {path}", err=True)
 
 
 @app.command("rm")
@@ -144,10 +142,12 @@ def import_model(
         metavar="PATH|ORG/NAME", help="A folder in the Hugging Face layout, a GGUF file, or a repository."
     ),
     name: str = typer.Option("", help="The name it is served under; otherwise the folder's."),
+    base: str = typer.Option("", help="Of a low-rank adapter: the model it was trained on."),
 ) -> None:
     """Bring in a checkpoint, from disk or the Hub.
 
-    PATH is a folder in the Hugging Face layout or a GGUF file; ORG/NAME a repository of the Hugging Face Hub.
+    PATH is a folder in the Hugging Face layout, a GGUF file, or a low-rank adapter as PEFT saves it; ORG/NAME
+    a repository of the Hugging Face Hub.
     """
     from cairn.providers.importing import import_checkpoint, is_repository
     from cairn.registry import Registry
@@ -155,7 +155,7 @@ def import_model(
     if not Path(source).exists() and is_repository(source):
         return pull(source, name=name, revision="")
     with Registry.open() as registry:
-        artifact = import_checkpoint(registry, Path(source), name=name)
+        artifact = import_checkpoint(registry, Path(source), name=name, base=base)
         return _report(registry, artifact.digest)
 
 

@@ -57,7 +57,8 @@ def show(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
     lines = {
         "receipt": receipt.receipt_id,
         "created": human_time(receipt.created_at),
-        "model": f"{receipt.model} = {receipt.artifact}",
+        "model": f"{receipt.model} = {receipt.artifact}"
+        + (f" with {receipt.adapter}" if receipt.adapter else ""),
         "user": receipt.user_id,
         "runner": ", ".join(f"{key} {value}" for key, value in receipt.runner.items()),
         "sampling": ", ".join(f"{key} {value}" for key, value in receipt.sampling.items() if value),
@@ -86,7 +87,7 @@ def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
     with Registry.open() as registry:
         receipt = registry.receipt(receipt_id)
         config = EngineConfig(weights=receipt.runner.get("dtype", "auto"))
-        provider = load_local_provider(registry, receipt.artifact, config=config)
+        provider = load_local_provider(registry, receipt.adapter or receipt.artifact, config=config)
         try:
             result = asyncio.run(provider.replay(receipt))
         finally:

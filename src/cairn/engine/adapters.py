@@ -61,10 +61,10 @@ class AdapterSet:
         """Memory of all that are loaded or still held."""
         return self._num_bytes
 
-    def ids(self) -> tuple[str, ...]:
-        """What is loaded, the longest unused first."""
+    def sizes(self) -> dict[str, int]:
+        """Bytes of what is loaded, the longest unused first."""
         with self._lock:
-            return tuple(self._loaded)
+            return {name: loaded.adapter.num_bytes for name, loaded in self._loaded.items()}
 
     def load(self, adapter_id: str, folder: Path) -> None:
         """Read the adapter of a folder; one that is loaded already stays as it is."""

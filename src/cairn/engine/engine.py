@@ -208,7 +208,7 @@ class Engine:
             num_cached_tokens=self._num_cached_tokens,
             num_generated_tokens=self._num_generated_tokens,
             num_preemptions=self._num_preemptions,
-            num_adapters=len(self.adapters.ids()),
+            num_adapters=len(self.adapters.sizes()),
             adapter_bytes=self.adapters.num_bytes,
             num_drafted_tokens=dict(self.speculation.num_drafted),
             num_accepted_tokens=dict(self.speculation.num_accepted),

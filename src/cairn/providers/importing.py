@@ -12,18 +12,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cairn.core.errors import CairnError, NotFoundError, StorageError, UnavailableError
+from cairn.core.errors import CairnError, InvalidRequestError, NotFoundError, StorageError, UnavailableError
 from cairn.core.file_writing import write_json
 from cairn.data import Tokenizer
 from cairn.data.gguf_tokenizer import end_token_ids, tokenizer_from_gguf
-from cairn.models import read_generation_defaults
-from cairn.models.encoder_reader import is_encoder
+from cairn.models import DecoderConfig, read_generation_defaults
+from cairn.models.adapters import CONFIG_NAME, WEIGHTS_NAME, is_adapter, read_adapter, read_options
 from cairn.models.generation import read_json
 from cairn.models.gguf import is_gguf, open_gguf
 from cairn.models.gguf_import import convert_gguf
 from cairn.models.mapped_weights import check_weights
-from cairn.providers.encoder_loading import check_encoder, modules_of
-from cairn.providers.loading import check_parity
+from cairn.providers.loading import ADAPTER, check_parity
 from cairn.registry import Artifact, Registry
 
 TAKEN = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.md")
@@ -35,8 +34,19 @@ def is_repository(source: str) -> bool:
     return _REPOSITORY.fullmatch(source) is not None
 
 
-def import_checkpoint(registry: Registry, folder: Path, *, name: str = "", origin: str = "") -> Artifact:
-    """Store a checkpoint folder or GGUF file as a model and point `name` (default: its own) to it."""
+def import_checkpoint(
+    registry: Registry, folder: Path, *, name: str = "", origin: str = "", base: str = ""
+) -> Artifact:
+    """Store a checkpoint folder or GGUF file as a model and point `name` (default: its own) to it.
+
+    A folder in PEFT's layout is stored as an adapter of `base`.
+    """
+    if is_adapter(folder):
+        return import_adapter(registry, folder, name=name, base=base)
+    if base:
+        raise InvalidRequestError(
+            f"{folder} holds no adapter, so it has no base", remedy="leave the base out", param="base"
+        )
     if is_gguf(folder):
         return import_gguf(registry, folder, name=name)
     if not folder.is_dir():
@@ -46,16 +56,49 @@ def import_checkpoint(registry: Registry, folder: Path, *, name: str = "", origi
     name = name or _name_of(folder.resolve().name)
     metadata = check_checkpoint(folder, name=name) | {"origin": origin or folder.resolve().name}
     with registry.create("model", metadata=metadata) as writer:
-        for part in (folder, *modules_of(folder)):
-            target = writer.folder / part.relative_to(folder)
-            target.mkdir(exist_ok=True)
-            for path in (found for pattern in TAKEN for found in sorted(part.glob(pattern))):
+        for pattern in TAKEN:
+            for path in sorted(folder.glob(pattern)):
                 # Through symbolic links: the Hub's cache is made of them.
-                shutil.copyfile(path, target / path.name)
+                shutil.copyfile(path, writer.folder / path.name)
         if (writer.folder / "README.md").is_file():
             (writer.folder / "README.md").rename(writer.folder / "card.md")
     registry.set_alias(name, writer.artifact.digest)
     return writer.artifact
+
+
+def import_adapter(registry: Registry, folder: Path, *, name: str = "", base: str = "") -> Artifact:
+    """Store a LoRA in PEFT's layout as an adapter of the model `base` (default: the one its config names)."""
+    options = read_options(folder)
+    parent = _base_of(registry, base or options.base.rstrip("/").rpartition("/")[2])
+    config = DecoderConfig.from_hf(read_json(parent.folder / "config.json"))
+    weights = read_adapter(folder, config)
+    metadata = {
+        "rank": options.rank,
+        "num_params": sum(part.a.size + part.b.size for parts in weights.low_rank.values() for part in parts),
+        "origin": folder.resolve().name,
+    }
+    with registry.create(ADAPTER, parents=[parent.digest], metadata=metadata) as writer:
+        for file in (CONFIG_NAME, WEIGHTS_NAME):
+            shutil.copyfile(folder / file, writer.folder / file)
+        if (folder / "README.md").is_file():
+            shutil.copyfile(folder / "README.md", writer.folder / "card.md")
+    registry.set_alias(name or _name_of(folder.resolve().name), writer.artifact.digest)
+    return writer.artifact
+
+
+def _base_of(registry: Registry, base: str) -> Artifact:
+    try:
+        parent = registry.get(base)
+    except (NotFoundError, InvalidRequestError):
+        raise NotFoundError(
+            f"the adapter's base {base!r} is not here",
+            remedy="import its base first, and name it with --base",
+        ) from None
+    if parent.kind != "model":
+        raise InvalidRequestError(
+            f"{base!r} is a {parent.kind}, an adapter's base is a model", remedy="name a model with --base"
+        )
+    return parent
 
 
 def import_gguf(registry: Registry, path: Path, *, name: str = "") -> Artifact:
@@ -77,8 +120,6 @@ def check_checkpoint(folder: Path, *, name: str) -> dict[str, Any]:
     """What a checkpoint is, for the catalogue; an error when it cannot be served."""
     if not (folder / "config.json").is_file():
         raise NotFoundError(f"{folder} holds no config.json", remedy="give the folder of a checkpoint")
-    if is_encoder(read_json(folder / "config.json")):
-        return check_encoder(folder)
     config = check_weights(folder)
     check_parity(
         Tokenizer.load(folder), read_generation_defaults(folder), vocab_size=config.vocab_size, name=name

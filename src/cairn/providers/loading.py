@@ -22,6 +22,8 @@ from cairn.providers.runners import make_runner
 from cairn.providers.sizes import Size
 from cairn.registry import Artifact, Registry
 
+ADAPTER = "adapter"
+"""Kind of an artifact that is a low-rank adapter; its parent is its base."""
 _SAMPLING_NAMES = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
@@ -34,12 +36,22 @@ def load_local_provider(
     cache_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> LocalProvider:
-    """Load the model that `ref` names onto a started engine; `provider.close()` ends it.
+    """Load the model or adapter that `ref` names onto a started engine; `provider.close()` ends it.
 
     `cache_bytes` is what its key-value cache may take where `config` leaves that open; it gets no more than
     is free once the weights are in.
     """
     artifact = registry.get(ref)
+    if artifact.kind == ADAPTER:
+        base = load_local_provider(
+            registry, artifact.parents[0], config=config, cache_bytes=cache_bytes, progress=progress
+        )
+        try:
+            base.engine.engine.adapters.load(artifact.digest, artifact.folder)
+        except CairnError:
+            base.close()
+            raise
+        return base.adapted(name or ref, artifact.digest)
     folder = artifact.folder
     defaults = read_generation_defaults(folder)
     tokenizer = Tokenizer.load(folder)

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -76,6 +77,7 @@ class LocalProvider:
         save_receipt: Callable[[Receipt], None],
         sampling_defaults: Mapping[str, Any] | None = None,
         runner: Mapping[str, Any] | None = None,
+        adapter_digest: str = "",
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
@@ -84,9 +86,16 @@ class LocalProvider:
         self.eos_token_ids = tuple(eos_token_ids)
         self.sampling_defaults = dict(sampling_defaults or {})
         self.runner = dict(runner or {})
+        self.adapter_digest = adapter_digest
         self._save_receipt = save_receipt
         template = tokenizer.chat_template
         self._tool_format = format_of(template.source) if template else None
+
+    def adapted(self, name: str, digest: str) -> "LocalProvider":
+        """The same model on the same engine with an adapter, which the engine holds under its digest."""
+        other = copy(self)
+        other.name, other.adapter_digest = name, digest
+        return other
 
     def models(self) -> tuple[str, ...]:
         """The name it was loaded under."""
@@ -148,10 +157,11 @@ class LocalProvider:
 
     async def replay(self, receipt: Receipt) -> Replay:
         """Make an answer again from its receipt, and compare."""
-        if self.artifact_digest != receipt.artifact:
+        made_by = (receipt.artifact, receipt.adapter)
+        if made_by != (self.artifact_digest, self.adapter_digest):
             raise IntegrityError(
-                f"receipt {receipt.receipt_id} was made by {receipt.artifact}, "
-                f"loaded is {self.artifact_digest}",
+                f"receipt {receipt.receipt_id} was made by {' with '.join(filter(None, made_by))}, "
+                f"loaded is {' with '.join(filter(None, (self.artifact_digest, self.adapter_digest)))}",
                 remedy="load the artifact that the receipt names",
             )
         return await replay_tokens(self.engine, receipt, self.eos_token_ids)
@@ -238,7 +248,13 @@ class LocalProvider:
         reply.choices = [self._choice(reply, index, visible) for index in range(reply.sampling.n)]
         await compile_ahead(self.engine, reply.sampling)
         outputs = self.engine.generate(
-            Request(reply.receipt_id, reply.prompt, reply.sampling, self.eos_token_ids)
+            Request(
+                reply.receipt_id,
+                reply.prompt,
+                reply.sampling,
+                self.eos_token_ids,
+                adapter=self.adapter_digest,
+            )
         )
         try:
             async for output in outputs:
@@ -302,6 +318,7 @@ class LocalProvider:
             kind=reply.kind,
             model=reply.model,
             artifact=self.artifact_digest,
+            adapter=self.adapter_digest,
             prompt_token_ids=list(reply.prompt),
             sampling=sampling_json(reply.sampling),
             outputs=[choice.token_ids for choice in reply.choices],

@@ -64,6 +64,11 @@ class TextProvider(Protocol):
         ...
 
     @property
+    def adapter_digest(self) -> str:
+        """The low-rank adapter that takes part; empty: none."""
+        ...
+
+    @property
     def sampling_defaults(self) -> Mapping[str, Any]:
         """Sampling values the model's makers recommend, for what a request leaves open."""
         ...

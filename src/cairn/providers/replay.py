@@ -55,6 +55,7 @@ async def replay_tokens(engine: AsyncEngine, receipt: Receipt, eos_token_ids: tu
         tuple(receipt.prompt_token_ids),
         sampling_from_json(receipt.sampling),
         eos_token_ids,
+        adapter=receipt.adapter,
     )
     await compile_ahead(engine, request.sampling)
     stream = engine.generate(request)

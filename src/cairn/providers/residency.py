@@ -52,7 +52,6 @@ class Resident(Protocol):
 
 
 R = TypeVar("R", bound=Resident)
-Made_co = TypeVar("Made_co", bound=Resident, covariant=True)
 
 
 class NoRoomError(CairnError):
@@ -63,12 +62,12 @@ class NoRoomError(CairnError):
 
 
 @dataclass(frozen=True, slots=True)
-class Loadable(Generic[Made_co]):
+class Loadable(Generic[R]):
     """How to make a resident: `measure` its size, then `load` it with so many bytes for its cache."""
 
     name: str
     measure: Callable[[], Size]
-    load: Callable[[int, Progress], Made_co]
+    load: Callable[[int, Progress], R]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

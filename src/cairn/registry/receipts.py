@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from cairn.core import NotFoundError
 from cairn.registry.tables import ReceiptRow
 
-_BODY = ("prompt_token_ids", "sampling", "outputs", "finish_reasons", "runner", "request")
+_BODY = ("prompt_token_ids", "sampling", "outputs", "finish_reasons", "runner", "request", "adapter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class Receipt:
     user_id: str
     request: Mapping[str, Any] = field(hash=False)
     """Messages and tools of a chat as JSON; may be empty."""
+    adapter: str = ""
+    """The digest of the low-rank adapter that took part; empty: none."""
 
 
 def new_receipt_id() -> str:

@@ -103,6 +103,7 @@ class ReceiptOut(BaseModel):
     kind: str
     model: str
     artifact: str
+    adapter: str
     prompt_token_ids: list[int]
     sampling: dict[str, Any]
     outputs: list[list[int]]

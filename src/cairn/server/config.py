@@ -67,6 +67,11 @@ class ServerConfig(Config):
         description="size of each model's key-value cache; empty: what max_num_seqs full contexts need, "
         "at most half of what the budget leaves beside the weights, but one full context where it can be had",
     )
+    adapter_bytes: int = Field(
+        default=1_000_000_000,
+        ge=1,
+        description="memory for low-rank adapters of each model; the longest unused leaves first",
+    )
     weights: Weights = Field(
         default="auto",
         description="how models' weights are kept: auto, float32, bfloat16, or rounded to int8 or int4, "

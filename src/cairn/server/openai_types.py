@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cairn.core.errors import InvalidRequestError
-from cairn.providers.encoder_loading import ModelTask
 from cairn.server.body import RequestBody, Strict
 
 
@@ -274,40 +273,6 @@ class TextCompletion(BaseModel):
     cairn: CairnInfo
 
 
-class EmbeddingsRequest(RequestBody):
-    """`POST /v1/embeddings`."""
-
-    model: str
-    input: str | list[str] | list[int] | list[list[int]]
-    dimensions: int | None = None
-    encoding_format: Literal["float", "base64"] = "float"
-    user: str | None = None
-
-
-class Embedding(BaseModel):
-    """The vector of a text: numbers, or base64 of little-endian float32."""
-
-    object: Literal["embedding"] = "embedding"
-    index: int
-    embedding: list[float] | str
-
-
-class EmbeddingUsage(BaseModel):
-    """Tokens in."""
-
-    prompt_tokens: int
-    total_tokens: int
-
-
-class EmbeddingList(BaseModel):
-    """The answer of `POST /v1/embeddings`."""
-
-    object: Literal["list"] = "list"
-    model: str
-    data: list[Embedding]
-    usage: EmbeddingUsage
-
-
 class ModelState(BaseModel):
     """Whether a model is in memory; any other is loaded when it is asked for."""
 
@@ -316,8 +281,6 @@ class ModelState(BaseModel):
     loading: str
     """How far its loading is; empty otherwise."""
     pinned: bool
-    task: ModelTask
-    """What it does: writes text, embeds it, or classifies it."""
 
 
 class ModelInfo(BaseModel):
@@ -328,6 +291,10 @@ class ModelInfo(BaseModel):
     created: int
     owned_by: Literal["cairn"] = "cairn"
     digest: str
+    root: str
+    """The artifact that is loaded by this name: the same as `digest`, where vLLM has a path."""
+    parent: str | None = None
+    """Of a low-rank adapter: the name of its base."""
     cairn: ModelState
 
 

@@ -32,8 +32,9 @@ class Head:
 
 
 def fingerprint(provider: TextProvider) -> str:
-    """Names the artifact that answers: equal fingerprint and seed give equal answers."""
-    return f"cairn_{short(provider.artifact_digest)}"
+    """Names the artifacts that answer: equal fingerprint and seed give equal answers."""
+    digests = filter(None, (provider.artifact_digest, provider.adapter_digest))
+    return "_".join(("cairn", *map(short, digests)))
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:

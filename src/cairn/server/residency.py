@@ -37,7 +37,8 @@ def get_memory(request: Request, _caller: Caller) -> MemoryInfo:
 @router.post("/load")
 async def load_model(request: Request, administrator: Administrator, body: ModelBody) -> ModelInfo:
     """Load a model before anybody asks for it; answers when it is in memory."""
-    await state_of(request).models.load(body.model)
+    async with state_of(request).models.use(body.model):
+        pass
     return await to_thread(get_model, request, administrator, body.model)
 
 

@@ -476,7 +476,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/v1/embeddings": {
+    "/v1/load_lora_adapter": {
         parameters: {
             query?: never;
             header?: never;
@@ -486,10 +486,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Embeddings
-         * @description Vectors of texts.
+         * Load Lora Adapter
+         * @description Import an adapter and load it; it answers to its name from now on.
          */
-        post: operations["embeddings"];
+        post: operations["load_lora_adapter"];
         delete?: never;
         options?: never;
         head?: never;
@@ -530,6 +530,26 @@ export interface paths {
         get: operations["get_model"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/unload_lora_adapter": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unload Lora Adapter
+         * @description Let an adapter go and take its name away; requests under way keep it to their end.
+         */
+        post: operations["unload_lora_adapter"];
         delete?: never;
         options?: never;
         head?: never;
@@ -833,69 +853,6 @@ export interface components {
             updated_at: number;
         };
         /**
-         * Embedding
-         * @description The vector of a text: numbers, or base64 of little-endian float32.
-         */
-        Embedding: {
-            /** Embedding */
-            embedding: number[] | string;
-            /** Index */
-            index: number;
-            /**
-             * Object
-             * @default embedding
-             * @constant
-             */
-            object: "embedding";
-        };
-        /**
-         * EmbeddingList
-         * @description The answer of `POST /v1/embeddings`.
-         */
-        EmbeddingList: {
-            /** Data */
-            data: components["schemas"]["Embedding"][];
-            /** Model */
-            model: string;
-            /**
-             * Object
-             * @default list
-             * @constant
-             */
-            object: "list";
-            usage: components["schemas"]["EmbeddingUsage"];
-        };
-        /**
-         * EmbeddingUsage
-         * @description Tokens in.
-         */
-        EmbeddingUsage: {
-            /** Prompt Tokens */
-            prompt_tokens: number;
-            /** Total Tokens */
-            total_tokens: number;
-        };
-        /**
-         * EmbeddingsRequest
-         * @description `POST /v1/embeddings`.
-         */
-        EmbeddingsRequest: {
-            /** Dimensions */
-            dimensions?: number | null;
-            /**
-             * Encoding Format
-             * @default float
-             * @enum {string}
-             */
-            encoding_format: "float" | "base64";
-            /** Input */
-            input: string | string[] | number[] | number[][];
-            /** Model */
-            model: string;
-            /** User */
-            user?: string | null;
-        };
-        /**
          * ErrorBody
          * @description OpenAI's error shape.
          */
@@ -1016,6 +973,26 @@ export interface components {
             names: string[];
         };
         /**
+         * LoadAdapterBody
+         * @description A folder on the server's disk in PEFT's layout, and the name it shall have.
+         */
+        LoadAdapterBody: {
+            /**
+             * Base Model
+             * @default
+             */
+            base_model: string;
+            /**
+             * Load Inplace
+             * @default false
+             */
+            load_inplace: boolean;
+            /** Lora Name */
+            lora_name: string;
+            /** Lora Path */
+            lora_path: string;
+        };
+        /**
          * MemoryInfo
          * @description Bytes that all loaded models may take together, and do take.
          */
@@ -1107,6 +1084,10 @@ export interface components {
              * @constant
              */
             owned_by: "cairn";
+            /** Parent */
+            parent?: string | null;
+            /** Root */
+            root: string;
         };
         /**
          * ModelList
@@ -1138,11 +1119,6 @@ export interface components {
              * @enum {string}
              */
             state: "loaded" | "loading" | "unloaded";
-            /**
-             * Task
-             * @enum {string}
-             */
-            task: "text" | "embedding" | "classification";
         };
         /**
          * NewConversation
@@ -1205,6 +1181,8 @@ export interface components {
          * @description What made an answer: artifact, token ids, sampling with its seed.
          */
         ReceiptOut: {
+            /** Adapter */
+            adapter: string;
             /** Artifact */
             artifact: string;
             /** Created At */
@@ -1535,6 +1513,14 @@ export interface components {
             logprob: number;
             /** Token */
             token: string;
+        };
+        /**
+         * UnloadAdapterBody
+         * @description An adapter by its name.
+         */
+        UnloadAdapterBody: {
+            /** Lora Name */
+            lora_name: string;
         };
     };
     responses: never;
@@ -2591,7 +2577,7 @@ export interface operations {
             };
         };
     };
-    embeddings: {
+    load_lora_adapter: {
         parameters: {
             query?: never;
             header?: never;
@@ -2600,7 +2586,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["EmbeddingsRequest"];
+                "application/json": components["schemas"]["LoadAdapterBody"];
             };
         };
         responses: {
@@ -2610,7 +2596,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["EmbeddingList"];
+                    "application/json": components["schemas"]["ModelInfo"];
                 };
             };
             /** @description Client Error */
@@ -2681,6 +2667,48 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelInfo"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unload_lora_adapter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UnloadAdapterBody"];
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {
