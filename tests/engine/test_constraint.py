@@ -340,6 +340,43 @@ def test_what_cannot_be_followed_is_refused_before_it_is_queued(grammar: Grammar
     assert not engine.has_unfinished
 
 
+def linked(name: str, **more: Any) -> dict[str, Any]:
+    """An object that needs the property `next`, which is the definition `name`."""
+    return {
+        "type": "object",
+        "properties": {"next": {"$ref": f"#/$defs/{name}", **more}},
+        "required": ["next"],
+    }
+
+
+def test_only_what_never_ends_is_taken_for_endless() -> None:
+    compiler = tiny_compiler()
+    ends = {"anyOf": [{"$ref": "#/$defs/list"}, {"type": "null"}]}
+    node = {"type": "object", "properties": {"next": ends}, "required": ["next"]}
+    compiler.compile(Grammar.json_schema({"$defs": {"list": node}, "$ref": "#/$defs/list"}))
+    compiler.compile(Grammar.json_schema({"type": "object", "properties": {"a": {"$ref": "#"}}}))
+    compiler.compile(Grammar.json_schema({"type": "array", "items": {"$ref": "#"}}))
+    mutual = {"a": linked("b"), "b": {"type": "array", "items": {"$ref": "#/$defs/a"}, "minItems": 1}}
+    both = {"a": {"anyOf": [linked("a"), {"allOf": [{"$ref": "#/$defs/a"}]}]}}
+    for definitions in (mutual, both):
+        with pytest.raises(InvalidRequestError, match="no finite document"):
+            compiler.compile(Grammar.json_schema({"$defs": definitions, "$ref": "#/$defs/a"}))
+
+
+def test_schemas_that_would_take_minutes_are_refused_at_once() -> None:
+    compiler = tiny_compiler()
+    patterns = [{"type": "string", "pattern": f"^(.*[a-z]{{{i}}}.*)$"} for i in range(1, 40)]
+    with pytest.raises(InvalidRequestError, match="39 patterns"):
+        compiler.compile(Grammar.json_schema({"allOf": patterns}))
+    divided = {f"p{i}": {"type": "integer", "multipleOf": 9973} for i in range(2)}
+    with pytest.raises(InvalidRequestError, match="come to 10000 together"):
+        compiler.compile(Grammar.json_schema({"type": "object", "properties": divided}))
+    compiler.compile(Grammar.json_schema({"type": "integer", "multipleOf": 1_000_000}))
+    deep = '{"items":' * 900 + "{}" + "}" * 900
+    with pytest.raises(InvalidRequestError, match=r"recursion limit|nested too deep"):
+        compiler.compile(Grammar("json_schema", deep))
+
+
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
@@ -366,10 +403,7 @@ def test_an_engine_without_a_vocabulary_says_so() -> None:
         engine.add_request(constrained("r", JSON))
 
 
-DEAD_END = Grammar.json_schema(
-    {"$defs": {"a": {"$ref": "#/$defs/a"}}, "type": "object", "properties": {"x": {"$ref": "#/$defs/a"}},
-     "required": ["x"], "additionalProperties": False}, param="response_format",
-)  # fmt: skip
+DEAD_END = Grammar("ebnf", 'start: "ab" x\nx: x', "response_format")
 
 
 def test_a_dead_end_fails_its_request_alone() -> None:

@@ -150,14 +150,11 @@ DEAD: dict[str, Any] = {
 
 def test_a_dead_end_is_an_error_of_its_request(tiny: Running) -> None:
     client = tiny.client()
-    dead: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": DEAD}}
+    dead: Any = {"structured_outputs": {"grammar": 'start: "ab" x\nx: x'}}
     with pytest.raises(openai.BadRequestError, match="nothing that the grammar allows"):
-        client.chat.completions.create(**ASK, response_format=dead)
+        client.chat.completions.create(**ASK, extra_body=dead)
     with pytest.raises(openai.APIError, match="nothing that the grammar allows"):
-        list(client.chat.completions.create(**ASK, response_format=dead, stream=True))
-    endless: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": ENDLESS}}
-    cut = client.chat.completions.create(**ASK, response_format=endless, max_tokens=50).choices[0]
-    assert cut.finish_reason == "length"
+        list(client.chat.completions.create(**ASK, extra_body=dead, stream=True))
     assert client.chat.completions.parse(**ASK, response_format=Cairn).choices[0].message.parsed
 
 
@@ -172,6 +169,12 @@ SCHEMA_PARAM = "response_format.json_schema.schema"
     ("change", "message", "param"),
     [
         (schema_of({"type": "integer", "minimum": 2, "maximum": 1}), "Unsatisfiable", SCHEMA_PARAM),
+        (schema_of({"enum": []}), "Unsatisfiable", SCHEMA_PARAM),
+        (schema_of({"type": "string", "minLength": 5, "maxLength": 3}), "Unsatisfiable", SCHEMA_PARAM),
+        (schema_of({"type": "string", "pattern": r"^a[^\s\S]b$"}), "Regex is empty", SCHEMA_PARAM),
+        (schema_of(ENDLESS), "no finite document", SCHEMA_PARAM),
+        (schema_of(DEAD), "no finite document", SCHEMA_PARAM),
+        (schema_of({"type": "integer", "multipleOf": 999_983}), "multipleOf is 999983", SCHEMA_PARAM),
         (schema_of({"type": "array", "uniqueItems": True}), "uniqueItems", SCHEMA_PARAM),
         (schema_of({"type": "strin"}), "Invalid type", SCHEMA_PARAM),
         (schema_of({"$ref": "http://127.0.0.1:1/x"}), "retriev", SCHEMA_PARAM),
@@ -182,6 +185,7 @@ SCHEMA_PARAM = "response_format.json_schema.schema"
         ({"structured_outputs": {}}, "exactly one", "structured_outputs"),
         ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "exactly one", "structured_outputs"),
         ({"structured_outputs": {"regex": "(a"}}, "unclosed", "structured_outputs.regex"),
+        ({"structured_outputs": {"regex": r"a[^\s\S]b"}}, "no text", "structured_outputs.regex"),
         ({"structured_outputs": {"regex": "a" * 70_000}}, "at most 65536", "structured_outputs.regex"),
         ({"structured_outputs": {"choice": []}}, "none of them empty", "structured_outputs.choice"),
         ({"structured_outputs": {"grammar": "start: x"}}, "x", "structured_outputs.grammar"),

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cairn.core.errors import InvalidRequestError
+from cairn.core.errors import InvalidRequestError, OverloadedError
 from cairn.core.grammar import Grammar
 from cairn.engine.constraint import Bits, Matcher
 
@@ -31,6 +31,11 @@ _MAX_LEXER_STATES = 20_000
 """Of one or two kilobytes each."""
 _STACK_BYTES = 256 << 20
 _STACK_LOCK = threading.Lock()
+_COMPILING = threading.BoundedSemaphore(4)
+_LONGEST_WAIT = 10.0
+"""Seconds for one of the four places; grammars that are at hand need none."""
+_MAX_DIVISOR = 10_000
+_MAX_MEETING_PATTERNS = 12
 _DATA_KEYWORDS = frozenset({"const", "enum", "default", "examples"})
 
 
@@ -64,7 +69,18 @@ class GuidanceCompiler:
         return guidance.LLTokenizer(wrapper, eos_token=self._end_token_ids)
 
     def _compile(self, grammar: Grammar) -> Any:
-        return _with_deep_stack(lambda: self._matcher(grammar))
+        if not _COMPILING.acquire(timeout=_LONGEST_WAIT):
+            raise OverloadedError(
+                "too many new grammars are being compiled",
+                remedy="ask again later",
+                retry_after=_LONGEST_WAIT,
+            )
+        try:
+            return _with_deep_stack(lambda: self._matcher(grammar))
+        except RecursionError:
+            raise _refused(grammar, "it is nested too deep") from None
+        finally:
+            _COMPILING.release()
 
     def _matcher(self, grammar: Grammar) -> Any:
         guidance = import_module("llguidance")
@@ -140,8 +156,13 @@ class _Vocabulary:
 
 
 def json_with_options(schema: Mapping[str, Any], param: str) -> str:
-    """A schema as llguidance reads it, also behind `%json` in a Lark grammar; refused where it miscounts."""
+    """A schema as llguidance reads it, also behind `%json` in a Lark grammar.
+
+    Refused where the library miscounts, would work for minutes, or would write for ever.
+    """
     _check_counts(schema, param)
+    _check_cost(schema, param)
+    _check_end(schema, param)
     given = schema.get("x-guidance")
     options = {"whitespace_pattern": _JSON_SPACE, **(given if isinstance(given, dict) else {})}
     return json.dumps({**schema, "x-guidance": {**options, "lenient": False}}, ensure_ascii=False)
@@ -182,6 +203,75 @@ def _check_counts(schema: Mapping[str, Any], param: str) -> None:
                 remedy="list that many under required, or set additionalProperties to false",
                 param=param,
             )
+
+
+def _check_cost(schema: Mapping[str, Any], param: str) -> None:
+    """Divisors make an automaton of as many states; patterns that must hold at once, one of their product."""
+    parts = list(_subschemas(schema))
+    divisors = [part["multipleOf"] for part in parts if isinstance(part.get("multipleOf"), int)]
+    if sum(map(_coprime_to_ten, divisors)) > _MAX_DIVISOR:
+        raise InvalidRequestError(
+            f"{param}: multipleOf is {max(divisors)}, allowed: numbers that come to {_MAX_DIVISOR} together",
+            remedy="leave multipleOf out and check the number afterwards",
+            param=param,
+        )
+    num_patterns = sum("pattern" in part for part in parts)
+    if num_patterns > _MAX_MEETING_PATTERNS and any("allOf" in part or "$ref" in part for part in parts):
+        raise InvalidRequestError(
+            f"{param}: {num_patterns} patterns beside allOf or $ref, allowed: {_MAX_MEETING_PATTERNS}",
+            remedy="write patterns that must hold together as one, or check them afterwards",
+            param=param,
+        )
+
+
+def _coprime_to_ten(number: int) -> int:
+    """What is left of a number without its factors 2 and 5, which the last digits tell."""
+    number = abs(number)
+    for factor in (2, 5):
+        while number and number % factor == 0:
+            number //= factor
+    return number
+
+
+def _check_end(schema: Mapping[str, Any], param: str) -> None:
+    """Some document must be finite: a `$ref` that requires itself, on every way, is followed for ever."""
+    targets = {part["$ref"] for part in _subschemas(schema) if isinstance(part.get("$ref"), str)}
+    found = {name: _at(schema, name) for name in targets}
+    finite = {name for name, part in found.items() if part is None}  # not here: the library says so
+    while more := {name for name in targets - finite if _can_end(found[name], finite)}:
+        finite |= more
+    if not _can_end(schema, finite):
+        raise InvalidRequestError(
+            f"{param}: no finite document follows this schema: a $ref requires itself",
+            remedy="make the property that leads back optional, or allow null there",
+            param=param,
+        )
+
+
+def _at(schema: Any, pointer: str) -> Any:
+    """The part of a schema that `#/...` names; None where there is none."""
+    if not pointer.startswith("#"):
+        return None
+    for key in filter(None, pointer[1:].split("/")):
+        schema = schema.get(key.replace("~1", "/").replace("~0", "~")) if isinstance(schema, dict) else None
+    return schema
+
+
+def _can_end(part: Any, finite: set[str]) -> bool:
+    if not isinstance(part, dict):
+        return True
+    if isinstance(ref := part.get("$ref"), str) and ref not in finite:
+        return False
+    for key, needed in (("allOf", all), ("anyOf", any), ("oneOf", any)):
+        if isinstance(ways := part.get(key), list) and not needed(_can_end(way, finite) for way in ways):
+            return False
+    properties, required = part.get("properties"), part.get("required")
+    if part.get("type") == "object" and isinstance(properties, dict) and isinstance(required, list):
+        return all(_can_end(properties.get(name), finite) for name in required if isinstance(name, str))
+    least = part.get("minItems")
+    if part.get("type") == "array" and isinstance(least, int) and least > 0:
+        return _can_end(part.get("items"), finite)
+    return True
 
 
 def _subschemas(value: Any) -> Iterator[dict[str, Any]]:
