@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cairn.core import CairnError, IntegrityError, NotFoundError, UnsupportedModelError
-from cairn.models.gguf import is_gguf, open_gguf
+from cairn.models.gguf import _KNOWN_BY_NAME, is_gguf, open_gguf
+from cairn.models.gguf_blocks import BLOCK_TYPES
 from tests.models.gguf_bytes import File, Info, array, key, string
 
 KEYS: dict[str, Any] = {
@@ -118,11 +119,17 @@ def test_a_lie_is_refused(lie: str, tmp_path: Path) -> None:
     assert "fetch" in caught.value.remedy
 
 
+def test_types_that_are_not_read_have_their_names() -> None:
+    assert all(gguf.GGMLQuantizationType(number).name == name for number, name in _KNOWN_BY_NAME.items())
+    assert not set(_KNOWN_BY_NAME) & set(BLOCK_TYPES)
+
+
 UNSUPPORTED: dict[str, tuple[File, str]] = {
     "version 1": (File(version=1), "version 1"),
     "big-endian": (File(version=3 << 24), "big-endian"),
     "a later version": (File(version=9), "version 9"),
-    "an unknown type": (File(infos=(Info(type=39, shape=(256,)),)), "number format 39"),
+    "an unknown type": (File(infos=(Info(type=99, shape=(256,)),)), "number format 99"),
+    "a type by its name": (File(infos=(Info(type=23, shape=(256,)),)), "number format IQ4_XS"),
     "one part of several": (File(keys=(key("split.count", 2, struct.pack("<H", 3)),)), "3 parts"),
 }
 

@@ -37,6 +37,19 @@ _VERSIONS = (2, 3)
 _LEAST_KEY_BYTES, _LEAST_TENSOR_BYTES, _LEAST_STRING_BYTES = 13, 32, 8
 _MOST_DIMENSIONS, _MOST_NESTING, _MOST_ALIGNMENT = 4, 4, 1 << 16
 _LARGEST = 1 << 48
+_KNOWN_BY_NAME = {10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S"}
+_KNOWN_BY_NAME |= {
+    20: "IQ4_NL",
+    21: "IQ3_S",
+    22: "IQ2_S",
+    23: "IQ4_XS",
+    24: "I8",
+    25: "I16",
+    26: "I32",
+    27: "I64",
+}
+_KNOWN_BY_NAME |= {28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}
+"""ggml's formats that are not read, so that an error can name them."""
 _FETCH = "fetch the file again; it was not copied whole, or whoever wrote it made a mistake"
 
 Bytes = NDArray[np.uint8]
@@ -150,7 +163,8 @@ class _Reader:
             if number not in BLOCK_TYPES:
                 allowed = ", ".join(each.name for each in BLOCK_TYPES.values())
                 raise self._unsupported(
-                    f"holds {name} in the number format {number}", f"take or make a file in {allowed}"
+                    f"holds {name} in the number format {_KNOWN_BY_NAME.get(number, number)}",
+                    f"take or make a file in {allowed}",
                 )
             kind = BLOCK_TYPES[number]
             if sizes[0] % kind.size:
