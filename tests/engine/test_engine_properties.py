@@ -10,10 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cairn.core.chat import SamplingParams
 from cairn.engine import Engine, EngineConfig, ModelRunner, NativeRunner, Request, TorchRunner
+from cairn.engine.scheduler import ScheduledSequence
 from tests.engine.fake_runner import MAX_POSITION, VOCAB, FakeRunner
 from tests.engine.naive import Choices, Collector, check_accounts, naive_generate, run_all
 from tests.engine.native_tiny import checkpoint, needs_native
-from tests.engine.speculating import UnsureRunner, num_guessed, speculating
+from tests.engine.speculating import UnsureRunner, speculating
 from tests.engine.tiny_adapters import SPLIT, save_adapter
 from tests.engine.tiny_decoders import tiny_decoder
 
@@ -206,18 +207,20 @@ TestNativeMachine = needs_native(NativeMachine.TestCase)
 class DraftMachine(EngineMachine):
     """With a draft model that says what the target says: every guess is right, or its books are wrong.
 
-    But for requests with an adapter, which the draft model does not have.
+    But for sequences with an adapter, of which the draft model knows nothing.
     """
 
     def make_engine(self, config: EngineConfig) -> Engine:
         config = config.model_copy(update={"lookup_tokens": 0})
-        return speculating(FakeRunner(), config, draft=FakeRunner())
+        engine = speculating(FakeRunner(), config, draft=FakeRunner())
+        learn = engine.speculation.learn
 
-    def teardown(self) -> None:
-        super().teardown()
-        if hasattr(self, "engine") and not any(request.adapter for request in self.requests.values()):
-            num_drafted, num_accepted = num_guessed(self.engine)
-            assert num_drafted == num_accepted
+        def checked(item: ScheduledSequence, num_accepted: int) -> None:
+            assert num_accepted == len(item.draft) or item.seq.adapter is not None
+            learn(item, num_accepted)
+
+        engine.speculation.learn = checked  # type: ignore[method-assign]
+        return engine
 
 
 class UnsureDraftMachine(EngineMachine):
@@ -245,7 +248,10 @@ class NetworkDraftMachine(NetworkMachine):
 
     def expected(self, request: Request) -> tuple[Choices, dict[int, str]]:
         config = EngineConfig(num_blocks=64, lookup_tokens=0, max_model_len=self.engine.max_model_len)
-        alone = run_all(Engine(self.make_runner(), config), [request])
+        engine = Engine(self.make_runner(), config)
+        for name in _ADAPTERS:
+            engine.adapters.load(name, self.adapter_folder(name))
+        alone = run_all(engine, [request])
         return alone.tokens[request.request_id], alone.reasons[request.request_id]
 
 
@@ -262,7 +268,7 @@ class NativeDraftMachine(NetworkDraftMachine):
 NetworkDraftMachine.TestCase.settings = settings(
     max_examples=5, stateful_step_count=15, deadline=None, derandomize=True
 )
-NativeDraftMachine.TestCase.settings = NetworkMachine.TestCase.settings
+NativeDraftMachine.TestCase.settings = NetworkDraftMachine.TestCase.settings
 TestNetworkDraftMachine = NetworkDraftMachine.TestCase
 TestNativeDraftMachine = needs_native(NativeDraftMachine.TestCase)
 
