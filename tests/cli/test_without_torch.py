@@ -11,6 +11,7 @@ from cairn.core import Settings
 from tests.cli.test_serving import Up, checkpoint
 from tests.conftest import killed_when_late
 from tests.engine.native_tiny import needs_native
+from tests.providers.tiny_encoder import embedder_folder
 
 pytestmark = needs_native
 
@@ -24,6 +25,7 @@ HIDDEN = (
     "zstandard",
     "lz4",
     "transformers",
+    "sentence_transformers",
     "psycopg",
 )
 SITE = f"""
@@ -107,7 +109,23 @@ def test_what_comes_in_is_served(settings: Settings, tmp_path: Path) -> None:
                 assert reply.usage is not None
                 assert reply.usage.completion_tokens > 0
             states = {model.id: model.model_extra for model in client.models.list()}
-        assert {(extra or {})["cairn"]["state"] for extra in states.values()} == {"loaded"}
+        assert {(states[name] or {})["cairn"]["state"] for name in ("tiny", "small")} == {"loaded"}
+    finally:
+        assert server.stop() == 0
+
+
+def test_texts_are_embedded(tmp_path: Path) -> None:
+    imported = _cairn("import", str(embedder_folder(tmp_path / "embedder")))
+    assert imported.returncode == 0, imported.stderr
+    server = Up()
+    try:
+        key = server.lines["Key"].split()[0]
+        with (
+            killed_when_late(server.process, 120),
+            openai.OpenAI(base_url=f"{server.url}/v1", api_key=key) as client,
+        ):
+            found = client.embeddings.create(model="embedder", input=["the cat", "the dog sat"])
+        assert [len(each.embedding) for each in found.data] == [48, 48]
     finally:
         assert server.stop() == 0
 

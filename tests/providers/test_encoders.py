@@ -14,7 +14,8 @@ import torch
 import transformers
 
 from cairn.core.errors import ContextLengthError, InvalidRequestError, UnsupportedModelError
-from cairn.providers.encoders import LocalClassifier, LocalEmbedder, as_scores, open_encoder
+from cairn.providers.encoder_loading import open_encoder
+from cairn.providers.encoders import LocalClassifier, LocalEmbedder, as_scores
 from tests.engine.native_tiny import needs_native
 from tests.models.tiny_encoders import tiny_encoder
 from tests.providers.tiny_encoder import classifier_folder, embedder_folder
@@ -129,7 +130,7 @@ def test_what_is_not_served_is_refused(tmp_path: Path) -> None:
 
 def test_embedding_never_imports_torch(folder: Path) -> None:
     program = (
-        "import sys, pathlib; from cairn.providers.encoders import open_encoder;"
+        "import sys, pathlib; from cairn.providers.encoder_loading import open_encoder;"
         f"e = open_encoder(pathlib.Path({str(folder)!r}), num_threads=1); e.embed(['the cat']); e.close();"
         "print('torch' in sys.modules, 'transformers' in sys.modules)"
     )

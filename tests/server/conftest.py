@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from cairn.core.errors import NotFoundError
 from cairn.engine import EngineConfig
+from cairn.providers.encoder_loading import AnyEncoder
 from cairn.providers.protocol import TextProvider
 from cairn.registry import Registry
 from cairn.server.config import ServerConfig
@@ -41,6 +42,15 @@ class ScriptedModels:
         if name not in self.by_name:
             raise NotFoundError(f"no model {name!r}")
         yield self.by_name[name].provider
+
+    def encoders(self) -> Sequence[ServedModel]:
+        return []
+
+    def use_encoder(self, name: str) -> AbstractAsyncContextManager[AnyEncoder]:
+        raise NotFoundError(f"no model {name!r}")
+
+    async def load(self, name: str) -> None:
+        assert name in self.by_name
 
     async def unload(self, name: str) -> bool:
         return name in self.by_name and False

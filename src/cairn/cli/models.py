@@ -28,7 +28,8 @@ def list_models(as_json: bool = JSON_OPTION) -> None:
 
     with Registry.open() as registry:
         artifacts = {artifact.digest: artifact for artifact in registry.artifacts()}
-        served = ModelPool(registry, ServerConfig()).served()
+        pool = ModelPool(registry, ServerConfig())
+        served = [*pool.served(), *pool.encoders()]
     if as_json:
         return print_json(
             [
@@ -45,6 +46,7 @@ def list_models(as_json: bool = JSON_OPTION) -> None:
     rows = [
         {
             "name": model.name,
+            "task": model.task,
             "digest": short(model.digest),
             "size": human_bytes(artifacts[model.digest].size),
             "created": human_time(artifacts[model.digest].created_at),
@@ -53,7 +55,7 @@ def list_models(as_json: bool = JSON_OPTION) -> None:
     ]
     return print_table(
         rows,
-        ["name", "digest", "size", "created"],
+        ["name", "task", "digest", "size", "created"],
         empty=f"No models yet; {NO_MODEL_REMEDY}, or try the starter: cairn chat",
     )
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from cairn.core.progress import Progress, Silent, Task
 from cairn.engine.packed_weights import write_packed
 from cairn.engine.weight_reader import WeightFormat, WeightReader
 from cairn.models.encoder_config import EncoderConfig
@@ -18,10 +19,12 @@ def load_encoder_spec(
     return config, EncoderBuilder(config, folder, weights, packed).build()
 
 
-def pack_encoder(folder: Path, weights: WeightFormat, target: Path) -> None:
+def pack_encoder(folder: Path, weights: WeightFormat, target: Path, progress: Progress | None = None) -> None:
     """Write an encoder's matrices as the native core reads them into the folder `target`."""
-    builder = EncoderBuilder(read_encoder_config(folder), folder, weights)
-    builder.build()
+    config = read_encoder_config(folder)
+    with (progress or Silent()).task(f"packing the weights as {weights}", config.num_params) as task:
+        builder = EncoderBuilder(config, folder, weights, task=task)
+        builder.build()
     write_packed(builder.matrices, target)
 
 
@@ -29,7 +32,13 @@ class EncoderBuilder(WeightReader):
     """Fills an `EncoderSpec` from the mapped tensors of a folder."""
 
     def __init__(
-        self, config: EncoderConfig, folder: Path, weights: WeightFormat, packed: Path | None = None
+        self,
+        config: EncoderConfig,
+        folder: Path,
+        weights: WeightFormat,
+        packed: Path | None = None,
+        *,
+        task: Task | None = None,
     ) -> None:
         stored = map_encoder(config, folder)
         super().__init__(
@@ -39,6 +48,7 @@ class EncoderBuilder(WeightReader):
             plan_encoder(config, stored, folder),
             weights,
             packed,
+            task=task,
             head_dim=config.head_dim,
             gated=False,
         )

@@ -6,18 +6,16 @@ imports torch. A text that is too long is refused unless the caller says that it
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from cairn.core.embedding import Classifications, Embeddings, PairInput, TextInput
-from cairn.core.errors import InvalidRequestError, UnsupportedModelError
+from cairn.core.errors import InvalidRequestError
 from cairn.data import Tokenizer, check_fits
 from cairn.data.text_encoder import TextEncoder, too_long
 from cairn.engine.encoder_engine import EncoderEngine
 from cairn.engine.native_encoder import Encoding, NativeEncoder
 from cairn.engine.runner import FloatArray
-from cairn.engine.weight_reader import WeightFormat
 
 _INLINE_CHARACTERS = 4000
 """Shorter requests are encoded without the cost of a thread switch."""
@@ -161,27 +159,3 @@ def as_scores(logits: FloatArray, kind: str) -> FloatArray:
     powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     shares: FloatArray = (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
     return shares
-
-
-def open_encoder(
-    folder: Path,
-    *,
-    weights: WeightFormat = "bfloat16",
-    num_threads: int | None = None,
-    name: str = "",
-    artifact_digest: str = "",
-    max_waiting: int = 256,
-) -> LocalEmbedder | LocalClassifier:
-    """The embedder or classifier in a checkpoint folder, as its config says."""
-    encoder = NativeEncoder(folder, weights=weights, num_threads=num_threads)
-    kinds: dict[str, type[LocalEmbedder | LocalClassifier]] = {
-        "embedding": LocalEmbedder,
-        "classification": LocalClassifier,
-    }
-    kind = kinds.get(encoder.config.head.task)
-    if kind is None:
-        raise UnsupportedModelError(
-            "this encoder labels single tokens, which is not served", remedy="use cairn.engine.NativeEncoder"
-        )
-    tokenizer = Tokenizer.load(folder)
-    return kind(encoder, tokenizer, name=name, artifact_digest=artifact_digest, max_waiting=max_waiting)

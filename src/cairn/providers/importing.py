@@ -18,10 +18,12 @@ from cairn.data import Tokenizer
 from cairn.data.gguf_tokenizer import end_token_ids, tokenizer_from_gguf
 from cairn.models import DecoderConfig, read_generation_defaults
 from cairn.models.adapters import CONFIG_NAME, WEIGHTS_NAME, is_adapter, read_adapter, read_options
+from cairn.models.encoder_reader import is_encoder
 from cairn.models.generation import read_json
 from cairn.models.gguf import is_gguf, open_gguf
 from cairn.models.gguf_import import convert_gguf
 from cairn.models.mapped_weights import check_weights
+from cairn.providers.encoder_loading import check_encoder, modules_of
 from cairn.providers.loading import ADAPTER, check_parity
 from cairn.registry import Artifact, Registry
 
@@ -56,10 +58,12 @@ def import_checkpoint(
     name = name or _name_of(folder.resolve().name)
     metadata = check_checkpoint(folder, name=name) | {"origin": origin or folder.resolve().name}
     with registry.create("model", metadata=metadata) as writer:
-        for pattern in TAKEN:
-            for path in sorted(folder.glob(pattern)):
+        for part in (folder, *modules_of(folder)):
+            target = writer.folder / part.relative_to(folder)
+            target.mkdir(exist_ok=True)
+            for path in (found for pattern in TAKEN for found in sorted(part.glob(pattern))):
                 # Through symbolic links: the Hub's cache is made of them.
-                shutil.copyfile(path, writer.folder / path.name)
+                shutil.copyfile(path, target / path.name)
         if (writer.folder / "README.md").is_file():
             (writer.folder / "README.md").rename(writer.folder / "card.md")
     registry.set_alias(name, writer.artifact.digest)
@@ -120,6 +124,8 @@ def check_checkpoint(folder: Path, *, name: str) -> dict[str, Any]:
     """What a checkpoint is, for the catalogue; an error when it cannot be served."""
     if not (folder / "config.json").is_file():
         raise NotFoundError(f"{folder} holds no config.json", remedy="give the folder of a checkpoint")
+    if is_encoder(read_json(folder / "config.json")):
+        return check_encoder(folder)
     config = check_weights(folder)
     check_parity(
         Tokenizer.load(folder), read_generation_defaults(folder), vocab_size=config.vocab_size, name=name

@@ -52,6 +52,7 @@ class Resident(Protocol):
 
 
 R = TypeVar("R", bound=Resident)
+Made_co = TypeVar("Made_co", bound=Resident, covariant=True)
 
 
 class NoRoomError(CairnError):
@@ -62,12 +63,12 @@ class NoRoomError(CairnError):
 
 
 @dataclass(frozen=True, slots=True)
-class Loadable(Generic[R]):
+class Loadable(Generic[Made_co]):
     """How to make a resident: `measure` its size, then `load` it with so many bytes for its cache."""
 
     name: str
     measure: Callable[[], Size]
-    load: Callable[[int, Progress], R]
+    load: Callable[[int, Progress], Made_co]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

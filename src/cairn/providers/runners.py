@@ -3,7 +3,7 @@
 The weights' format is part of what made an answer, so a receipt records it and a replay asks for it again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -85,15 +85,19 @@ def _small(artifact: Artifact, stored: Any = None) -> WeightFormat:
 def _native_runner(
     registry: Registry, artifact: Artifact, weights: WeightFormat, progress: Progress | None
 ) -> tuple[ModelRunner, Mapping[str, Any]]:
-    packed = _packed(registry, artifact, weights, progress)
+    packed = packed_folder(registry, artifact, weights, pack_checkpoint, progress)
     runner = NativeRunner(artifact.folder, weights=weights, packed=packed)
     versions = {"cairn": __version__}
     description = {"name": "native", "dtype": weights, "cache": runner.cache, "device": "cpu"}
     return runner, {**description, "kernels": runner.kernels, "versions": versions}
 
 
-def _packed(
-    registry: Registry, artifact: Artifact, weights: WeightFormat, progress: Progress | None
+def packed_folder(
+    registry: Registry,
+    artifact: Artifact,
+    weights: WeightFormat,
+    pack: Callable[[Path, WeightFormat, Path, Progress | None], None],
+    progress: Progress | None,
 ) -> Path | None:
     """The artifact's matrices as the native core reads them, an artifact of their own; made the first time.
 
@@ -110,7 +114,7 @@ def _packed(
         if found := _find_packed(registry, artifact, wanted):
             return found
         with registry.create("packed", parents=[artifact.digest], metadata=wanted) as writer:
-            pack_checkpoint(artifact.folder, weights, writer.folder, progress)
+            pack(artifact.folder, weights, writer.folder, progress)
     except StorageError:
         return None
     finally:

@@ -9,7 +9,17 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Lifespan
 
 from cairn import __version__
-from cairn.server import adapters, auth, catalogue, chat, completions, conversations, operations, residency
+from cairn.server import (
+    adapters,
+    auth,
+    catalogue,
+    chat,
+    completions,
+    conversations,
+    embeddings,
+    operations,
+    residency,
+)
 from cairn.server.errors import ErrorBody, install_error_handlers
 from cairn.server.middleware import BodyLimit, Edge, HostAndOrigin, SecurityHeaders
 from cairn.server.page import PAGE_FOLDER, Page
@@ -30,7 +40,17 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     install_error_handlers(api)
-    for room in (chat, completions, adapters, auth, conversations, catalogue, residency, operations):
+    for room in (
+        chat,
+        completions,
+        embeddings,
+        adapters,
+        auth,
+        conversations,
+        catalogue,
+        residency,
+        operations,
+    ):
         api.include_router(room.router)
     return api
 

@@ -33,13 +33,15 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 @router.get("/models")
 def list_models(request: Request, _caller: Caller) -> ModelList:
     """Names that may be asked for."""
-    return ModelList(data=[_model(served) for served in state_of(request).models.served()])
+    models = state_of(request).models
+    return ModelList(data=[_model(served) for served in (*models.served(), *models.encoders())])
 
 
 @router.get("/models/{name:path}")
 def get_model(request: Request, _caller: Caller, name: str) -> ModelInfo:
     """One of them."""
-    for served in state_of(request).models.served():
+    models = state_of(request).models
+    for served in (*models.served(), *models.encoders()):
         if served.name == name:
             return _model(served)
     raise NotFoundError(f"no model {name!r}", remedy="list them: GET /v1/models")
@@ -223,6 +225,7 @@ def _model(served: ServedModel) -> ModelInfo:
         resident_bytes=served.num_bytes,
         loading=served.note,
         pinned=served.is_pinned,
+        task=served.task,
     )
     return ModelInfo(
         id=served.name,

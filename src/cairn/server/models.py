@@ -13,11 +13,13 @@ from typing import ClassVar
 from cairn.core.errors import CairnError, InvalidRequestError, NotFoundError
 from cairn.core.progress import Progress
 from cairn.engine import EngineConfig
+from cairn.providers.encoder_loading import AnyEncoder, loadable_encoder, task_of
 from cairn.providers.loading import ADAPTER, loadable_model
 from cairn.providers.local import LocalProvider
 from cairn.providers.measuring import memory_for_models
+from cairn.providers.packaged_encoder import DEFAULT_EMBEDDER, adopt_packaged_encoder
 from cairn.providers.protocol import TextProvider
-from cairn.providers.residency import Residence, Residency
+from cairn.providers.residency import Loadable, Residence, Residency
 from cairn.registry import Alias, Artifact, Registry
 from cairn.server.config import ServerConfig
 from cairn.server.errors import logger
@@ -35,6 +37,12 @@ class ModelNotFoundError(NotFoundError):
 
     code: ClassVar[str] = "model_not_found"
     param: ClassVar[str] = "model"
+
+
+class WrongTaskError(InvalidRequestError):
+    """A model asked for what it is not made for."""
+
+    code = "model_wrong_task"
 
 
 class ModelPool:
@@ -56,7 +64,7 @@ class ModelPool:
         self._names = tuple(names)
         self._pinned: dict[str, str] = {}
         self._problem = "starting"
-        self.residency: Residency[LocalProvider] = Residency(
+        self.residency: Residency[LocalProvider | AnyEncoder] = Residency(
             lambda: memory_for_models(config.memory_budget),
             idle_seconds=config.idle_seconds,
             patience=config.load_patience_seconds,
@@ -64,12 +72,19 @@ class ModelPool:
         )
 
     def served(self) -> Sequence[ServedModel]:
-        """Every name of a model: those named at the start in their order, then the latest first."""
+        """Models that write text: those named at the start in their order, then the latest first."""
+        return [model for model in self._all() if model.task == "text"]
+
+    def encoders(self) -> Sequence[ServedModel]:
+        """Models that embed or classify text, in the same order."""
+        return [model for model in self._all() if model.task != "text"]
+
+    def _all(self) -> list[ServedModel]:
         found = {model.name: model for model in self._named()}
         for name in self._names:
             if name not in found:
                 artifact = self._find(name)
-                found[name] = ServedModel(name, artifact.digest, artifact.created_at)
+                found[name] = ServedModel(name, artifact.digest, artifact.created_at, task=task_of(artifact))
         order = {name: place for place, name in enumerate(self._names)}
         residences = {each.key: each for each in self.residency.residences()}
         residences |= self._loaded_adapters()
@@ -98,7 +113,7 @@ class ModelPool:
             adapter_id: Residence(
                 key=adapter_id, name=adapter_id, state="loaded", num_bytes=num_bytes, num_users=0, note=""
             )
-            for provider in self.residency.residents()
+            for provider in self._local_providers()
             for adapter_id, num_bytes in provider.engine.engine.adapters.sizes().items()
         }
 
@@ -114,14 +129,24 @@ class ModelPool:
         )
 
     def _named(self) -> list[ServedModel]:
-        models = {artifact.digest for artifact in self._registry.artifacts(_KIND) if _can_answer(artifact)}
+        models = {
+            artifact.digest: task_of(artifact)
+            for artifact in self._registry.artifacts(_KIND)
+            if _can_answer(artifact)
+        }
         bases = {each.digest: each.parents[0] for each in self._registry.artifacts(ADAPTER) if each.parents}
         names = {alias.digest: _shown(alias) for alias in reversed(self._registry.aliases())}
         return [
-            ServedModel(_shown(alias), alias.digest, alias.updated_at, parent=names.get(base, base))
+            ServedModel(
+                _shown(alias),
+                alias.digest,
+                alias.updated_at,
+                task=models[base or alias.digest],
+                parent=names.get(base, base),
+            )
             for alias in self._registry.aliases()
             for base in [bases.get(alias.digest, "")]
-            if alias.digest in models or base in models
+            if (base or alias.digest) in models
         ]
 
     def problem(self) -> str:
@@ -133,7 +158,10 @@ class ModelPool:
 
     def loaded(self) -> Sequence[TextProvider]:
         """Providers in memory."""
-        return self.residency.residents()
+        return self._local_providers()
+
+    def _local_providers(self) -> list[LocalProvider]:
+        return [each for each in self.residency.residents() if isinstance(each, LocalProvider)]
 
     async def warm_up(self) -> None:
         """Load the models named at the start; one that cannot be is a problem to report, not a crash."""
@@ -158,32 +186,69 @@ class ModelPool:
     @asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[TextProvider]:
         """The provider of a name, loaded when it is not yet, and kept while in use."""
+        async with self._resident(name, is_text=True) as provider:
+            assert isinstance(provider, LocalProvider), "the task of an artifact decides its provider"
+            self._problem = ""
+            yield provider
+
+    @asynccontextmanager
+    async def use_encoder(self, name: str) -> AsyncIterator[AnyEncoder]:
+        """The encoder of a name, loaded when it is not yet, and kept while in use."""
+        if name == DEFAULT_EMBEDDER:
+            await asyncio.to_thread(adopt_packaged_encoder, self._registry)
+        async with self._resident(name, is_text=False) as encoder:
+            assert not isinstance(encoder, LocalProvider), "the task of an artifact decides its provider"
+            yield encoder
+
+    async def load(self, name: str) -> None:
+        """Bring a model of either sort into memory."""
+        async with self._resident(name):
+            pass
+
+    @asynccontextmanager
+    async def _resident(
+        self, name: str, *, is_text: bool | None = None
+    ) -> AsyncIterator[LocalProvider | AnyEncoder]:
         artifact, adapter = await asyncio.to_thread(self._artifacts_of, name)
+        task = task_of(artifact)
+        if is_text is not None and is_text != (task == "text"):
+            raise WrongTaskError(
+                f"{name!r} is a model for {task}",
+                remedy="ask it at /v1/chat/completions" if task == "text" else f"ask it for {task}s",
+                param="model",
+            )
         if name in self._config.pinned_models:
             self._pinned[name] = artifact.digest
             self.residency.pinned = set(self._pinned.values())
+        async with self.residency.use(artifact.digest, self._loadable(artifact, name)) as resident:
+            if adapter is None:
+                yield resident
+                return
+            assert isinstance(resident, LocalProvider), "an adapter's base is a text model"
+            async with resident.engine.use_adapter(adapter.digest, adapter.folder):
+                yield resident.adapted(name, adapter.digest)
+
+    def _loadable(self, artifact: Artifact, name: str) -> Loadable[LocalProvider | AnyEncoder]:
+        weights, max_waiting = self._config.weights, self._config.max_waiting
+        if task_of(artifact) != "text":
+            return loadable_encoder(
+                self._registry, artifact, name=name, weights=weights, max_waiting=max_waiting
+            )
         config = EngineConfig(
             kv_cache_bytes=self._config.kv_cache_bytes,
-            max_waiting=self._config.max_waiting,
-            weights=self._config.weights,
+            max_waiting=max_waiting,
+            weights=weights,
             adapter_bytes=self._config.adapter_bytes,
             draft_model=self._config.draft_models.get(name),
         )
-        loadable = loadable_model(self._registry, artifact, name=name, config=config)
-        async with self.residency.use(artifact.digest, loadable) as provider:
-            self._problem = ""
-            if adapter is None:
-                yield provider
-                return
-            async with provider.engine.use_adapter(adapter.digest, adapter.folder):
-                yield provider.adapted(name, adapter.digest)
+        return loadable_model(self._registry, artifact, name=name, config=config)
 
     async def unload(self, name: str) -> bool:
         """Let a model's memory go; False when it is not loaded, `ConflictError` while it answers."""
         artifact, adapter = await asyncio.to_thread(self._artifacts_of, name)
         if adapter is None:
             return await self.residency.unload(artifact.digest)
-        for provider in self.residency.residents():
+        for provider in self._local_providers():
             adapters = provider.engine.engine.adapters
             if provider.artifact_digest == artifact.digest and adapter.digest in adapters:
                 adapters.unload(adapter.digest)

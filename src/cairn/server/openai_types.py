@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cairn.core.errors import InvalidRequestError
+from cairn.providers.encoder_loading import ModelTask
 from cairn.server.body import RequestBody, Strict
 
 
@@ -273,6 +274,40 @@ class TextCompletion(BaseModel):
     cairn: CairnInfo
 
 
+class EmbeddingsRequest(RequestBody):
+    """`POST /v1/embeddings`."""
+
+    model: str
+    input: str | list[str] | list[int] | list[list[int]]
+    dimensions: int | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    user: str | None = None
+
+
+class Embedding(BaseModel):
+    """The vector of a text: numbers, or base64 of little-endian float32."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(BaseModel):
+    """Tokens in."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(BaseModel):
+    """The answer of `POST /v1/embeddings`."""
+
+    object: Literal["list"] = "list"
+    model: str
+    data: list[Embedding]
+    usage: EmbeddingUsage
+
+
 class ModelState(BaseModel):
     """Whether a model is in memory; any other is loaded when it is asked for."""
 
@@ -281,6 +316,8 @@ class ModelState(BaseModel):
     loading: str
     """How far its loading is; empty otherwise."""
     pinned: bool
+    task: ModelTask
+    """What it does: writes text, embeds it, or classifies it."""
 
 
 class ModelInfo(BaseModel):

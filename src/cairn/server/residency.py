@@ -37,8 +37,7 @@ def get_memory(request: Request, _caller: Caller) -> MemoryInfo:
 @router.post("/load")
 async def load_model(request: Request, administrator: Administrator, body: ModelBody) -> ModelInfo:
     """Load a model before anybody asks for it; answers when it is in memory."""
-    async with state_of(request).models.use(body.model):
-        pass
+    await state_of(request).models.load(body.model)
     return await to_thread(get_model, request, administrator, body.model)
 
 

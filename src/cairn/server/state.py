@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from fastapi import Request
 
+from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
 from cairn.registry import Registry
 from cairn.server.config import ServerConfig
@@ -31,6 +32,7 @@ class ServedModel:
     is_pinned: bool = False
     parent: str = ""
     """Of an adapter: its base's name, or digest where it has none."""
+    task: ModelTask = "text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +51,23 @@ class Models(Protocol):
     """Where the routes get their providers from."""
 
     def served(self) -> Sequence[ServedModel]:
-        """Every name that may be asked for, the default one first."""
+        """Every name of a model that writes text, the default one first."""
+        ...
+
+    def encoders(self) -> Sequence[ServedModel]:
+        """Every name of a model that embeds or classifies text."""
         ...
 
     def use(self, name: str) -> AbstractAsyncContextManager[TextProvider]:
         """The provider of a name, kept loaded while the context is open; `NotFoundError` if unknown."""
+        ...
+
+    def use_encoder(self, name: str) -> AbstractAsyncContextManager[AnyEncoder]:
+        """The same for an encoder."""
+        ...
+
+    async def load(self, name: str) -> None:
+        """Bring a model of either sort into memory."""
         ...
 
     async def unload(self, name: str) -> bool:

@@ -25,9 +25,13 @@ export const sessionQuery = queryOptions({
   retry: false,
 });
 
+/** Models that can be talked to. */
 export const modelsQuery = queryOptions({
   queryKey: ["models"],
-  queryFn: async ({ signal }) => (await getJson<{ data: ModelEntry[] }>("/v1/models", signal)).data,
+  queryFn: async ({ signal }) => {
+    const { data } = await getJson<{ data: ModelEntry[] }>("/v1/models", signal);
+    return data.filter(({ cairn }) => cairn.task === "text");
+  },
   staleTime: 30_000,
 });
 
