@@ -12,7 +12,6 @@ from cairn.engine import (
     Engine,
     EngineConfig,
     EngineError,
-    FailedOutput,
     ModelRunner,
     NativeRunner,
     Request,
@@ -22,7 +21,7 @@ from tests.engine.fake_runner import FakeRunner
 from tests.engine.naive import naive_generate, run_all
 from tests.engine.native_tiny import checkpoint, needs_native
 from tests.engine.speculating import UnsureRunner, num_guessed, speculating
-from tests.engine.test_constraint import CITY, DEAD_END, PROMPT
+from tests.engine.test_constraint import CITY, PROMPT
 from tests.engine.tiny_decoders import tiny_decoder
 from tests.engine.tiny_vocabulary import END, tiny_compiler
 
@@ -179,27 +178,6 @@ def test_guesses_under_a_grammar_change_nothing(kind: str, grammar: Grammar, tem
         if grammar.kind == "json_schema":
             assert engine.stats().num_drafted_tokens["grammar"] > 0
         assert engine.stats().num_steps <= plain.stats().num_steps
-
-
-@pytest.mark.parametrize("kind", RUNNERS)
-def test_a_dead_end_after_guesses_fails_as_it_does_without(kind: str) -> None:
-    """The guesses up to it count, the request ends with the same error after the same tokens."""
-    params = SamplingParams(temperature=0, max_tokens=60, grammar=DEAD_END)
-    request = Request("a", PROMPT, params, eos_token_ids=(END,))
-    found = []
-    for draft in (None, network(kind)):
-        config = EngineConfig(block_size=4, num_blocks=40, lookup_tokens=0)
-        engine = speculating(network(kind), config, draft=draft, grammars=tiny_compiler(), fixed=60.0)
-        engine.add_request(request)
-        outputs: list[Any] = []
-        while engine.has_unfinished:
-            outputs += engine.step()
-        *tokens, failed = outputs
-        assert isinstance(failed, FailedOutput)
-        assert engine.block_manager.num_used_blocks == 0
-        found.append(([token.token_id for token in tokens], failed.error.message))
-    assert found[0] == found[1]
-    assert num_guessed(engine)[1] > 0
 
 
 class _Idle:
