@@ -68,8 +68,6 @@ void give_row(const Activations& from, int row, float* to) {
         case Format::float32:
         case Format::bfloat16: std::memcpy(to, from.values.data() + at, from.width * sizeof(float)); break;
         case Format::int8:
-            for (int i = 0; i < from.width; i++) to[i] = float(from.wide[at + i]) * from.scales[group + i / kGroup];
-            break;
         case Format::int4:
             for (int i = 0; i < from.width; i++) to[i] = float(from.bytes[at + i]) * from.scales[group + i / kGroup];
             break;

@@ -279,12 +279,13 @@ void unpack_row(const Matrix& matrix, int index, float* out) {
 void Activations::shape(int num_rows, int inputs, Format wanted) {
     format = wanted;
     width = padded(inputs, kGroup);
-    const size_t count = size_t(num_rows) * width;
+    const size_t count = size_t(num_rows) * width, num_scales = count / kGroup;
     if (format == Format::float32 || format == Format::bfloat16) grow(values, count);
-    if (format == Format::int8) grow(wide, count);
-    if (format == Format::int4) grow(bytes, count);
-    if (format == Format::int8 || format == Format::int4) grow(scales, count / kGroup);
-    if (format == Format::int4) grow(starts, count / kGroup);
+    if (format == Format::int8 || format == Format::int4) {
+        grow(bytes, count);
+        grow(scales, num_scales);
+    }
+    if (format == Format::int4) grow(starts, num_scales);
 }
 
 }  // namespace cairn

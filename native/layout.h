@@ -106,13 +106,12 @@ void unpack_row(const Matrix& matrix, int row, float* out);
 
 // Activations [rows, width] in the form that a matrix of some format is multiplied with:
 //   float32, bfloat16: `values`, floats
-//   int8: `wide`, 8-bit numbers in 16 bits, with a scale for each group of 32
-//   int4: `bytes`, 8-bit numbers, with a scale and -8 * (sum of the numbers) for each group of 32
+//   int8: `bytes`, 8-bit numbers, with a scale for each group of 32
+//   int4: the same, and -8 * (sum of the numbers) for each group
 struct Activations {
     Format format = Format::float32;
     int width = 0;
     std::vector<float> values;
-    std::vector<int16_t> wide;
     std::vector<int8_t> bytes;
     std::vector<float> scales;
     std::vector<int32_t> starts;

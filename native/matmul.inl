@@ -6,12 +6,11 @@
 //   format     bytes of weights   multiply-adds   done as
 //   float32    2048               512             64 fused multiply-adds of 8 lanes
 //   bfloat16   1024               512             the same, after a shift or a mask
-//   int8        512               512             32 16-bit pair products, 4 conversions, 4 fused multiply-adds
+//   int8        512               512             16 byte pair products, 2 conversions, 2 fused multiply-adds
 //   int4        288               512             16 byte pair products, 2 conversions, 2 fused multiply-adds
 //
-// One number's sum runs over k from first to last in one accumulator (for int8: two, of the even and odd
-// pairs of inputs), with a fused multiply-add an input or a group; how many tokens share a call and in
-// which block a token lies changes nothing.
+// One number's sum runs over k from first to last in one accumulator, with a fused multiply-add an input or a
+// group; how many tokens share a call and in which block a token lies changes nothing.
 
 namespace cairn::CAIRN_ISA {
 namespace {
@@ -84,164 +83,145 @@ void bfloat16_tile(const Product& product, int tile, int first) {
     }
 }
 
-// ---- int8: a vector of sums holds 4 rows, each as (inputs 0, 1) and (inputs 2, 3) of every four
+// ---- int8 and int4: a vector of bytes holds 8 rows x 4 inputs, a vector of sums 8 rows
 
-// sums + the pair products of 4 rows x 4 inputs (16 bytes) with 4 numbers of the activations.
-CAIRN_INLINE i32x8 add_pairs(i32x8 sums, const uint8_t* weights, const int16_t* x) {
+// Two inputs' products in each 16 bits: at most 2 * 128 * 127, or of nibbles 8 * 2 * 15 * 127.
 #if defined(__AVX2__)
-    const __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
-    long long four;
-    std::memcpy(&four, x, 8);
-    return i32x8(_mm256_add_epi32(__m256i(sums), _mm256_madd_epi16(w, _mm256_set1_epi64x(four))));
-#else
-    for (int pair = 0; pair < 8; pair++) {
-        const int at = pair % 2 * 2;
-        sums[pair] += int8_t(weights[2 * pair]) * x[at] + int8_t(weights[2 * pair + 1]) * x[at + 1];
-    }
-    return sums;
-#endif
+typedef __m256i Bytes;
+CAIRN_INLINE Bytes load_bytes(const uint8_t* from) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
 }
-
-// Rows 4 * FIRST .. of a tile, H vectors of 4 rows x T tokens.
-template <int T, int H>
-CAIRN_INLINE void int8_rows(const Product& product, int tile, int first, int quarter) {
-    const Activations& input = *product.input;
-    const int num_groups = product.matrix->num_groups(), stride = input.num_groups();
-    const int16_t* x[T];
-    const float* scales[T];
-    f32x8 total[T][H];
-    for (int t = 0; t < T; t++) {
-        const size_t row = row_of(product, first + t);
-        x[t] = input.wide.data() + row * input.width;
-        scales[t] = input.scales.data() + row * stride;
-        for (int h = 0; h < H; h++) total[t][h] = f32x8{};
-    }
-    const uint8_t* weights = product.matrix->tile(tile) + 16 * quarter;
-    for (int g = 0; g < num_groups; g++, weights += 512) {
-        i32x8 sums[T][H];
-        for (int t = 0; t < T; t++) {
-            for (int h = 0; h < H; h++) sums[t][h] = i32x8{};
-        }
-#pragma GCC unroll 1  // unrolled, GCC keeps what it loads early on the stack
-        for (int c = 0; c < 8; c++) {
-            if (T == 1) __builtin_prefetch(weights + 64 * c + kAhead);
-            for (int t = 0; t < T; t++) {
-                for (int h = 0; h < H; h++) {
-                    sums[t][h] = add_pairs(sums[t][h], weights + 64 * c + 16 * h, x[t] + g * kGroup + 4 * c);
-                }
-            }
-        }
-        for (int t = 0; t < T; t++) {
-            for (int h = 0; h < H; h++) total[t][h] = fma(to_float(sums[t][h]), all(scales[t][g]), total[t][h]);
-        }
-    }
-    for (int t = 0; t < T; t++) {
-        for (int h = 0; h < H; h += 2) {
-            f32x8 both;
-            for (int r = 0; r < 4; r++) {
-                both[r] = total[t][h][2 * r] + total[t][h][2 * r + 1];
-                both[r + 4] = total[t][h + 1][2 * r] + total[t][h + 1][2 * r + 1];
-            }
-            const int row = 4 * (quarter + h);
-            const f32x8 scale = load(product.matrix->row_scales.data() + size_t(tile) * kTileRows + row);
-            finish(product, first + t, tile, row, both * scale);
-        }
-    }
+CAIRN_INLINE Bytes four_inputs(const int8_t* x) {
+    int four;
+    std::memcpy(&four, x, 4);
+    return _mm256_set1_epi32(four);
 }
+CAIRN_INLINE Bytes low_nibbles(Bytes both) { return _mm256_and_si256(both, _mm256_set1_epi8(15)); }
+CAIRN_INLINE Bytes high_nibbles(Bytes both) { return low_nibbles(_mm256_srli_epi16(both, 4)); }
 
-template <int T>
-void int8_tile(const Product& product, int tile, int first) {
-    if constexpr (T == 1) {
-        int8_rows<1, 4>(product, tile, first, 0);
-    } else {
-        int8_rows<T, 2>(product, tile, first, 0);
-        int8_rows<T, 2>(product, tile, first, 2);
-    }
-}
-
-// ---- int4: a vector of bytes holds 8 rows x 4 inputs
-
-// Sums of byte products, two inputs in 16 bits: 8 products of a nibble and a signed byte, each pair at most
-// 2 * 15 * 127, fit without overflow.
+// Sums of pairs of products, 16 bits: for nibbles alone.
 struct PairSums {
-#if defined(__AVX2__)
     __m256i pairs = _mm256_setzero_si256();
-    CAIRN_INLINE void add(__m256i nibbles, const int8_t* x) {
-        int four;
-        std::memcpy(&four, x, 4);
-        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(nibbles, _mm256_set1_epi32(four)));
+    // Spelled out: GCC regroups the sums of one register into trees that need more of them than there are.
+    CAIRN_INLINE void add(Bytes nibbles, Bytes x) {
+        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(nibbles, x));
     }
     CAIRN_INLINE i32x8 rows() const { return i32x8(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))); }
-#else
-    i32x8 total = {};
-    CAIRN_INLINE void add(const uint8_t* nibbles, const int8_t* x) {
-        for (int r = 0; r < 8; r++) {
-            for (int i = 0; i < 4; i++) total[r] += nibbles[4 * r + i] * x[i];
-        }
-    }
-    CAIRN_INLINE i32x8 rows() const { return total; }
-#endif
 };
+// sums + w . x for signed bytes: |w| * (x with the sign of w).
+CAIRN_INLINE i32x8 add_products(i32x8 sums, Bytes w, Bytes size, Bytes x) {
+    const __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x, w));
+    return sums + i32x8(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+CAIRN_INLINE Bytes sizes(Bytes w) { return _mm256_abs_epi8(w); }
+#else
+typedef int8_t Bytes __attribute__((vector_size(32)));
+CAIRN_INLINE Bytes load_bytes(const uint8_t* from) {
+    Bytes out;
+    std::memcpy(&out, from, 32);
+    return out;
+}
+CAIRN_INLINE Bytes four_inputs(const int8_t* x) {
+    Bytes out;
+    for (int i = 0; i < 32; i++) out[i] = x[i % 4];
+    return out;
+}
+CAIRN_INLINE Bytes low_nibbles(Bytes both) { return both & 15; }
+CAIRN_INLINE Bytes high_nibbles(Bytes both) { return both >> 4 & 15; }
+CAIRN_INLINE i32x8 add_products(i32x8 sums, Bytes w, Bytes, Bytes x) {
+    for (int r = 0; r < 8; r++) {
+        for (int i = 0; i < 4; i++) sums[r] += w[4 * r + i] * x[4 * r + i];
+    }
+    return sums;
+}
+CAIRN_INLINE Bytes sizes(Bytes w) { return w; }
+struct PairSums {
+    i32x8 total = {};
+    CAIRN_INLINE void add(Bytes nibbles, Bytes x) { total = add_products(total, nibbles, nibbles, x); }
+    CAIRN_INLINE i32x8 rows() const { return total; }
+};
+#endif
 
-// Rows 8 * half .. of a tile, H halves x T tokens.
-template <int T, int H>
-CAIRN_INLINE void int4_rows(const Product& product, int tile, int first, int half) {
+// 16 rows x T tokens; of many tokens the finished sums stay in memory and the registers hold a group's.
+template <int T>
+void int8_tile(const Product& product, int tile, int first) {
     const Activations& input = *product.input;
     const int num_groups = product.matrix->num_groups(), stride = input.num_groups();
     const int8_t* x[T];
     const float* scales[T];
-    const int32_t* starts[T];
-    f32x8 total[T][H];
+    f32x8 total[T][2] = {};
     for (int t = 0; t < T; t++) {
         const size_t row = row_of(product, first + t);
         x[t] = input.bytes.data() + row * input.width;
         scales[t] = input.scales.data() + row * stride;
-        starts[t] = input.starts.data() + row * stride;
-        for (int h = 0; h < H; h++) total[t][h] = f32x8{};
     }
     const uint8_t* weights = product.matrix->tile(tile);
-    for (int g = 0; g < num_groups; g++, weights += 288) {
-        PairSums sums[T][H];
-#pragma GCC unroll 1
-        for (int c = 0; c < 4; c++) {
-            if (T == 1) __builtin_prefetch(weights + 64 * c + kAhead);
-            for (int h = 0; h < H; h++) {
-                const uint8_t* line = weights + 64 * c + 32 * (half + h);
-#if defined(__AVX2__)
-                const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
-                const __m256i low = _mm256_and_si256(both, _mm256_set1_epi8(15));
-                const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
-#else
-                uint8_t low[32], high[32];
-                for (int i = 0; i < 32; i++) low[i] = line[i] & 15, high[i] = line[i] >> 4;
-#endif
-                for (int t = 0; t < T; t++) {
-                    sums[t][h].add(low, x[t] + g * kGroup + 4 * c);
-                    sums[t][h].add(high, x[t] + g * kGroup + 16 + 4 * c);
-                }
+    for (int g = 0; g < num_groups; g++) {
+        i32x8 sums[T][2] = {};
+#pragma GCC unroll 1  // unrolled, GCC keeps what it loads early on the stack
+        for (int c = 0; c < 8; c++, weights += 64) {
+            if (T == 1) __builtin_prefetch(weights + kAhead);
+            const Bytes w[2] = {load_bytes(weights), load_bytes(weights + 32)};
+            const Bytes size[2] = {sizes(w[0]), sizes(w[1])};
+            for (int t = 0; t < T; t++) {
+                const Bytes four = four_inputs(x[t] + g * kGroup + 4 * c);
+                for (int h = 0; h < 2; h++) sums[t][h] = add_products(sums[t][h], w[h], size[h], four);
             }
         }
-        if (T == 1) __builtin_prefetch(weights + 256 + kAhead);
-        for (int h = 0; h < H; h++) {
-            const f32x8 scale = load_half(weights + 256 + 16 * (half + h));
-            for (int t = 0; t < T; t++) {
-                const f32x8 dot = to_float(sums[t][h].rows() + starts[t][g]);
-                total[t][h] = fma(dot, scale * all(scales[t][g]), total[t][h]);
-            }
+        for (int t = 0; t < T; t++) {
+            const f32x8 scale = all(scales[t][g]);
+            for (int h = 0; h < 2; h++) total[t][h] = fma(to_float(sums[t][h]), scale, total[t][h]);
         }
     }
-    for (int t = 0; t < T; t++) {
-        for (int h = 0; h < H; h++) finish(product, first + t, tile, 8 * (half + h), total[t][h]);
+    for (int h = 0; h < 2; h++) {
+        const f32x8 scale = load(product.matrix->row_scales.data() + size_t(tile) * kTileRows + 8 * h);
+        for (int t = 0; t < T; t++) finish(product, first + t, tile, 8 * h, total[t][h] * scale);
     }
 }
 
 template <int T>
 void int4_tile(const Product& product, int tile, int first) {
-    if constexpr (T == 1) {
-        int4_rows<1, 2>(product, tile, first, 0);
-    } else {
-        int4_rows<T, 1>(product, tile, first, 0);
-        int4_rows<T, 1>(product, tile, first, 1);
+    const Activations& input = *product.input;
+    const int num_groups = product.matrix->num_groups(), stride = input.num_groups();
+    const int8_t* x[T];
+    const float* scales[T];
+    const int32_t* starts[T];
+    f32x8 total[T][2] = {};
+    for (int t = 0; t < T; t++) {
+        const size_t row = row_of(product, first + t);
+        x[t] = input.bytes.data() + row * input.width;
+        scales[t] = input.scales.data() + row * stride;
+        starts[t] = input.starts.data() + row * stride;
+    }
+    const uint8_t* weights = product.matrix->tile(tile);
+    for (int g = 0; g < num_groups; g++, weights += 288) {
+        PairSums sums[T][2];
+#pragma GCC unroll 1
+        for (int c = 0; c < 4; c++) {
+            if (T == 1) __builtin_prefetch(weights + 64 * c + kAhead);
+            const Bytes both[2] = {load_bytes(weights + 64 * c), load_bytes(weights + 64 * c + 32)};
+            const Bytes low[2] = {low_nibbles(both[0]), low_nibbles(both[1])};
+            const Bytes high[2] = {high_nibbles(both[0]), high_nibbles(both[1])};
+            for (int t = 0; t < T; t++) {
+                const int8_t* from = x[t] + g * kGroup + 4 * c;
+                const Bytes early = four_inputs(from);
+                for (int h = 0; h < 2; h++) sums[t][h].add(low[h], early);
+                const Bytes late = four_inputs(from + 16);
+                for (int h = 0; h < 2; h++) sums[t][h].add(high[h], late);
+            }
+        }
+        if (T == 1) __builtin_prefetch(weights + 256 + kAhead);
+        const f32x8 scale[2] = {load_half(weights + 256), load_half(weights + 272)};
+        for (int t = 0; t < T; t++) {
+            const f32x8 own = all(scales[t][g]);
+            for (int h = 0; h < 2; h++) {
+                const f32x8 dot = to_float(sums[t][h].rows() + starts[t][g]);
+                total[t][h] = fma(dot, scale[h] * own, total[t][h]);
+            }
+        }
+    }
+    for (int t = 0; t < T; t++) {
+        for (int h = 0; h < 2; h++) finish(product, first + t, tile, 8 * h, total[t][h]);
     }
 }
 

@@ -32,9 +32,8 @@ void take_group(const float* from, Activations& to, int row, int group) {
     to.scales[slot] = extreme / 127.0f;
     i32x8 q[4];
     for (int i = 0; i < 4; i++) q[i] = to_int(x[i] * inverse);
-    if (to.format == Format::int8) return store_shorts(to.wide.data() + at, q);
     store_bytes(to.bytes.data() + at, q);
-    to.starts[slot] = -8 * sum((q[0] + q[1]) + (q[2] + q[3]));
+    if (to.format == Format::int4) to.starts[slot] = -8 * sum((q[0] + q[1]) + (q[2] + q[3]));
 }
 
 void take_row(const float* from, int count, Activations& to, int row) {

@@ -82,7 +82,7 @@ CAIRN_INLINE i32x8 to_int(f32x8 v) {
     return i32x8(v + all(kMagic)) - i32x8(all(kMagic));
 }
 
-// 32 small integers to 8 bits, and to 16.
+// 32 small integers to 8 bits.
 CAIRN_INLINE void store_bytes(int8_t* to, const i32x8* from) {
 #if defined(__AVX2__)
     const __m256i low = _mm256_packs_epi32(__m256i(from[0]), __m256i(from[1]));
@@ -93,16 +93,6 @@ CAIRN_INLINE void store_bytes(int8_t* to, const i32x8* from) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes);
 #else
     for (int i = 0; i < 32; i++) to[i] = int8_t(from[i / 8][i % 8]);
-#endif
-}
-CAIRN_INLINE void store_shorts(int16_t* to, const i32x8* from) {
-#if defined(__AVX2__)
-    for (int i = 0; i < 4; i += 2) {
-        const __m256i both = _mm256_packs_epi32(__m256i(from[i]), __m256i(from[i + 1]));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8 * i), _mm256_permute4x64_epi64(both, 0xd8));
-    }
-#else
-    for (int i = 0; i < 32; i++) to[i] = int16_t(from[i / 8][i % 8]);
 #endif
 }
 CAIRN_INLINE int32_t sum(i32x8 v) {

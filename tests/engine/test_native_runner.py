@@ -93,7 +93,7 @@ def test_a_mixed_batch_equals_full_recomputation(family: str) -> None:
         for i, (length, num) in enumerate([(1, 30), (15, 9), (16, 20), (64, 3), (65, 40), (130, 12)])
     ]
     runner = NativeRunner(checkpoint(model), weights="float32", num_threads=2, pin=False)
-    engine = Engine(runner, EngineConfig(num_blocks=60, token_budget=40))
+    engine = Engine(runner, EngineConfig(num_blocks=60, max_num_seqs=16, token_budget=40))
     tokens = run_all(engine, requests).tokens
     for request in requests:
         num = request.sampling.max_tokens or 0
