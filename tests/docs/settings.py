@@ -17,6 +17,7 @@ from cairn.data.quality import QualityConfig
 from cairn.engine import EngineConfig, ShareConfig
 from cairn.lifecycle import Recipe, recipe
 from cairn.server import ServerConfig
+from cairn.server.config import SharesConfig
 from cairn.training import TrainConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
@@ -68,6 +69,7 @@ SECTIONS: tuple[tuple[str, str, type[Config]], ...] = (
     ("`[release]`", "", recipe.ReleaseStage),
     ("Reading files", "`ReadConfig`, for `read_documents`.", ReadConfig),
     ("Engine", "`EngineConfig`; see [the engine](engine.md).", EngineConfig),
+    ("Shares", "`SharesConfig`, the file of `cairn up --shares`.", SharesConfig),
     (
         "`[[shares]]`",
         "`ShareConfig`, of the engine and of the server; see [scheduling](scheduling.md).",

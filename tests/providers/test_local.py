@@ -16,6 +16,7 @@ from cairn.core.chat import (
     ChoiceEnd,
     ImagePart,
     Message,
+    Principal,
     SamplingParams,
     StreamEnd,
     TextDelta,
@@ -26,7 +27,7 @@ from cairn.core.chat import (
 )
 from cairn.core.errors import ContextLengthError, IntegrityError, InvalidRequestError, OverloadedError
 from cairn.data import ChatTemplate
-from cairn.engine import EngineConfig
+from cairn.engine import EngineConfig, Request, ShareConfig, TokenStream
 from cairn.providers import CompletionRequest, PromptEcho
 from cairn.providers.receipts import sampling_from_json, sampling_json
 from tests.providers.scripted import CONTEXT, Scripted
@@ -191,6 +192,41 @@ async def test_leaving_aborts_and_still_stores_the_receipt(make: Make) -> None:
     assert receipt.finish_reasons == ["abort"]
     assert receipt.outputs[0] == scripted.runner.script[: len(receipt.outputs[0])]
     assert await asyncio.to_thread(scripted.engine._idle.wait, 30)
+
+
+async def test_the_engine_knows_who_asks_and_what_is_theirs(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = (
+        ShareConfig(user="ada", weight=3, kv_share=0.5),
+        ShareConfig(role="batch", weight=0.5, priority=1),
+        ShareConfig(weight=2),
+    )
+    scripted = make("x", config=EngineConfig(shares=shares))
+    asked: list[Request] = []
+    generate = scripted.engine.generate
+
+    def note(request: Request) -> TokenStream:
+        asked.append(request)
+        return generate(request)
+
+    monkeypatch.setattr(scripted.engine, "generate", note)
+    for principal in (
+        Principal("ada", roles=frozenset({"batch"})),
+        Principal("bob", roles=frozenset({"batch"})),
+        Principal("cyd"),
+        None,
+    ):
+        await events_of(scripted, chat(principal=principal))
+    assert [(each.tenant, each.weight, each.priority, each.kv_share) for each in asked] == [
+        ("ada", 3, 0, 0.5),
+        ("bob", 0.5, 1, None),
+        ("cyd", 2, 0, None),
+        ("", 2, 0, None),
+    ]
+    loads = {each.tenant: each for each in scripted.provider.load().tenants}
+    assert set(loads) == {"ada", "bob", "cyd", ""}
+    assert all(each.tokens > 0 and each.waiting == each.running == 0 for each in loads.values())
 
 
 async def test_overload_is_raised_before_any_event(make: Make) -> None:

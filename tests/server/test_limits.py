@@ -299,3 +299,6 @@ async def test_sixteen_streams_at_once(serve: Serve, script: Script) -> None:
     assert 'cairn_completions_total{model="scripted",outcome="ok"} 16.0' in text
     assert 'cairn_http_requests_total{method="POST",route="/v1/chat/completions",status="200"} 16.0' in text
     assert "cairn_time_to_first_token_seconds_count" in text
+    assert 'cairn_tenant_running{model="scripted",tenant="admin"} 0.0' in text
+    assert 'cairn_tenant_waiting{model="scripted",tenant="admin"} 0.0' in text
+    assert 'cairn_tenant_tokens{model="scripted",tenant="admin"}' in text

@@ -38,6 +38,11 @@ def up(
         [], metavar="MODEL", help="A model that stays in memory once it is loaded."
     ),
     idle_minutes: float = typer.Option(30, min=0, help="A model leaves memory when unused for so long."),
+    shares: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="TOML file of [[shares]]: weight, priority and KV share of users and roles.",
+    ),
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser, signed in."),
     new_key: bool = typer.Option(False, "--new-key", help="Make another admin key and print it."),
     allowed_host: list[str] = typer.Option(
@@ -59,7 +64,8 @@ def up(
 
     # What is imported stays: looking for garbage in it, now and in every pause, only takes time.
     gc.disable()
-    from cairn.server.config import ServerConfig
+    from cairn.core import load_config
+    from cairn.server.config import ServerConfig, SharesConfig
     from cairn.server.startup import serve
 
     gc.freeze()
@@ -73,6 +79,7 @@ def up(
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         trust_proxy=trust_proxy,
+        shares=load_config(SharesConfig, shares).shares if shares else (),
         weights=weights.value,
         memory_budget=num_bytes_of(memory) if memory else None,
         pinned_models=tuple(pin),

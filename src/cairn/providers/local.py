@@ -32,7 +32,7 @@ from cairn.data import Tokenizer, encode_chat
 from cairn.engine import AsyncEngine, PromptLogprob, PromptOutput, Request, TokenOutput
 from cairn.providers.choice import Choice
 from cairn.providers.detokenizer import Detokenizer, bytes_of
-from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho
+from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho, TenantLoad
 from cairn.providers.receipts import sampling_json
 from cairn.providers.replay import Replay, compile_ahead, replay_tokens
 from cairn.providers.tool_calls import ToolCallParser, ToolFormat, format_of
@@ -125,6 +125,10 @@ class LocalProvider:
             blocks_total=stats.num_blocks,
             tokens_guessed=stats.num_drafted_tokens,
             tokens_guessed_right=stats.num_accepted_tokens,
+            tenants=tuple(
+                TenantLoad(each.tenant, each.num_waiting, each.num_running, each.num_computed_tokens)
+                for each in stats.tenants
+            ),
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
@@ -247,6 +251,9 @@ class LocalProvider:
         visible = reply.tool_format.marks if reply.tool_format else frozenset()
         reply.choices = [self._choice(reply, index, visible) for index in range(reply.sampling.n)]
         await compile_ahead(self.engine, reply.sampling)
+        tenant = reply.principal.user_id if reply.principal else ""
+        roles = reply.principal.roles if reply.principal else frozenset()
+        share = self.engine.engine.config.share_of(tenant, roles)
         outputs = self.engine.generate(
             Request(
                 reply.receipt_id,
@@ -254,6 +261,10 @@ class LocalProvider:
                 reply.sampling,
                 self.eos_token_ids,
                 adapter=self.adapter_digest,
+                priority=share.priority,
+                tenant=tenant,
+                weight=share.weight,
+                kv_share=share.kv_share,
             )
         )
         try:

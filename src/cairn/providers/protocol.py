@@ -37,6 +37,16 @@ class PromptEcho:
 CompletionEvent = PromptEcho | ChatEvent
 
 
+@dataclass(frozen=True, slots=True)
+class TenantLoad:
+    """How much of that is one tenant's, and the tokens computed for it since the model was loaded."""
+
+    tenant: str
+    waiting: int
+    running: int
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """How busy a provider is."""
@@ -48,6 +58,7 @@ class Load:
     tokens_guessed: Mapping[str, int] = field(default_factory=dict)
     """Tokens computed ahead since it was loaded by who guessed them, and how many were the ones to come."""
     tokens_guessed_right: Mapping[str, int] = field(default_factory=dict)
+    tenants: tuple[TenantLoad, ...] = ()
 
 
 class TextProvider(Protocol):

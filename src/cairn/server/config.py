@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from cairn.core import Config
-from cairn.engine.config import Weights
+from cairn.engine.config import ShareConfig, Weights
 
 
 class ServerConfig(Config):
@@ -39,6 +39,9 @@ class ServerConfig(Config):
     )
     max_waiting: int = Field(
         default=256, ge=0, description="requests that may wait for the engine before 429 is answered"
+    )
+    shares: tuple[ShareConfig, ...] = Field(
+        default=(), description="what users and roles get beside others; the first that fits holds"
     )
     max_prompts: int = Field(
         default=256, ge=1, description="most prompts times samples in one completions request"
@@ -87,4 +90,12 @@ class ServerConfig(Config):
     )
     sign_in_failures: int = Field(
         default=10, ge=1, description="failed sign-ins an address may make in five minutes"
+    )
+
+
+class SharesConfig(Config):
+    """A file that says what users and roles get: `cairn up --shares FILE`."""
+
+    shares: tuple[ShareConfig, ...] = Field(
+        description="what users and roles get beside others; the first that fits holds"
     )

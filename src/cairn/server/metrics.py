@@ -1,7 +1,7 @@
 """Prometheus metrics of the server: requests, tokens, latencies, queue and key-value cache.
 
-Label values come from small fixed sets (route templates, status codes, served model names), so that a
-client cannot grow the server's memory by inventing paths or models.
+Label values come from small sets (route templates, status codes, served model names, the first 64 tenants of
+a model), so that a client cannot grow the server's memory by inventing paths or models.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -49,6 +49,18 @@ class Metrics:
         self.running = Gauge("cairn_engine_running", "Sequences in the batch", ("model",), registry=registry)
         self.waiting = Gauge(
             "cairn_engine_waiting", "Requests waiting for the engine", ("model",), registry=registry
+        )
+        self.tenant_running = Gauge(
+            "cairn_tenant_running", "Sequences in the batch", ("model", "tenant"), registry=registry
+        )
+        self.tenant_waiting = Gauge(
+            "cairn_tenant_waiting", "Requests waiting for the engine", ("model", "tenant"), registry=registry
+        )
+        self.tenant_tokens = Gauge(
+            "cairn_tenant_tokens",
+            "Tokens computed since the model was loaded",
+            ("model", "tenant"),
+            registry=registry,
         )
         self.kv_blocks_used = Gauge(
             "cairn_kv_blocks_used", "Key-value blocks in use", ("model",), registry=registry

@@ -238,6 +238,7 @@ class ModelPool:
             kv_cache_bytes=self._config.kv_cache_bytes,
             max_waiting=max_waiting,
             weights=weights,
+            shares=self._config.shares,
             adapter_bytes=self._config.adapter_bytes,
             draft_model=self._config.draft_models.get(name),
         )

@@ -44,6 +44,10 @@ def metrics(request: Request, _allowed: Annotated[None, Depends(may_read_metrics
         load, name = provider.load(), provider.name
         state.metrics.running.labels(name).set(load.running)
         state.metrics.waiting.labels(name).set(load.waiting)
+        for tenant in load.tenants:
+            state.metrics.tenant_running.labels(name, tenant.tenant).set(tenant.running)
+            state.metrics.tenant_waiting.labels(name, tenant.tenant).set(tenant.waiting)
+            state.metrics.tenant_tokens.labels(name, tenant.tenant).set(tenant.tokens)
         state.metrics.kv_blocks_used.labels(name).set(load.blocks_used)
         state.metrics.kv_blocks_total.labels(name).set(load.blocks_total)
         for drafter, num in load.tokens_guessed.items():
