@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cairn.core.chat import (
     ChatEvent,
@@ -25,7 +25,7 @@ from cairn.server.openai_types import ChatCompletion, ChatCompletionRequest, Mod
 from cairn.server.replies import Head, fingerprint, metered, usage_json
 from cairn.server.requests import new_completion_id, to_chat_request
 from cairn.server.state import ServedModel, ServerState, state_of
-from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame, text_frames_like
+from cairn.server.streaming import DONE, EventStream, answer, frame, text_frames_like
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -56,12 +56,9 @@ async def chat_completions(request: Request, caller: Caller, body: ChatCompletio
     if body.stream:
         frames = _streamed(state, caller, body, receipt_id)
         return EventStream(frames, config=state.config, headers=headers)
-    work = _whole(state, caller, body, receipt_id)
-    try:
-        whole = await answer(work, request.receive, seconds=state.config.request_seconds)
-    except ClientLeftError:
-        return Response(status_code=499)
-    return JSONResponse(whole, headers=headers)
+    return await answer(
+        _whole(state, caller, body, receipt_id), request, config=state.config, headers=headers
+    )
 
 
 async def _streamed(

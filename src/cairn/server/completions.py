@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cairn.core.chat import ChoiceEnd, Principal, StreamEnd, TextDelta, TokenLogprob, Usage
 from cairn.core.errors import InvalidRequestError
@@ -24,7 +24,7 @@ from cairn.server.openai_types import TextCompletion, TextCompletionRequest, ref
 from cairn.server.replies import Head, fingerprint, metered, usage_json
 from cairn.server.requests import new_completion_id, prompts_of, to_sampling
 from cairn.server.state import ServerState, state_of
-from cairn.server.streaming import DONE, ClientLeftError, EventStream, answer, frame, text_frames_like
+from cairn.server.streaming import DONE, EventStream, answer, frame, text_frames_like
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -45,12 +45,7 @@ async def text_completions(request: Request, caller: Caller, body: TextCompletio
     headers = {"x-cairn-receipt": ",".join(prompts)}
     if body.stream:
         return EventStream(_streamed(state, caller, body, prompts), config=state.config, headers=headers)
-    work = _whole(state, caller, body, prompts)
-    try:
-        whole = await answer(work, request.receive, seconds=state.config.request_seconds)
-    except ClientLeftError:
-        return Response(status_code=499)
-    return JSONResponse(whole, headers=headers)
+    return await answer(_whole(state, caller, body, prompts), request, config=state.config, headers=headers)
 
 
 async def _streamed(

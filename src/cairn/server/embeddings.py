@@ -8,7 +8,7 @@ import base64
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cairn.core.embedding import Embeddings, TextInput
 from cairn.core.errors import InvalidRequestError
@@ -16,7 +16,7 @@ from cairn.providers.encoders import LocalEmbedder
 from cairn.server.auth import Caller
 from cairn.server.openai_types import EmbeddingList, EmbeddingsRequest, refuse
 from cairn.server.state import ServerState, state_of
-from cairn.server.streaming import ClientLeftError, answer
+from cairn.server.streaming import answer
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -27,12 +27,7 @@ _MOST_TEXTS = 2048  # OpenAI's
 async def embeddings(request: Request, _caller: Caller, body: EmbeddingsRequest) -> Response:
     """Vectors of texts."""
     state = state_of(request)
-    work = _embed(state, body)
-    try:
-        whole = await answer(work, request.receive, seconds=state.config.request_seconds)
-    except ClientLeftError:
-        return Response(status_code=499)
-    return JSONResponse(whole)
+    return await answer(_embed(state, body), request, config=state.config, headers={})
 
 
 async def _embed(state: ServerState, body: EmbeddingsRequest) -> dict[str, Any]:

@@ -12,26 +12,22 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from json.encoder import encode_basestring
-from typing import Any, TypeVar
+from typing import Any
 
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from cairn.core.errors import CairnError
 from cairn.server.config import ServerConfig
 from cairn.server.errors import TimeLimitError, cairn_error_body, error_body, logger
 
-T = TypeVar("T")
-
 DONE = b"data: [DONE]\n\n"
 _KEEP_ALIVE = b": still working\n\n"
 _FIRST_EVENT_SECONDS = 2.0
 _LOOK = 0.01
 _HOLE = "text of a token"
-
-
-class ClientLeftError(Exception):
-    """The client closed the connection; nobody reads the answer any more."""
+_CLIENT_LEFT = 499  # as nginx has it; nobody reads it but the log
 
 
 def frame(value: Mapping[str, Any]) -> bytes:
@@ -52,17 +48,19 @@ async def until_gone(receive: Receive) -> None:
         pass
 
 
-async def answer(work: Coroutine[Any, Any, T], receive: Receive, *, seconds: float) -> T:
-    """The result of work, which is cancelled when the client leaves or time runs out."""
+async def answer(
+    work: Coroutine[Any, Any, Any], request: Request, *, config: ServerConfig, headers: Mapping[str, str]
+) -> Response:
+    """The result of work as JSON; it is cancelled when the client leaves or time runs out."""
     task = asyncio.create_task(work)
-    gone = asyncio.create_task(until_gone(receive))
+    gone = asyncio.create_task(until_gone(request.receive))
     try:
-        await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, gone}, timeout=config.request_seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
-            return await task
+            return JSONResponse(await task, headers=headers)
         if gone.done():
-            raise ClientLeftError
-        raise _time_limit(seconds)
+            return Response(status_code=_CLIENT_LEFT)
+        raise _time_limit(config.request_seconds)
     finally:
         await _settle(task, gone)
 
