@@ -106,6 +106,14 @@ struct PairSums {
     CAIRN_INLINE void add(Bytes nibbles, Bytes x) {
         pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(nibbles, x));
     }
+    // The same for many sums at once: left to itself, GCC regroups their additions into trees that need more
+    // registers than there are.
+    CAIRN_INLINE void add_in_place(Bytes nibbles, Bytes x) {
+        Bytes products;
+        asm("vpmaddubsw %[x], %[nibbles], %[products]\n\tvpaddw %[products], %[pairs], %[pairs]"
+            : [pairs] "+x"(pairs), [products] "=&x"(products)
+            : [nibbles] "x"(nibbles), [x] "x"(x));
+    }
     CAIRN_INLINE i32x8 rows() const { return i32x8(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))); }
 };
 // sums + w . x for signed bytes: |w| * (x with the sign of w).
@@ -138,6 +146,7 @@ CAIRN_INLINE Bytes sizes(Bytes w) { return w; }
 struct PairSums {
     i32x8 total = {};
     CAIRN_INLINE void add(Bytes nibbles, Bytes x) { total = add_products(total, nibbles, nibbles, x); }
+    CAIRN_INLINE void add_in_place(Bytes nibbles, Bytes x) { add(nibbles, x); }
     CAIRN_INLINE i32x8 rows() const { return total; }
 };
 #endif
@@ -179,6 +188,22 @@ void int8_tile(const Product& product, int tile, int first) {
     }
 }
 
+// A line of nibbles, 16 rows x (4 inputs from `at` on, 4 from `at` + 16 on), with T tokens.
+template <int T>
+CAIRN_INLINE void add_line(const uint8_t* line, const int8_t* const* x, int at, PairSums (*sums)[2]) {
+    const Bytes both[2] = {load_bytes(line), load_bytes(line + 32)};
+    const Bytes low[2] = {low_nibbles(both[0]), low_nibbles(both[1])};
+    const Bytes high[2] = {high_nibbles(both[0]), high_nibbles(both[1])};
+    const auto add = [](PairSums& sum, Bytes nibbles, Bytes four) {
+        T == 1 ? sum.add(nibbles, four) : sum.add_in_place(nibbles, four);
+    };
+    for (int t = 0; t < T; t++) {
+        const Bytes early = four_inputs(x[t] + at), late = four_inputs(x[t] + at + 16);
+        for (int h = 0; h < 2; h++) add(sums[t][h], low[h], early);
+        for (int h = 0; h < 2; h++) add(sums[t][h], high[h], late);
+    }
+}
+
 template <int T>
 void int4_tile(const Product& product, int tile, int first) {
     const Activations& input = *product.input;
@@ -196,19 +221,15 @@ void int4_tile(const Product& product, int tile, int first) {
     const uint8_t* weights = product.matrix->tile(tile);
     for (int g = 0; g < num_groups; g++, weights += 288) {
         PairSums sums[T][2];
-#pragma GCC unroll 1
-        for (int c = 0; c < 4; c++) {
-            if (T == 1) __builtin_prefetch(weights + 64 * c + kAhead);
-            const Bytes both[2] = {load_bytes(weights + 64 * c), load_bytes(weights + 64 * c + 32)};
-            const Bytes low[2] = {low_nibbles(both[0]), low_nibbles(both[1])};
-            const Bytes high[2] = {high_nibbles(both[0]), high_nibbles(both[1])};
-            for (int t = 0; t < T; t++) {
-                const int8_t* from = x[t] + g * kGroup + 4 * c;
-                const Bytes early = four_inputs(from);
-                for (int h = 0; h < 2; h++) sums[t][h].add(low[h], early);
-                const Bytes late = four_inputs(from + 16);
-                for (int h = 0; h < 2; h++) sums[t][h].add(high[h], late);
+        if constexpr (T == 1) {
+#pragma GCC unroll 1  // unrolled, GCC keeps what it loads early on the stack
+            for (int c = 0; c < 4; c++) {
+                __builtin_prefetch(weights + 64 * c + kAhead);
+                add_line<T>(weights + 64 * c, x, g * kGroup + 4 * c, sums);
             }
+        } else {
+#pragma GCC unroll 4
+            for (int c = 0; c < 4; c++) add_line<T>(weights + 64 * c, x, g * kGroup + 4 * c, sums);
         }
         if (T == 1) __builtin_prefetch(weights + 256 + kAhead);
         const f32x8 scale[2] = {load_half(weights + 256), load_half(weights + 272)};

@@ -90,9 +90,7 @@ void Model::clear_blocks(const std::vector<int64_t>& blocks) {
 void Model::forward(const StepInput& input) {
     input_ = input;
     tiles_.clear();
-    for (int row = 0; row < input.num_decodes; row++) {
-        tiles_.push_back({row, input.positions[row], 1, input.decode_tables + row * input.table_width});
-    }
+    for (int row = 0; row < input.num_decodes; row++) add_decode(row);
     for (const StepInput::Span& span : input.spans) {
         for (int64_t at = span.start; at < span.stop; at += kTileTokens) {
             const int count = int(std::min<int64_t>(kTileTokens, span.stop - at));
@@ -171,6 +169,23 @@ void Model::wait(int step, int thread, int turn) {
     const uint8_t* first = product.weights->tile(pool_.first_unit(next, thread) * product.unit_tiles);
     const uint8_t* from = first + size_t(turn) * 256;
     for (int line = 0; line < 4; line++) __builtin_prefetch(from + 64 * line, 0, 2);
+}
+
+// Guessed tokens follow each other in one sequence: they read its keys together.
+void Model::add_decode(int row) {
+    const int64_t position = input_.positions[row];
+    const int64_t* blocks = input_.decode_tables + row * input_.table_width;
+    if (!tiles_.empty()) {
+        QueryTile& last = tiles_.back();
+        const int64_t num_blocks = (position - 1) / shape_.block_size + 1;
+        if (last.position + last.num_tokens == position && last.num_tokens < kTileTokens &&
+            std::equal(blocks, blocks + num_blocks, last.blocks)) {
+            last.num_tokens++;
+            last.blocks = blocks;  // one block longer, maybe
+            return;
+        }
+    }
+    tiles_.push_back({row, position, 1, blocks});
 }
 
 // ---- tokens in, and the residual stream

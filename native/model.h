@@ -163,6 +163,7 @@ class Model : private Pool::Work {
     void run(int step, int unit, int thread) override;
     void wait(int step, int thread, int turn) override;
 
+    void add_decode(int row);
     void embed(int token);
     void add_residual(int64_t row, const float* x, const Norm& post_norm, float* out) const;
     void enter(int row, int64_t from_row, const Norm& post_norm, const Norm& norm, bool has_residual,

@@ -2,7 +2,8 @@
 
 A page's `bash` and `python` blocks share one folder and one CAIRN_HOME, in which the tutorial
 recipe was built once for the whole session. A comment on the line before a block changes that:
-`<!-- server -->` runs it with a live server at the documented address, and
+`<!-- server -->` runs it with a live server at the documented address,
+`<!-- continued -->` runs it after what the Python block before it holds, and
 `<!-- tested by PATH -->` leaves it to the named test.
 """
 
@@ -71,6 +72,7 @@ def test_the_commands_of_a_page_run(
         "OMP_NUM_THREADS": "2",
     }
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    before = ""
     for block in blocks_of(page):
         if block.note.startswith("tested by "):
             continue
@@ -80,6 +82,10 @@ def test_the_commands_of_a_page_run(
             block = Block(
                 block.language, block.code.replace(DOCUMENTED_ADDRESS, server.url), "server", block.line
             )
+        if block.note == "continued":
+            block = Block(block.language, f"{before}\n{block.code}", "continued", block.line)
+        if block.language == "python":
+            before = block.code
         run(block, tmp_path, environment)
 
 
@@ -87,7 +93,7 @@ def test_the_commands_of_a_page_run(
 def test_notes_are_known_and_name_tests_that_exist(page: Path) -> None:
     for block in blocks_of(page):
         tested_by = block.note.removeprefix("tested by ")
-        known = block.note in ("", "server") or (tested_by != block.note and (ROOT / tested_by).is_file())
+        known = block.note in ("", "server", "continued") or (tested_by != block.note and (ROOT / tested_by).is_file())
         assert known, f"{page.name}:{block.line}: {block.note!r}"
 
 

@@ -48,7 +48,7 @@ def test_a_mixed_batch_equals_full_recomputation(family: str) -> None:
         Request(f"r{i}", _prompt(i, length), _greedy(num))
         for i, (length, num) in enumerate([(1, 30), (15, 9), (16, 20), (64, 3), (65, 40), (130, 12)])
     ]
-    engine = Engine(TorchRunner(model), EngineConfig(num_blocks=60, token_budget=40))
+    engine = Engine(TorchRunner(model), EngineConfig(num_blocks=60, max_num_seqs=16, token_budget=40))
     tokens = run_all(engine, requests).tokens
     for request in requests:
         num = request.sampling.max_tokens or 0
@@ -95,7 +95,7 @@ def test_bits_do_not_depend_on_batch_chunks_cache_or_preemption(family: str) -> 
 
 def test_prompt_logprobs_equal_full_recomputation() -> None:
     model, prompt = tiny_decoder("llama"), _prompt(3, 90)
-    engine = Engine(TorchRunner(model), EngineConfig(num_blocks=40, token_budget=32))
+    engine = Engine(TorchRunner(model), EngineConfig(num_blocks=40, max_num_seqs=16, token_budget=32))
     engine.add_request(Request("a", prompt, SamplingParams(max_tokens=0, prompt_logprobs=1)))
     outputs = []
     while engine.has_unfinished:
