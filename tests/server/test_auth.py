@@ -147,10 +147,12 @@ def test_browsers_are_told_to_trust_nothing_else(server: Running) -> None:
     assert "server" not in server.http("").get("/").headers
 
 
-def test_health_is_open_and_metrics_are_for_this_machine(server: Running) -> None:
+def test_health_is_open_and_metrics_are_for_this_machine_and_administrators(server: Running) -> None:
     client = server.http("")
     assert client.get("/healthz").json()["status"] == "ok"
     assert client.get("/readyz").status_code == 200
     assert client.get("/metrics").status_code == 200
     assert client.get("/metrics", headers={"x-forwarded-for": "1.2.3.4"}).status_code == 401
     assert server.http().get("/metrics", headers={"x-forwarded-for": "1.2.3.4"}).status_code == 200
+    user = server.http(server.state.identity.create_key("ada"))
+    assert user.get("/metrics", headers={"x-forwarded-for": "1.2.3.4"}).status_code == 403  # it names users

@@ -66,10 +66,10 @@ Administrator = Annotated[Principal, Depends(_administrator)]
 
 
 def may_read_metrics(request: Request) -> None:
-    """Metrics are open to this machine itself, and to keys."""
+    """Metrics name the users: they are open to this machine itself, and to administrators."""
     is_direct = not any(name in request.headers for name in ("x-forwarded-for", "forwarded"))
     if not (is_direct and _address(request) in ("127.0.0.1", "::1")):
-        current_principal(request)
+        _administrator(current_principal(request))
 
 
 @router.get("/sign-in", response_class=Response, include_in_schema=False)
