@@ -191,8 +191,8 @@ async def test_an_unused_one_leaves_by_itself_but_for_the_pinned() -> None:
     async with house.residency(idle_seconds=0) as residency:
         residency.pinned = {"b"}
         await touch(residency, house.loadable("a", 10), house.loadable("b", 10))
-        await until(lambda: house.left == ["a"])
-        assert residency.departures == {"idle": 1}
+        await until(lambda: residency.departures == {"idle": 1})
+        assert house.left == ["a"]
         assert [stone.name for stone in residency.residents()] == ["b"]
 
 
@@ -208,7 +208,8 @@ async def test_unloading_by_hand_and_after_a_break() -> None:
             async with residency.use("a", a) as fresh:
                 assert fresh is not stone
                 assert not stone.is_closed
-        await until(lambda: stone.is_closed)
+        await until(lambda: residency.departures == {"broken": 1})
+        assert stone.is_closed
         assert await residency.unload("a")
         assert residency.departures == {"broken": 1, "asked": 1}
 

@@ -4,6 +4,7 @@ What counts is what this process may use: the CPU affinity mask and the containe
 are applied. Linux is covered in full; elsewhere the instruction sets stay unknown.
 """
 
+import ctypes
 import os
 import platform
 import shutil
@@ -130,3 +131,10 @@ def anonymous_memory(proc: Path = Path("/proc")) -> int:
     """Bytes of memory that this process has filled and that no file backs."""
     kilobytes = _field(_read(proc / "self" / "status"), "RssAnon").split()
     return int(kilobytes[0]) * 1024 if kilobytes else 0
+
+
+def return_freed_memory() -> None:
+    """Give the system what this process has freed, now; the C library would keep some of it for later."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(0)

@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
+from cairn.compute.device import return_freed_memory
 from cairn.core.errors import CairnError, ConflictError, UnavailableError
 from cairn.core.progress import Progress, Silent
 from cairn.providers.sizes import Size, gigabytes
@@ -343,6 +344,7 @@ class Residency(Generic[R]):
             resident, slot.resident = slot.resident, None
             await asyncio.to_thread(resident.close)
             del resident
+            await asyncio.to_thread(return_freed_memory)
         slot.reserved = 0
         reason = self._leaving.pop(slot)
         self.departures[reason] += 1
