@@ -341,10 +341,8 @@ class Residency(Generic[R]):
             await asyncio.shield(slot.loaded)  # a load under way cannot be broken off, only waited for
         if slot.resident is not None:
             slot.reserved = slot.resident.resident_bytes
-            resident, slot.resident = slot.resident, None
-            await asyncio.to_thread(resident.close)
-            del resident
-            await asyncio.to_thread(return_freed_memory)
+            held, slot.resident = [slot.resident], None
+            await asyncio.to_thread(_let_go, held)
         slot.reserved = 0
         reason = self._leaving.pop(slot)
         self.departures[reason] += 1
@@ -354,6 +352,12 @@ class Residency(Generic[R]):
     def _tell(self) -> None:
         """Wake the load that waits for room."""
         self._changed.set()
+
+
+def _let_go(held: list[R]) -> None:
+    """Close the one resident in `held`. The list is emptied: what runs this in a thread would keep it."""
+    held.pop().close()
+    return_freed_memory()
 
 
 def _shutting_down() -> UnavailableError:
