@@ -1,6 +1,7 @@
 // Low-rank adapters (LoRA, Hu et al. 2021): y += B (A x) for the rows of a step that ask for one.
 //
-// Four products of a layer may have one each: queries, keys and values; attention's output; gate and up; down.
+// Four products of a layer may have one each: queries, keys and values; attention's output; gate and up; down;
+// and of a mixture, gate and up and down of each expert.
 // What is multiplied together in the base is adapted together: the A's of a product lie below each other
 // and give one low-rank row; each part of the product (queries | keys | values, gate | up) has a B of its own
 // that reads its piece of that row. A scale is part of B.
@@ -42,6 +43,9 @@ struct LowRank {
 
 enum class Projection { qkv, output, inner, down };
 constexpr int kProjections = 4;
+// Products of a layer by number: its projections, then `inner` and `down` of each expert.
+constexpr int expert_inner_product(int expert) { return kProjections + 2 * expert; }
+constexpr int expert_down_product(int expert) { return kProjections + 2 * expert + 1; }
 
 // What a product's adapter is made of, row by row; `b` is as wide as its part of the base's matrix.
 struct LowRankSource {
@@ -53,7 +57,7 @@ struct LowRankSource {
     const float* a = nullptr;  // [rank, inputs]
     std::vector<Part> parts;
 };
-using LayerSource = std::vector<LowRankSource>;  // one for each `Projection`
+using LayerSource = std::vector<LowRankSource>;  // by product; experts may be left out
 
 // An adapter of one model. Immutable; a step that uses it keeps it alive.
 class Adapter {
@@ -64,7 +68,11 @@ class Adapter {
     uint64_t model_id() const { return model_id_; }
     Format format() const { return format_; }
     size_t num_bytes() const { return num_bytes_; }
-    const LowRank& of(int layer, Projection projection) const { return layers_[layer][int(projection)]; }
+    const LowRank& of(int layer, int product) const {
+        static const LowRank kNone;
+        return product < int(layers_[layer].size()) ? layers_[layer][product] : kNone;
+    }
+    bool has_experts() const { return has_experts_; }
     const uint8_t* data(const Panel& panel) const { return data_.get() + panel.offset; }
     int widest() const { return widest_; }  // numbers of its longest low-rank row, padded
 
@@ -77,6 +85,7 @@ class Adapter {
     std::vector<std::vector<LowRank>> layers_;
     size_t num_bytes_ = 0;
     int widest_ = 0;
+    bool has_experts_ = false;
     std::unique_ptr<uint8_t, decltype(&std::free)> data_{nullptr, &std::free};
 };
 

@@ -7,6 +7,8 @@
 namespace cairn::CAIRN_ISA {
 namespace {
 
+constexpr int kAheadBytes = 1024;
+
 template <typename Stored, int T, int H>
 CAIRN_INLINE void low_rank_tiles(const LowRankProduct& product, int tile, int first) {
     const auto* weights = static_cast<const Stored*>(product.weights) + size_t(tile) * product.inputs * 8;
@@ -21,7 +23,9 @@ CAIRN_INLINE void low_rank_tiles(const LowRankProduct& product, int tile, int fi
     }
     for (int k = 0; k < product.inputs; k++) {
         for (int h = 0; h < H; h++) {
-            const f32x8 column = load_as_float(weights + (size_t(h) * product.inputs + k) * 8);
+            const Stored* at = weights + (size_t(h) * product.inputs + k) * 8;
+            __builtin_prefetch(at + kAheadBytes / sizeof(Stored));
+            const f32x8 column = load_as_float(at);
             for (int t = 0; t < T; t++) total[t][h] = fma(column, all(x[t][k]), total[t][h]);
         }
     }
@@ -64,12 +68,18 @@ void low_rank(const LowRankProduct& product) {
 void give_row(const Activations& from, int row, float* to) {
     const size_t at = size_t(row) * from.width;
     const size_t group = size_t(row) * from.num_groups();
+    if (kRoundsRows && from.format == Format::bfloat16) {
+        for (int i = 0; i < from.width; i++) to[i] = bfloat16_to_float(from.rounded[at + i]);
+        return;
+    }
     switch (from.format) {
         case Format::float32:
         case Format::bfloat16: std::memcpy(to, from.values.data() + at, from.width * sizeof(float)); break;
         case Format::int8:
         case Format::int4:
-            for (int i = 0; i < from.width; i++) to[i] = float(from.bytes[at + i]) * from.scales[group + i / kGroup];
+            for (int i = 0; i < from.width; i += 8) {
+                store(to + i, load_as_float(&from.bytes[at + i]) * all(from.scales[group + i / kGroup]));
+            }
             break;
     }
 }

@@ -175,6 +175,8 @@ void forward(Model& model, const Ids& token_ids, const Ids& positions, const Ids
 
 NB_MODULE(_native, m) {
     m.doc() = "Cairn's decoder on the CPU; see native/ for how it works and cairn.engine.native_runner for its use.";
+    // A process may end while a thread or a cache still holds a network: nothing that its user should read of.
+    nb::set_leak_warnings(false);
 
     nb::class_<Matrix>(m, "Matrix")
         .def_ro("num_rows", &Matrix::num_rows)
@@ -281,6 +283,8 @@ NB_MODULE(_native, m) {
 
     bind_encoder(m);
     bind_adapters(m);
+    bind_graph(m);
+    bind_words(m);
 
     m.def("pack", &pack_array, nb::arg("values"), nb::arg("format"));
     m.def(

@@ -6,6 +6,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <stdexcept>
@@ -18,6 +19,9 @@ using namespace cairn;
 using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>>;
+using Numbers = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Flags = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Values = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ids = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Tables = nb::ndarray<const int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
@@ -39,6 +43,14 @@ inline Activation activation_named(const std::string& name) {
                                     {"gelu", Activation::gelu}, {"relu", Activation::relu}});
 }
 
+// An array of numpy's that owns what it shows.
+template <typename T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> array_of(std::vector<T>&& values) {
+    auto* kept = new std::vector<T>(std::move(values));
+    const nb::capsule owner(kept, [](void* held) noexcept { delete static_cast<std::vector<T>*>(held); });
+    return {kept->data(), {kept->size()}, owner};
+}
+
 inline void require(bool holds, const char* problem) {
     if (!holds) throw std::invalid_argument(problem);
 }
@@ -54,3 +66,5 @@ inline void check_norm(const Norm& norm, int size) {
 
 void bind_adapters(nb::module_& m);
 void bind_encoder(nb::module_& m);
+void bind_graph(nb::module_& m);
+void bind_words(nb::module_& m);

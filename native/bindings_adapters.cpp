@@ -31,7 +31,8 @@ LowRankSource low_rank_source(const Adapted& given, int inputs, const std::vecto
     return source;
 }
 
-// An adapter for a model, from its low-rank pairs: for each layer, for each `Projection`.
+// An adapter for a model, from its low-rank pairs: for each layer, for each `Projection`, then for `inner` and
+// `down` of each expert, where experts have any.
 std::shared_ptr<Adapter> make_adapter(const Model& model, const std::vector<std::vector<Adapted>>& layers,
                                       const std::string& format_name) {
     const ModelSpec& spec = model.spec();
@@ -43,7 +44,9 @@ std::shared_ptr<Adapter> make_adapter(const Model& model, const std::vector<std:
     for (size_t i = 0; i < layers.size(); i++) {
         const std::vector<Adapted>& given = layers[i];
         const Layer& layer = spec.layers[i];
-        require(given.size() == kProjections, "a layer has four products");
+        const auto& experts = layer.experts.experts;
+        require(given.size() == kProjections || given.size() == kProjections + 2 * experts.size(),
+                "a layer's products are not the model's");
         LayerSource& source = sources.emplace_back();
         source.push_back(low_rank_source(given[0], spec.hidden_size,
                                          {spec.num_heads * head, spec.num_kv_heads * head, spec.num_kv_heads * head}));
@@ -53,6 +56,12 @@ std::shared_ptr<Adapter> make_adapter(const Model& model, const std::vector<std:
         const int inner = mlp.down ? mlp.down->width() : 0;
         source.push_back(low_rank_source(given[2], spec.hidden_size, std::vector<int>(spec.gated ? 2 : 1, inner)));
         source.push_back(low_rank_source(given[3], mlp.down ? mlp.down->num_inputs : 0, {hidden}));
+        for (size_t at = kProjections, e = 0; at < given.size(); at += 2, e++) {
+            const Matrix& down = *experts[e].down;
+            source.push_back(
+                low_rank_source(given[at], spec.hidden_size, std::vector<int>(spec.gated ? 2 : 1, down.width())));
+            source.push_back(low_rank_source(given[at + 1], down.num_inputs, {hidden}));
+        }
     }
     nb::gil_scoped_release release;
     return std::make_shared<Adapter>(sources, format, model.id());

@@ -109,7 +109,7 @@ class Encoder : private Pool::Work {
     }
 
     static constexpr int kBlockRows = 64;    // most rows that pass through a layer as one unit
-    static constexpr int kTileQueries = 64;  // queries that attend as one unit
+    static constexpr int kTileQueries = kAttentionRows;  // queries that attend as one unit
     static constexpr int kInnerRows = 128;   // outputs of the MLP's first product that are made at a time
 
     EncoderSpec spec_;

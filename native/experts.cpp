@@ -63,6 +63,7 @@ void Model::group_tokens(int index) {
         routing_.token_of_slot[slot] = i / chosen;
         routing_.slots[slot] = slot;
     }
+    if (has_adapted_experts_) take_expert_adapters(index);
 }
 
 void Model::expert_down(int index, int unit) {
@@ -73,8 +74,12 @@ void Model::expert_down(int index, int unit) {
     const Matrix& down = *experts.experts[expert].down;
     const int tile = unit % blocks * (kUnitRows / kTileRows);
     const int tiles = std::min(kUnitRows / kTileRows, down.num_tiles() - tile);
-    kernels_.matmul({&down, &expert_rows_, routing_.slots.data() + first, count, tile, tiles, nullptr,
-                     expert_out_.data() + size_t(first) * width_ + size_t(tile) * kTileRows, size_t(width_)});
+    const Adapting change = adapting_expert(index, expert, expert_down_product(expert));
+    float* out = expert_out_.data() + size_t(first) * width_ + size_t(tile) * kTileRows;
+    fetch_panels(change, 0, tile * kTileRows, tiles * kTileRows);
+    kernels_.matmul({&down, &expert_rows_, routing_.slots.data() + first, count, tile, tiles, nullptr, out,
+                     size_t(width_)});
+    expand(change, 0, tile * kTileRows, tiles * kTileRows, out, size_t(width_));
 }
 
 void Model::combine(int index, int token) {

@@ -6,16 +6,39 @@
 namespace cairn {
 
 namespace portable { extern const Kernels kernels; }
-#if defined(__x86_64__)
 namespace avx2 { extern const Kernels kernels; }
-#endif
+namespace avxvnni { extern const Kernels kernels; }
+namespace avx512 { extern const Kernels kernels; }
+namespace avx512bf16 { extern const Kernels kernels; }
 
 namespace {
 
+// Whether the processor has it, and the operating system keeps its registers.
+#if defined(CAIRN_EMULATE_AVX512)
+#define CAIRN_HAS(feature) true  // a test build: plain code stands for the instructions
+#else
+#define CAIRN_HAS(feature) __builtin_cpu_supports(feature)
+#endif
+
+// CAIRN_KNOWS_*: the compiler of this build knows the instruction set.
 std::vector<const Kernels*> runnable() {
     std::vector<const Kernels*> found;
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernels);
+#if defined(CAIRN_KNOWS_avx512)
+    const bool has_avx512 = CAIRN_HAS("avx512f") && CAIRN_HAS("avx512bw") && CAIRN_HAS("avx512vl") &&
+                            CAIRN_HAS("avx512dq") && CAIRN_HAS("avx512vnni");
+    if (has_avx512) found.push_back(&avx512::kernels);
+#if defined(CAIRN_KNOWS_avx512bf16)
+    // Processors with AMX have VDPBF16PS for its sake alone: at half the multiply-adds a cycle that floats have.
+    const bool is_slow = __builtin_cpu_supports("amx-bf16");
+    if (has_avx512 && CAIRN_HAS("avx512bf16")) found.insert(found.end() - !is_slow, &avx512bf16::kernels);
+#endif
+#endif
+#if defined(CAIRN_KNOWS_avx2)
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#if defined(CAIRN_KNOWS_avxvnni)
+    if (has_avx2 && CAIRN_HAS("avxvnni")) found.push_back(&avxvnni::kernels);
+#endif
+    if (has_avx2) found.push_back(&avx2::kernels);
 #endif
     found.push_back(&portable::kernels);
     return found;

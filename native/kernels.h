@@ -89,8 +89,10 @@ struct AttentionJob {
 };
 
 constexpr int kAttentionKeys = 64;    // keys of a tile
-constexpr int kAttentionQueries = 4;  // queries that share one pass over the keys
-constexpr size_t attention_scratch(int head_dim) { return size_t(kAttentionQueries) * (kAttentionKeys + head_dim); }
+constexpr int kAttentionRows = 96;    // queries that share one pass over the keys, a multiple of 6
+constexpr size_t attention_scratch(int head_dim) {
+    return size_t(kAttentionRows) * (kAttentionKeys + 2 * head_dim) + size_t(kAttentionKeys) * (2 * head_dim + 2);
+}
 
 // None of the functions allocates: what the library's templates become here must not leave this
 // instruction set's file.
@@ -116,6 +118,8 @@ struct Kernels {
     void (*softmax)(float* scores, int count);
     // Index of the largest, the first of equals; -1 when one is not finite.
     int64_t (*argmax)(const float* scores, int64_t count);
+    // Sum of products of numbers from -127 to 127; `count` is a multiple of 32.
+    int32_t (*dot_bytes)(const int8_t* a, const int8_t* b, int count);
 };
 
 // The table called `name`, or the fastest this machine can run when it is empty; null for one it cannot.

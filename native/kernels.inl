@@ -1,4 +1,5 @@
-// The kernels compiled under one namespace, CAIRN_ISA, with one set of compiler flags.
+// The kernels compiled under one namespace, CAIRN_ISA, with one set of compiler flags. Defined where these have it:
+// CAIRN_AVX512, CAIRN_BF16 (its products of bfloat16), CAIRN_VNNI (AVX2's products of bytes in one instruction).
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -7,10 +8,19 @@
 #include "kernels.h"
 #include "simd.h"
 
+#if defined(CAIRN_AVX512)
+#include "matmul_avx512.inl"
+#else
 #include "matmul.inl"
+#endif
 #include "norms.inl"
 #include "attention.inl"
+#include "attention_many.inl"
+#if defined(CAIRN_BF16)
+#include "attention_pairs.inl"
+#endif
 #include "adapters.inl"
+#include "similarity.inl"
 
 #define CAIRN_STRING(x) #x
 #define CAIRN_NAME(x) CAIRN_STRING(x)
@@ -20,6 +30,7 @@ namespace cairn::CAIRN_ISA {
 extern const Kernels kernels = {
     CAIRN_NAME(CAIRN_ISA), matmul, take_row, take_group, give_row, low_rank, norm, add, activate, rotate,
     write_key_value, attend, softcap, softmax, argmax,
+    dot_bytes,
 };
 
 }  // namespace cairn::CAIRN_ISA

@@ -281,11 +281,12 @@ void Activations::shape(int num_rows, int inputs, Format wanted) {
     width = padded(inputs, kGroup);
     const size_t count = size_t(num_rows) * width, num_scales = count / kGroup;
     if (format == Format::float32 || format == Format::bfloat16) grow(values, count);
+    if (format == Format::bfloat16) grow(rounded, count);
     if (format == Format::int8 || format == Format::int4) {
         grow(bytes, count);
         grow(scales, num_scales);
+        grow(starts, num_scales);
     }
-    if (format == Format::int4) grow(starts, num_scales);
 }
 
 }  // namespace cairn

@@ -105,13 +105,15 @@ Matrix map_matrix(const std::string& path, size_t offset, int64_t num_rows, int6
 void unpack_row(const Matrix& matrix, int row, float* out);
 
 // Activations [rows, width] in the form that a matrix of some format is multiplied with:
-//   float32, bfloat16: `values`, floats
-//   int8: `bytes`, 8-bit numbers, with a scale for each group of 32
-//   int4: the same, and -8 * (sum of the numbers) for each group
+//   float32, bfloat16: `values`, floats; where the kernels multiply in bfloat16, for that format `rounded` instead
+//   int8: `bytes`, 8-bit numbers, with a scale for each group of 32; where the kernels take the weights'
+//         bytes as w + 128, also `starts`: -128 * (sum of the numbers) for each group
+//   int4: the same, with -8 * (sum of the numbers)
 struct Activations {
     Format format = Format::float32;
     int width = 0;
     std::vector<float> values;
+    std::vector<uint16_t> rounded;
     std::vector<int8_t> bytes;
     std::vector<float> scales;
     std::vector<int32_t> starts;

@@ -16,6 +16,12 @@ namespace cairn::CAIRN_ISA {
 namespace {
 
 constexpr int kAhead = 2048;  // bytes: how far before its use a line of weights is asked for
+constexpr bool kRoundsRows = false;  // bfloat16 weights are multiplied with floats
+#if defined(CAIRN_VNNI)
+constexpr int kInt8Start = -128;  // bytes of weights are taken as w + 128
+#else
+constexpr int kInt8Start = 0;  // bytes of weights are taken with their sign: `starts` is for int4 alone
+#endif
 
 CAIRN_INLINE int row_of(const Product& product, int t) { return product.rows ? product.rows[t] : t; }
 
@@ -39,8 +45,9 @@ void float32_tile(const Product& product, int tile, int first) {
         x[t] = input.values.data() + size_t(row_of(product, first + t)) * input.width;
         low[t] = high[t] = f32x8{};
     }
+#pragma GCC unroll 4
     for (int k = 0; k < width; k++, weights += kTileRows) {
-        if (T == 1) __builtin_prefetch(reinterpret_cast<const char*>(weights) + kAhead);
+        __builtin_prefetch(reinterpret_cast<const char*>(weights) + kAhead);
         const f32x8 upper = load(weights), lower = load(weights + 8);
         for (int t = 0; t < T; t++) {
             const f32x8 value = all(x[t][k]);
@@ -65,17 +72,21 @@ void bfloat16_tile(const Product& product, int tile, int first) {
         x[t] = input.values.data() + size_t(row_of(product, first + t)) * input.width;
         low[t] = high[t] = f32x8{};
     }
+    const auto add = [&](f32x8 upper, f32x8 lower, int k) {
+        for (int t = 0; t < T; t++) {
+            const f32x8 value = all(x[t][k]);
+            low[t] = fma(upper, value, low[t]);
+            high[t] = fma(lower, value, high[t]);
+        }
+    };
+#pragma GCC unroll 4
     for (int k = 0; k < width; k += 2, weights += 64) {
-        if (T == 1) __builtin_prefetch(weights + kAhead);
+        __builtin_prefetch(weights + kAhead);
         const u32x8 upper = u32x8(load(reinterpret_cast<const float*>(weights)));
         const u32x8 lower = u32x8(load(reinterpret_cast<const float*>(weights) + 8));
-        for (int t = 0; t < T; t++) {
-            const f32x8 even = all(x[t][k]), odd = all(x[t][k + 1]);
-            low[t] = fma(f32x8(upper << 16), even, low[t]);
-            high[t] = fma(f32x8(lower << 16), even, high[t]);
-            low[t] = fma(f32x8(upper & 0xffff0000u), odd, low[t]);
-            high[t] = fma(f32x8(lower & 0xffff0000u), odd, high[t]);
-        }
+        // All tokens' sums before any of them grows again: none waits for itself.
+        add(f32x8(upper << 16), f32x8(lower << 16), k);
+        add(f32x8(upper & 0xffff0000u), f32x8(lower & 0xffff0000u), k + 1);
     }
     for (int t = 0; t < T; t++) {
         finish(product, first + t, tile, 0, low[t]);
@@ -99,6 +110,13 @@ CAIRN_INLINE Bytes four_inputs(const int8_t* x) {
 CAIRN_INLINE Bytes low_nibbles(Bytes both) { return _mm256_and_si256(both, _mm256_set1_epi8(15)); }
 CAIRN_INLINE Bytes high_nibbles(Bytes both) { return low_nibbles(_mm256_srli_epi16(both, 4)); }
 
+#if defined(CAIRN_VNNI)
+// VPDPBUSD adds four products of an unsigned and a signed byte to each sum: see matmul_avx512.inl.
+CAIRN_INLINE i32x8 add_products(i32x8 sums, Bytes, Bytes size, Bytes x) {
+    return i32x8(_mm256_dpbusd_avx_epi32(__m256i(sums), size, x));
+}
+CAIRN_INLINE Bytes sizes(Bytes w) { return _mm256_xor_si256(w, _mm256_set1_epi8(-128)); }
+#else
 // Sums of pairs of products, 16 bits: for nibbles alone.
 struct PairSums {
     __m256i pairs = _mm256_setzero_si256();
@@ -122,6 +140,7 @@ CAIRN_INLINE i32x8 add_products(i32x8 sums, Bytes w, Bytes size, Bytes x) {
     return sums + i32x8(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 CAIRN_INLINE Bytes sizes(Bytes w) { return _mm256_abs_epi8(w); }
+#endif
 #else
 typedef int8_t Bytes __attribute__((vector_size(32)));
 CAIRN_INLINE Bytes load_bytes(const uint8_t* from) {
@@ -143,6 +162,8 @@ CAIRN_INLINE i32x8 add_products(i32x8 sums, Bytes w, Bytes, Bytes x) {
     return sums;
 }
 CAIRN_INLINE Bytes sizes(Bytes w) { return w; }
+#endif
+#if defined(CAIRN_VNNI) || !defined(__AVX2__)
 struct PairSums {
     i32x8 total = {};
     CAIRN_INLINE void add(Bytes nibbles, Bytes x) { total = add_products(total, nibbles, nibbles, x); }
@@ -158,18 +179,21 @@ void int8_tile(const Product& product, int tile, int first) {
     const int num_groups = product.matrix->num_groups(), stride = input.num_groups();
     const int8_t* x[T];
     const float* scales[T];
+    const int32_t* starts[T];
     f32x8 total[T][2] = {};
     for (int t = 0; t < T; t++) {
         const size_t row = row_of(product, first + t);
         x[t] = input.bytes.data() + row * input.width;
         scales[t] = input.scales.data() + row * stride;
+        starts[t] = input.starts.data() + row * stride;
     }
     const uint8_t* weights = product.matrix->tile(tile);
     for (int g = 0; g < num_groups; g++) {
         i32x8 sums[T][2] = {};
+        for (int t = 0; kInt8Start && t < T; t++) sums[t][0] = sums[t][1] = i32x8{} + starts[t][g];
 #pragma GCC unroll 1  // unrolled, GCC keeps what it loads early on the stack
         for (int c = 0; c < 8; c++, weights += 64) {
-            if (T == 1) __builtin_prefetch(weights + kAhead);
+            __builtin_prefetch(weights + kAhead);
             const Bytes w[2] = {load_bytes(weights), load_bytes(weights + 32)};
             const Bytes size[2] = {sizes(w[0]), sizes(w[1])};
             for (int t = 0; t < T; t++) {
@@ -229,9 +253,12 @@ void int4_tile(const Product& product, int tile, int first) {
             }
         } else {
 #pragma GCC unroll 4
-            for (int c = 0; c < 4; c++) add_line<T>(weights + 64 * c, x, g * kGroup + 4 * c, sums);
+            for (int c = 0; c < 4; c++) {
+                __builtin_prefetch(weights + 64 * c + kAhead);
+                add_line<T>(weights + 64 * c, x, g * kGroup + 4 * c, sums);
+            }
         }
-        if (T == 1) __builtin_prefetch(weights + 256 + kAhead);
+        __builtin_prefetch(weights + 256 + kAhead);
         const f32x8 scale[2] = {load_half(weights + 256), load_half(weights + 272)};
         for (int t = 0; t < T; t++) {
             const f32x8 own = all(scales[t][g]);
@@ -246,26 +273,42 @@ void int4_tile(const Product& product, int tile, int first) {
     }
 }
 
+// The most rows that one pass over a tile serves: as many sums as there are registers for.
+constexpr int most_rows(Format format) {
+    return format == Format::float32 ? 6 : format == Format::bfloat16 ? 5 : 4;
+}
+
 template <int T>
 CAIRN_INLINE void tile_of(const Product& product, int tile, int first) {
     switch (product.matrix->format) {
         case Format::float32: return float32_tile<T>(product, tile, first);
         case Format::bfloat16: return bfloat16_tile<T>(product, tile, first);
-        case Format::int8: return int8_tile<T>(product, tile, first);
-        case Format::int4: return int4_tile<T>(product, tile, first);
+        case Format::int8:
+            if constexpr (T <= most_rows(Format::int8)) return int8_tile<T>(product, tile, first);
+            else return;
+        case Format::int4:
+            if constexpr (T <= most_rows(Format::int4)) return int4_tile<T>(product, tile, first);
+            else return;
     }
 }
 
 }  // namespace
 
 void matmul(const Product& product) {
+    // Passes of nearly the same number of rows: two of four rather than one of six and one of two.
+    const int most = most_rows(product.matrix->format), passes = (product.num_rows + most - 1) / most;
     for (int tile = product.first_tile; tile < product.first_tile + product.num_tiles; tile++) {
-        int t = 0;
-        for (; t + 4 <= product.num_rows; t += 4) tile_of<4>(product, tile, t);
-        switch (product.num_rows - t) {
-            case 3: tile_of<3>(product, tile, t); break;
-            case 2: tile_of<2>(product, tile, t); break;
-            case 1: tile_of<1>(product, tile, t); break;
+        for (int pass = 0, first = 0; pass < passes; pass++) {
+            const int count = (product.num_rows - first) / (passes - pass);
+            switch (count) {
+                case 1: tile_of<1>(product, tile, first); break;
+                case 2: tile_of<2>(product, tile, first); break;
+                case 3: tile_of<3>(product, tile, first); break;
+                case 4: tile_of<4>(product, tile, first); break;
+                case 5: tile_of<5>(product, tile, first); break;
+                case 6: tile_of<6>(product, tile, first); break;
+            }
+            first += count;
         }
     }
 }

@@ -89,11 +89,14 @@ void Model::clear_blocks(const std::vector<int64_t>& blocks) {
 
 void Model::forward(const StepInput& input) {
     input_ = input;
+    // As many tokens as share a widened key well, fewer where some threads would have none.
+    const int share = input.num_tokens * spec_.num_kv_heads / (4 * num_threads());
+    tile_tokens_ = std::clamp(share, 8, std::max(8, kAttentionRows * spec_.num_kv_heads / spec_.num_heads));
     tiles_.clear();
     for (int row = 0; row < input.num_decodes; row++) add_decode(row);
     for (const StepInput::Span& span : input.spans) {
-        for (int64_t at = span.start; at < span.stop; at += kTileTokens) {
-            const int count = int(std::min<int64_t>(kTileTokens, span.stop - at));
+        for (int64_t at = span.start; at < span.stop; at += tile_tokens_) {
+            const int count = int(std::min<int64_t>(tile_tokens_, span.stop - at));
             tiles_.push_back({span.row + at - span.start, at, count, span.blocks});
         }
     }
@@ -135,7 +138,7 @@ void Model::run(int step, int unit, int thread) {
                 for (int t = 0; t < num_tokens; t++) add_residual(t, x(1, t), layer.attention_post_norm, x(0, t));
             }
             const Mlp& mlp = is_shared ? layer.experts.shared : layer.mlp;
-            return inner(index, mlp, rows, nullptr, num_tokens, unit, 0, mid_rows_, own);
+            return inner(adapting(index, Projection::inner), mlp, rows, nullptr, num_tokens, unit, 0, mid_rows_, own);
         }
         case Kind::down: {
             const Mlp& mlp = layer.experts.is_there() ? layer.experts.shared : layer.mlp;
@@ -147,8 +150,8 @@ void Model::run(int step, int unit, int thread) {
             const int blocks = layer.experts.experts[0].down->width() / kUnitRows, expert = unit / blocks;
             const int first = routing_.starts[expert], count = routing_.starts[expert + 1] - first;
             const int32_t* tokens = routing_.token_of_slot.data() + first;
-            return inner(-1, layer.experts.experts[expert], hidden_rows_, tokens, count, unit % blocks, first,
-                         expert_rows_, own);
+            return inner(adapting_expert(index, expert, expert_inner_product(expert)), layer.experts.experts[expert],
+                         hidden_rows_, tokens, count, unit % blocks, first, expert_rows_, own);
         }
         case Kind::expert_down: return expert_down(index, unit);
         case Kind::combine: return combine(index, unit);
@@ -158,6 +161,8 @@ void Model::run(int step, int unit, int thread) {
         case Kind::shrink_output: return shrink(index, Projection::output, unit, attended_rows_, own);
         case Kind::shrink_inner: return shrink(index, Projection::inner, unit, hidden_rows_, own);
         case Kind::shrink_down: return shrink(index, Projection::down, unit, mid_rows_, own);
+        case Kind::shrink_expert_inner: return shrink_expert(index, unit, false, own);
+        case Kind::shrink_expert_down: return shrink_expert(index, unit, true, own);
     }
 }
 
@@ -178,7 +183,7 @@ void Model::add_decode(int row) {
     if (!tiles_.empty()) {
         QueryTile& last = tiles_.back();
         const int64_t num_blocks = (position - 1) / shape_.block_size + 1;
-        if (last.position + last.num_tokens == position && last.num_tokens < kTileTokens &&
+        if (last.position + last.num_tokens == position && last.num_tokens < tile_tokens_ &&
             std::equal(blocks, blocks + num_blocks, last.blocks)) {
             last.num_tokens++;
             last.blocks = blocks;  // one block longer, maybe
@@ -303,12 +308,14 @@ void Model::project(int step, int index, int head, Private& own) {
         }
     }
     const int tiles = head_width_ / kTileRows;
-    kernels_.matmul({layer.qkv.get(), &rows, nullptr, num_tokens, head * tiles, tiles,
-                     bias_or_null(layer.qkv_bias), own.product.data(), size_t(head_width_)});
     const int num_q = spec_.num_heads, num_k = spec_.num_kv_heads;
     const int part = head < num_q ? 0 : head < num_q + num_k ? 1 : 2;
     const int within = part == 0 ? head : (head - num_q) % num_k;
-    expand(index, Projection::qkv, part, within * head_width_, head_width_, own.product.data(), size_t(head_width_));
+    const Adapting change = adapting(index, Projection::qkv);
+    fetch_panels(change, part, within * head_width_, head_width_);
+    kernels_.matmul({layer.qkv.get(), &rows, nullptr, num_tokens, head * tiles, tiles,
+                     bias_or_null(layer.qkv_bias), own.product.data(), size_t(head_width_)});
+    expand(change, part, within * head_width_, head_width_, own.product.data(), size_t(head_width_));
     for (int t = 0; t < num_tokens; t++) {
         finish_head(layer, index, head, t, own.product.data() + size_t(t) * head_width_);
     }
@@ -381,23 +388,27 @@ void Model::multiply_rows(int layer, Projection projection, const Weights& matri
                           const Activations& input, int unit, float* out) {
     const int first = unit * (kUnitRows / kTileRows);
     const int tiles = std::min(kUnitRows / kTileRows, matrix->num_tiles() - first);
+    const Adapting change = adapting(layer, projection);
+    fetch_panels(change, 0, first * kTileRows, tiles * kTileRows);
     kernels_.matmul({matrix.get(), &input, nullptr, input_.num_tokens, first, tiles, bias_or_null(bias),
                      out + size_t(first) * kTileRows, size_t(width_)});
-    expand(layer, projection, 0, first * kTileRows, tiles * kTileRows, out + size_t(first) * kTileRows, size_t(width_));
+    expand(change, 0, first * kTileRows, tiles * kTileRows, out + size_t(first) * kTileRows, size_t(width_));
 }
 
 // 32 numbers between the two products of an MLP, for `num_rows` rows of `input`; to rows `first_out` ..
-void Model::inner(int layer, const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows, int unit,
-                  int first_out, Activations& out, Private& own) {
+void Model::inner(const Adapting& change, const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows,
+                  int unit, int first_out, Activations& out, Private& own) {
     if (num_rows == 0) return;
     const int tiles = (spec_.gated ? 2 : 1) * kUnitRows / kTileRows;
     const size_t columns = size_t(tiles) * kTileRows;
     grow(own.product, num_rows * columns);
     float* product = own.product.data();
+    const int num_parts = spec_.gated ? 2 : 1;
+    for (int part = 0; part < num_parts; part++) fetch_panels(change, part, unit * kUnitRows, kUnitRows);
     kernels_.matmul({mlp.inner.get(), &input, rows, num_rows, unit * tiles, tiles, bias_or_null(mlp.inner_bias),
                      product, columns});
-    for (int part = 0; layer >= 0 && part < (spec_.gated ? 2 : 1); part++) {
-        expand(layer, Projection::inner, part, unit * kUnitRows, kUnitRows, product + part * kUnitRows, columns);
+    for (int part = 0; part < num_parts; part++) {
+        expand(change, part, unit * kUnitRows, kUnitRows, product + part * kUnitRows, columns);
     }
     for (int row = 0; row < num_rows; row++) {
         float* values = product + row * columns;

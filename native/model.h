@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -123,7 +124,7 @@ class Model : private Pool::Work {
     enum class Kind {
         embed, enter_attention, project, norm_whole, attend, take_attended, output,
         enter_mlp, inner, down, route, group, expert_inner, expert_down, combine, enter_head, head,
-        shrink_qkv, shrink_output, shrink_inner, shrink_down,
+        shrink_qkv, shrink_output, shrink_inner, shrink_down, shrink_expert_inner, shrink_expert_down,
     };
     struct Planned {
         Kind kind;
@@ -144,10 +145,17 @@ class Model : private Pool::Work {
         int prepared = -1;  // the step they belong to
         Vector product, hidden, attention, given;
     };
-    // Rows of a step, adapted_rows_[first] .., that share an adapter.
+    // Rows of a product that share an adapter.
     struct Piece {
         const Adapter* adapter;
-        int first, num_rows;
+        const int32_t* rows;
+        int num_rows;
+    };
+    // What changes a product: whose rows, and where their low-rank rows lie [rows, low_rank_width_].
+    struct Adapting {
+        int layer, product;
+        std::span<const Piece> pieces;
+        float* low_rank;
     };
     // Where the tokens of a mixture of experts go; slots are (token, choice) pairs sorted by expert.
     struct Routing {
@@ -178,14 +186,21 @@ class Model : private Pool::Work {
     void norm_whole(int layer, int token);
     void attend(int layer, int unit, Private& own);
     void take_adapters();
+    void take_expert_adapters(int layer);
+    Adapting adapting(int layer, Projection projection);
+    Adapting adapting_expert(int layer, int expert, int product);
     int shrink_units(int layer, Projection projection) const;
+    int shrink_expert_units(int layer) const;
+    void shrink(const Adapting& change, const Piece& piece, int group, const Activations& rows, const int32_t* from,
+                Private& own);
     void shrink(int layer, Projection projection, int unit, const Activations& rows, Private& own);
-    void expand(int layer, Projection projection, int part, int first_row, int num_rows, float* out, size_t stride);
+    void shrink_expert(int layer, int unit, bool is_down, Private& own);
+    void fetch_panels(const Adapting& change, int part, int first_row, int num_rows) const;
+    void expand(const Adapting& change, int part, int first_row, int num_rows, float* out, size_t stride) const;
     void multiply_rows(int layer, Projection projection, const Weights& matrix, const Vector& bias,
                        const Activations& input, int unit, float* out);
-    // `layer`: whose adapters take part; -1 for experts, which have none.
-    void inner(int layer, const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows, int unit,
-               int first_out, Activations& out, Private& own);
+    void inner(const Adapting& change, const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows,
+               int unit, int first_out, Activations& out, Private& own);
     void head(int step, int unit, Private& own);
     void route(int layer, int token, Private& own);
     void group_tokens(int layer);
@@ -203,7 +218,6 @@ class Model : private Pool::Work {
     static constexpr int kFewRows = 4;
     static constexpr int kUnitRows = 32;   // outputs of a unit of work
     static constexpr int kHeadRows = 64;   // the same for the output head
-    static constexpr int kTileTokens = 8;  // prompt tokens that attend in one unit of work
     static constexpr int kAheadTurns = 256;  // of waiting, in which 256 bytes each are fetched ahead
 
     const uint64_t id_;
@@ -220,13 +234,16 @@ class Model : private Pool::Work {
     std::vector<int> units_;
     std::atomic<bool> has_few_rows_ = false;
     std::vector<QueryTile> tiles_;
+    int tile_tokens_ = 1;  // tokens of a sequence that attend in one unit of work, at most
     Vector x_[2], y_, queries_, keys_, attended_, angles_, expert_out_;
     Activations hidden_rows_, attended_rows_, mid_rows_, head_rows_, router_rows_, expert_rows_;
     Routing routing_;
-    std::vector<Piece> pieces_;
-    std::vector<int32_t> adapted_rows_;
-    Vector low_rank_;  // [T, low_rank_width_]
+    std::vector<Piece> pieces_, expert_pieces_;
+    std::vector<int> expert_piece_starts_;  // [experts + 1] of the layer under way
+    std::vector<int32_t> adapted_rows_, adapted_slots_, adapter_of_row_;
+    Vector low_rank_, expert_low_rank_;
     int low_rank_width_ = 0;
+    bool has_adapted_experts_ = false;
     std::vector<Private> private_;
     Pool pool_;  // last: its threads end first
 };

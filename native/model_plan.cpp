@@ -16,7 +16,10 @@ std::vector<Model::Planned> Model::plan(const ModelSpec& spec) {
         if (spec.norms_whole_projection) add({Kind::norm_whole});
         add({Kind::attend, Kind::take_attended, Kind::shrink_output, Kind::output, Kind::enter_mlp});
         const Experts& experts = spec.layers[layer].experts;
-        if (experts.is_there()) add({Kind::route, Kind::group, Kind::expert_inner, Kind::expert_down});
+        if (experts.is_there()) {
+            add({Kind::route, Kind::group, Kind::shrink_expert_inner, Kind::expert_inner});
+            add({Kind::shrink_expert_down, Kind::expert_down});
+        }
         if (!experts.is_there() || experts.shared.inner) {
             add({Kind::shrink_inner, Kind::inner, Kind::shrink_down, Kind::down});
         }
@@ -110,6 +113,8 @@ int Model::units_of(const Planned& planned) const {
         case Kind::shrink_output: return shrink_units(planned.layer, Projection::output);
         case Kind::shrink_inner: return shrink_units(planned.layer, Projection::inner);
         case Kind::shrink_down: return shrink_units(planned.layer, Projection::down);
+        case Kind::shrink_expert_inner:
+        case Kind::shrink_expert_down: return shrink_expert_units(planned.layer);
         case Kind::head: return num_rows ? count_units(spec_.vocab_size, kHeadRows) : 0;
     }
     return 0;

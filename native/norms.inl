@@ -16,6 +16,11 @@ CAIRN_INLINE void store_some(float* to, int at, int count, f32x8 value) {
 
 void take_group(const float* from, Activations& to, int row, int group) {
     const size_t at = size_t(row) * to.width + size_t(group) * kGroup;
+    if (kRoundsRows && to.format == Format::bfloat16) {
+        uint16_t* rounded = to.rounded.data() + at;
+        for (int i = 0; i < kGroup; i++) rounded[i] = float_to_bfloat16(from[i]);
+        return;
+    }
     if (to.format == Format::float32 || to.format == Format::bfloat16) {
         std::memcpy(to.values.data() + at, from, kGroup * sizeof(float));
         return;
@@ -33,7 +38,8 @@ void take_group(const float* from, Activations& to, int row, int group) {
     i32x8 q[4];
     for (int i = 0; i < 4; i++) q[i] = to_int(x[i] * inverse);
     store_bytes(to.bytes.data() + at, q);
-    if (to.format == Format::int4) to.starts[slot] = -8 * sum((q[0] + q[1]) + (q[2] + q[3]));
+    const int start = to.format == Format::int4 ? -8 : kInt8Start;
+    if (start) to.starts[slot] = start * sum((q[0] + q[1]) + (q[2] + q[3]));
 }
 
 void take_row(const float* from, int count, Activations& to, int row) {

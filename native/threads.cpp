@@ -75,8 +75,12 @@ void Pool::run(const std::vector<int>& units) {
     assert(units.size() <= units_.size());
     // Numbers begin at 1, and those of the last call are used up.
     const uint64_t call = call_.load(std::memory_order_relaxed) + num_steps_.load(std::memory_order_relaxed) + 1;
-    num_steps_.store(int(units.size()), std::memory_order_relaxed);
-    for (size_t step = 0; step < units.size(); step++) units_[step].store(units[step], std::memory_order_relaxed);
+    // Closed first: a thread that comes late to the last call may see this one's numbers of units, but then it
+    // sees as well that it can take none.
+    open_.store(0, std::memory_order_relaxed);
+    num_steps_.store(int(units.size()), std::memory_order_release);
+    for (size_t step = 0; step < units.size(); step++) units_[step].store(units[step], std::memory_order_release);
+    open_.store(call, std::memory_order_relaxed);
     call_.store(call, std::memory_order_release);
     if (num_threads_ > 1) call_.notify_all();
     move_to_own_core();
@@ -103,7 +107,7 @@ void Pool::serve(int thread) {
 }
 
 void Pool::walk(uint64_t call, int thread) {
-    const int num_steps = num_steps_.load(std::memory_order_relaxed);
+    const int num_steps = num_steps_.load(std::memory_order_acquire);
     for (int step = 0; step < num_steps; step++) {
         const int units = units_[step].load(std::memory_order_relaxed);
         if (units == 0) continue;
@@ -123,11 +127,11 @@ int Pool::do_units(uint64_t call, int step, int thread) {
 }
 
 bool Pool::take(uint64_t call, int step, int part, int& unit) {
-    const int units = units_[step].load(std::memory_order_relaxed);
+    const int units = units_[step].load(std::memory_order_acquire);
     const int first = first_of(units, part), share = first_of(units, part + 1) - first;
-    // Were this another call's number of units, the call would be over. It is this one's, and not zero: so
+    // Were this a later call's number of units, `call` would not be open. It is this one's, and not zero: so
     // a word that stands at an earlier step cannot mean that this one is over.
-    if (share == 0 || call_.load(std::memory_order_acquire) != call) return false;
+    if (share == 0 || open_.load(std::memory_order_acquire) != call) return false;
     std::atomic<uint64_t>& left = left_[part].value;
     const uint64_t serial = call + step;
     uint64_t value = left.load(std::memory_order_acquire);

@@ -69,6 +69,7 @@ class Pool {
     std::vector<std::atomic<int>> units_;
     std::atomic<int> num_steps_ = 0;
     std::atomic<uint64_t> call_ = 0;  // the number of its first step
+    std::atomic<uint64_t> open_ = 0;  // the call whose units may be taken; 0 while the next is written down
     std::atomic<bool> stopping_ = false;
     std::vector<int> cores_;  // of each thread; empty: not pinned
     std::vector<std::thread> threads_;

@@ -9,12 +9,15 @@
 //                               row has one rounding an input (float32, bfloat16) or two a group (int8, int4)
 //   row operations, attention   within the bounds that stand beside them
 //   batch invariance            the same bits alone, among other rows, chosen by `rows`, tile by tile, in place
+//   avx2, avxvnni and avx512    the same bits as each other, and as avx512bf16 but for products with bfloat16 and
+//                               attention over it
 //
 // Vectors have the very size that a kernel may touch, so that AddressSanitizer sees one step beyond.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -28,6 +31,12 @@ using Floats = std::vector<float>;
 
 const char* table = "";
 int num_checks = 0, num_failures = 0;
+bool rounds_rows = false;  // whether the table rounds what meets weights, keys and values of bfloat16
+
+// The bits that a table has computed, those of products with bfloat16 and of attention over it apart.
+struct Digest {
+    uint64_t of_bfloat16 = 0, others = 0;
+} digest;
 
 template <typename... Args>
 void check(bool holds, const char* format, Args... args) {
@@ -59,6 +68,14 @@ class Random {
   private:
     uint64_t state_;
 };
+
+void take_into(uint64_t& sum, const Floats& numbers) {
+    for (float number : numbers) {
+        uint32_t bits;
+        std::memcpy(&bits, &number, sizeof bits);
+        sum = (sum ^ bits) * 0x100000001b3;  // FNV-1a
+    }
+}
 
 bool same_bits(const Floats& a, const Floats& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
@@ -96,11 +113,20 @@ Floats multiply(const Kernels& kernels, const Matrix& matrix, const Floats& x, i
     product.out = out.data();
     product.stride = stride;
     kernels.matmul(product);
+    take_into(matrix.format == Format::bfloat16 ? digest.of_bfloat16 : digest.others, out);
     return out;
 }
 
-// What a format keeps of the activations: 8 bits a number, a scale for each group of 32.
+// What a format keeps of the activations: 8 bits a number, a scale for each group of 32; of bfloat16 8 bits of each
+// number where the table rounds them.
 Floats as_seen(Floats x, int inputs, Format format) {
+    if (format == Format::bfloat16 && rounds_rows) {
+        for (float& number : x) {  // to a multiple of 2^-7 of its power of two, ties to even
+            int exponent;
+            std::frexp(number, &exponent);
+            number = std::ldexp(std::nearbyint(std::ldexp(number, 8 - exponent)), exponent - 8);
+        }
+    }
     if (!is_whole(format)) return x;
     for (size_t row = 0; row < x.size(); row += size_t(inputs)) {
         for (int first = 0; first < inputs; first += kGroup) {
@@ -222,10 +248,26 @@ void test_company(const Kernels& kernels, const Shape& shape, Random& random) {
     }
 }
 
+// What adapters get to see of a row is what the products see.
+void test_given(const Kernels& kernels, const Shape& shape, Random& random) {
+    const auto [format, rows, inputs, tokens] = shape;
+    const Floats x = random.numbers(size_t(inputs));
+    Activations input;
+    input.shape(tokens, inputs, format);
+    kernels.take_row(x.data(), inputs, input, tokens - 1);
+    Floats given(size_t(input.width), NAN), expected = as_seen(x, inputs, format);
+    kernels.give_row(input, tokens - 1, given.data());
+    expected.resize(given.size(), 0.0f);
+    for (int k = 0; k < input.width; k++) {
+        check(given[k] == expected[k], "%s: number %d of %d is given back as %.9g, not %.9g", name_of(format), k,
+              inputs, given[k], expected[k]);
+    }
+}
+
 void test_products(const Kernels& kernels) {
     Random random(1);
     for (Format format : {Format::float32, Format::bfloat16, Format::int8, Format::int4}) {
-        for (const auto& test : {test_any_numbers, test_whole_numbers, test_company}) {
+        for (const auto& test : {test_any_numbers, test_whole_numbers, test_company, test_given}) {
             for (int tokens = 1; tokens <= 20; tokens++) {
                 test(kernels, {format, random.from(1, 90), random.from(1, 200), tokens}, random);
             }
@@ -239,7 +281,9 @@ void test_products(const Kernels& kernels) {
 // ---- rows
 
 // Each of `got` within `bound` of what `formula` gives for its index.
-void check_each(const char* what, const Floats& got, double bound, const std::function<double(int)>& formula) {
+void check_each(const char* what, const Floats& got, double bound, const std::function<double(int)>& formula,
+                uint64_t& bits = digest.others) {
+    take_into(bits, got);
     for (int i = 0; i < int(got.size()); i++) {
         const double expected = formula(i), allowed = bound * std::max(1.0, std::fabs(expected));
         check(std::fabs(got[i] - expected) <= allowed, "%s of %d: number %d is %g, not %g", what, int(got.size()), i,
@@ -408,7 +452,7 @@ std::vector<double> attended(const Cache& cache, const AttentionJob& job, int64_
 
 void test_attention_of(const Kernels& kernels, const CacheShape& shape, Random& random) {
     AttentionJob job{};
-    job.num_tokens = random.from(1, 9);
+    job.num_tokens = random.from(0, 3) ? random.from(1, 9) : random.from(10, 120);
     job.first_position = random.from(0, 1) ? random.from(0, 200) : random.from(0, 9);
     job.group = random.from(1, 5);
     const int length = int(job.first_position) + job.num_tokens;
@@ -425,6 +469,10 @@ void test_attention_of(const Kernels& kernels, const CacheShape& shape, Random& 
     job.window = !job.num_keys && random.from(0, 1) ? random.from(1, 90) : 0;
     job.softcap = random.from(0, 2) ? 0.0f : 5.0f;
     const Floats out = attend(kernels, job);
+    // Weights are rounded to 8 bits, and values lie between -2 and 2.
+    const bool is_rounded = rounds_rows && shape.type == CacheType::bfloat16;
+    const double bound = is_rounded ? 0x1p-8 : 1e-5;
+    uint64_t& bits = shape.type == CacheType::bfloat16 ? digest.of_bfloat16 : digest.others;
     for (int t = 0; t < job.num_tokens; t++) {
         AttentionJob alone = job;
         alone.num_tokens = 1;
@@ -434,11 +482,14 @@ void test_attention_of(const Kernels& kernels, const CacheShape& shape, Random& 
         check(same_bits(attend(kernels, alone), token), "attention: token %d of %d has other bits alone", t,
               job.num_tokens);
         for (int head = 0; head < job.group; head++) {
-            const float* query = queries.data() + t * width + size_t(head) * shape.head_dim;
-            const auto expected = attended(cache, job, job.num_keys ? job.num_keys - 1 : alone.first_position, query);
+            const auto at = queries.begin() + long(t * width) + long(head) * shape.head_dim;
+            Floats query(at, at + shape.head_dim);
+            if (is_rounded) round_as_kept(query.data(), shape.head_dim, CacheType::bfloat16);
+            const int64_t position = job.num_keys ? job.num_keys - 1 : alone.first_position;
+            const auto expected = attended(cache, job, position, query.data());
             const Floats got(token.begin() + long(head) * shape.head_dim,
                              token.begin() + long(head + 1) * shape.head_dim);
-            check_each("attention", got, 1e-5, [&](int d) { return expected[d]; });
+            check_each("attention", got, bound, [&](int d) { return expected[d]; }, bits);
         }
     }
 }
@@ -454,11 +505,29 @@ void test_attention(const Kernels& kernels) {
     }
 }
 
+// Sums of products of bytes, also of the largest, are exact.
+void test_dot_bytes(const Kernels& kernels) {
+    Random random(11);
+    for (int count = 32; count <= 512; count += 32) {
+        for (int range : {1, 50, 127}) {
+            std::vector<int8_t> a, b;
+            int32_t expected = 0;
+            for (int i = 0; i < count; i++) {
+                a.push_back(int8_t(range == 1 ? 127 - 254 * random.from(0, 1) : random.from(-range, range)));
+                b.push_back(int8_t(range == 1 ? 127 : random.from(-range, range)));
+                expected += int32_t(a.back()) * b.back();
+            }
+            check(kernels.dot_bytes(a.data(), b.data(), count) == expected, "dot_bytes of %d is not exact", count);
+        }
+    }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
     std::vector<std::string> names(arguments + 1, arguments + count);
     if (names.empty()) names = runnable_kernels();
+    std::map<std::string, Digest> digests;
     for (const std::string& name : names) {
         const Kernels* kernels = find_kernels(name);
         if (!kernels) {
@@ -467,10 +536,20 @@ int main(int count, char** arguments) {
         }
         table = kernels->name;
         const int before = num_checks;
+        rounds_rows = name == "avx512bf16";
+        digest = {};
         test_products(*kernels);
         test_rows(*kernels);
         test_attention(*kernels);
+        test_dot_bytes(*kernels);
         std::printf("%s: %d checks\n", table, num_checks - before);
+        digests[name] = digest;
+    }
+    for (const auto& [name, own] : digests) {
+        if (name == "portable" || !digests.contains("avx2")) continue;
+        const Digest& expected = digests["avx2"];
+        const bool agrees = name == "avx512bf16" || own.of_bfloat16 == expected.of_bfloat16;
+        check(agrees && own.others == expected.others, "avx2 and %s do not give the same bits", name.c_str());
     }
     std::printf("%d of %d checks failed\n", num_failures, num_checks);
     return num_failures != 0;

@@ -92,6 +92,9 @@ class FakeRunner:
     def clear_blocks(self, block_ids: list[int]) -> None:
         self.cache[block_ids] = -1
 
+    def close(self) -> None:
+        pass
+
     def run(self, model_input: ModelInput) -> Logits:
         if self.fail_next:
             self.fail_next -= 1

@@ -1,7 +1,6 @@
 """The native runner over small random decoders, and what the tests compare it with."""
 
 import functools
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from cairn.engine.runner import FloatArray, LogitRow, Logits, ModelInput, Prompt
 from cairn.engine.sequence import Sequence
 from cairn.engine.weight_reader import WeightFormat
 from cairn.models import Decoder, save_decoder
+from tests.scratch import scratch_folder
 
 needs_native = pytest.mark.skipif(not native_kernels(), reason="the native core is not built here")
 
@@ -21,7 +21,7 @@ needs_native = pytest.mark.skipif(not native_kernels(), reason="the native core 
 @functools.cache
 def checkpoint(model: Decoder) -> Path:
     """A folder with the model's weights, for as long as the tests run."""
-    folder = Path(tempfile.mkdtemp(prefix="cairn-native-"))
+    folder = scratch_folder("native")
     save_decoder(model, folder)
     return folder
 

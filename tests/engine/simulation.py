@@ -1,8 +1,14 @@
 """The scheduler under load in simulated time: requests arrive, steps take as long as their tokens say."""
 
+import csv
+import os
 import random
+import tarfile
 from collections.abc import Sequence as Arrivals
 from dataclasses import dataclass
+from datetime import datetime
+from io import TextIOWrapper
+from pathlib import Path
 
 from cairn.core.chat import SamplingParams
 from cairn.engine.block_manager import BlockManager
@@ -34,10 +40,13 @@ class Machine:
 CPU = Machine(0.003, 0.0006)
 """135 M parameters in int4 on two cores: 330 tokens/s decoding one stream, 1,600 reading prompts."""
 
+GPU = Machine(0.025, 0.0001)
+"""Reading weights takes most of a step: 250 tokens double its time."""
 
-def make_scheduler(num_blocks: int = 4096, **options: int) -> Scheduler:
+
+def make_scheduler(num_blocks: int = 4096, *, prefix_cache: bool = True, **options: int) -> Scheduler:
     defaults = {"max_num_seqs": 16, "token_budget": 256}
-    return Scheduler(BlockManager(num_blocks, 16, prefix_cache=False), **{**defaults, **options})
+    return Scheduler(BlockManager(num_blocks, 16, prefix_cache=prefix_cache), **{**defaults, **options})
 
 
 def make_sequence(
@@ -52,7 +61,7 @@ def make_sequence(
 ) -> Sequence:
     request = Request(
         f"r{arrival}",
-        (0,) * num_prompt,
+        (arrival,) * num_prompt,
         SamplingParams(max_tokens=num_new),
         tenant=tenant,
         weight=weight,
@@ -67,6 +76,7 @@ def compute(scheduler: Scheduler, batch: ScheduledBatch) -> list[Sequence]:
     given = [item.seq for item in batch.items if item.is_complete]
     for item in batch.items:
         item.seq.num_computed_tokens = item.stop
+        scheduler.block_manager.register(item.seq)
     for seq in given:
         seq.token_ids.append(0)
         if seq.num_new_tokens >= seq.max_new_tokens:
@@ -135,3 +145,31 @@ def bursty(tenant: str, num: int, seed: int, *, scale: float = 1.0) -> list[Arri
         num_new = min(draw.lognormvariate(4.9, 0.8), 800) * scale
         found.append(Arrival(seconds, tenant, max(1, int(num_prompt)), max(1, int(num_new))))
     return found
+
+
+def azure_archive() -> Path | None:
+    """Azure's trace of 2023 (Splitwise, Patel et al. 2024), where there is a folder of data set archives."""
+    given = os.environ.get("CAIRN_MIRROR")
+    folder = Path(given) if given else Path(__file__).resolve().parents[3] / "shared" / "data"
+    archive = folder / "azure-llm-trace.tar.xz"
+    return archive if archive.is_file() else None
+
+
+def azure_trace(kind: str) -> list[Arrival]:
+    """The requests of the trace as they came, `code` or `conv`."""
+    archive = azure_archive()
+    if archive is None:
+        raise FileNotFoundError("azure-llm-trace.tar.xz; set CAIRN_MIRROR to the folder where it lies")
+    with tarfile.open(archive) as tar:
+        file = tar.extractfile(f"azure-llm-trace/data/AzureLLMInferenceTrace_{kind}.csv")
+        assert file is not None
+        rows = list(csv.DictReader(TextIOWrapper(file)))
+    return [
+        Arrival(
+            datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp(),
+            kind,
+            int(row["ContextTokens"]),
+            int(row["GeneratedTokens"]),
+        )
+        for row in rows
+    ]

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,15 @@ from cairn.engine.weight_reader import WeightFormat
 from cairn.models import Decoder
 from tests.engine.naive import Collector, run_all
 from tests.engine.native_tiny import RecordingNativeRunner, checkpoint, needs_native, whole_prompt
-from tests.engine.tiny_adapters import adapter_of, modules_of, peft_model, saved_model
+from tests.engine.tiny_adapters import (
+    adapter_of,
+    add_adapter,
+    experts_of,
+    peft_model,
+    save_expert_adapter,
+    saved_model,
+    targets_of,
+)
 from tests.engine.tiny_decoders import RecordingRunner
 from tests.models import tiny
 
@@ -47,6 +56,7 @@ FAMILIES = (
     "gpt2",
     "mixtral",
     "qwen2_moe",
+    "qwen3_moe",
 )
 
 
@@ -58,18 +68,17 @@ def _model(name: str) -> Decoder:
 @cache
 def _expected(name: str, seed: int, token_ids: tuple[int, ...]) -> FloatArray:
     """PEFT's logits [T, vocab] of a prompt."""
-    model = peft_model(saved_model(_model(name)), seed, target_modules=modules_of(name), r=4, lora_alpha=8)
+    model = peft_model(saved_model(_model(name)), seed, r=4, lora_alpha=8, **targets_of(name))
     with torch.no_grad():
         logits: FloatArray = model(torch.tensor([token_ids])).logits[0].numpy()
     return logits
 
 
-def _logits(runner: ModelRunner, token_ids: list[int], groups: list[tuple[str, list[int]]]) -> FloatArray:
-    """Logits of a prompt of which some rows have an adapter."""
+def _logits(runner: ModelRunner, token_ids: list[int], folder: Path | None) -> FloatArray:
+    """Logits of a prompt, with an adapter if one is given."""
     runner.allocate_kv_cache(12, 16)
-    adapters = tuple(
-        AdapterRows(runner.read_adapter(adapter_of(name)), np.array(rows, np.int64)) for name, rows in groups
-    )
+    rows = np.arange(len(token_ids))
+    adapters = () if folder is None else (AdapterRows(runner.read_adapter(folder), rows),)
     step = replace(whole_prompt(token_ids, 16, 12), adapters=adapters)
     return runner.run(step).select(list(range(len(token_ids))))
 
@@ -89,10 +98,24 @@ def test_every_family_equals_peft(name: str) -> None:
     expected = _expected(name, 0, tuple(token_ids))
     scale = max(1.0, float(np.abs(expected).max()))
     for kind, runner in _runners(name).items():
-        logits = _logits(runner, token_ids, [(name, list(range(50)))])
+        logits = _logits(runner, token_ids, adapter_of(name))
         np.testing.assert_allclose(logits, expected, atol=1e-4 * scale, rtol=0, err_msg=kind)
-        without = _logits(runner, token_ids, [])
+        without = _logits(runner, token_ids, None)
         assert np.abs(logits - without).max() > 0.1, "the adapter shows"
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen2_moe", "qwen3_moe"])
+def test_single_experts_of_different_ranks_equal_their_merged_model(name: str) -> None:
+    token_ids = [int(token) for token in tiny.tokens([50])[0]]
+    base, merged = _model(name), tiny.tiny_decoder(name)
+    # Of every third matrix: some experts have all of theirs changed, some one, some none.
+    folder = save_expert_adapter(base, {name: 1 + i % 9 for i, name in enumerate(experts_of(base)[::3])})
+    assert add_adapter(merged, folder)
+    expected = _logits(TorchRunner(merged), token_ids, None)
+    for kind, runner in _runners(name).items():
+        logits = _logits(runner, token_ids, folder)
+        np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max(), rtol=0, err_msg=kind)
+        assert np.abs(logits - _logits(runner, token_ids, None)).max() > 0.1, "the adapter shows"
 
 
 def _request(
@@ -165,8 +188,8 @@ def test_bits_do_not_depend_on_whose_adapters_share_the_batch(name: str, weights
 
 
 def test_bits_of_the_reference_do_not_either() -> None:
-    model = _model("llama")
-    _check_bits(RecordingRunner(model), RecordingRunner(model), "llama", 10)
+    model = _model("qwen2_moe")
+    _check_bits(RecordingRunner(model), RecordingRunner(model), "qwen2_moe", 8)
 
 
 def test_a_batch_of_adapters_equals_peft_row_by_row() -> None:
@@ -271,4 +294,8 @@ def test_the_core_checks_every_adapter_and_row() -> None:
         with pytest.raises(ValueError, match=problem):
             native.make_adapter(runner._model, layers, "float32")
     layers[1][0] = (a, [(0, b), None, None])
+    layers[2] = [None] * 6
+    with pytest.raises(ValueError, match="products are not the model's"):
+        native.make_adapter(runner._model, layers, "float32")
+    layers[2] = [None] * 4
     assert native.make_adapter(runner._model, layers, "float32").num_bytes > 0

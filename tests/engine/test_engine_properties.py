@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cairn.core.chat import SamplingParams
 from cairn.engine import Engine, EngineConfig, ModelRunner, NativeRunner, Request, TorchRunner
+from cairn.engine.ahead import Ahead
 from cairn.engine.scheduler import ScheduledSequence
 from tests.engine.fake_runner import MAX_POSITION, VOCAB, FakeRunner
 from tests.engine.naive import Choices, Collector, check_accounts, naive_generate, run_all
@@ -57,7 +58,7 @@ def configs(draw: st.DrawFn) -> EngineConfig:
         token_budget=draw(st.integers(max_num_seqs, 48)),
         prefix_cache=draw(st.sampled_from([True, True, True, False])),
         lookup_tokens=draw(st.sampled_from([0, 3, 16])),
-        fair_burst=draw(st.sampled_from([0, 20, 16384])),
+        fair_credit=draw(st.sampled_from([0, 20, 16384])),
         fair_chunk=draw(st.sampled_from([1, 32])),
     )
 
@@ -188,6 +189,40 @@ NetworkMachine.TestCase.settings = settings(
     max_examples=15, stateful_step_count=20, deadline=None, derandomize=True
 )
 TestNetworkMachine = NetworkMachine.TestCase
+
+
+class TiledMachine(NetworkMachine):
+    """The same as a GPU computes it: in tiles, with decode steps over static buffers."""
+
+    def make_runner(self) -> ModelRunner:
+        return TorchRunner(tiny_decoder("gemma2"), tiled=True)
+
+
+TiledMachine.TestCase.settings = NetworkMachine.TestCase.settings
+TestTiledMachine = TiledMachine.TestCase
+
+
+class AheadMachine(TiledMachine):
+    """The same with steps launched before the tokens of the one before are known; alone nothing is."""
+
+    def make_engine(self, config: EngineConfig) -> Engine:
+        config = config.model_copy(
+            update={"max_model_len": config.max_model_len or MAX_POSITION, "lookup_tokens": 0}
+        )
+        return Engine(self.make_runner(), config)
+
+    def expected(self, request: Request) -> tuple[Choices, dict[int, str]]:
+        config = EngineConfig(num_blocks=64, lookup_tokens=0, max_model_len=self.engine.max_model_len)
+        engine = self.make_ready(config)
+        engine.ahead = Ahead(FakeRunner(), engine.block_manager, engine.speculation, config.block_size)
+        alone = run_all(engine, [request])
+        return alone.tokens[request.request_id], alone.reasons[request.request_id]
+
+
+AheadMachine.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=20, deadline=None, derandomize=True
+)
+TestAheadMachine = AheadMachine.TestCase
 
 
 class NativeMachine(NetworkMachine):

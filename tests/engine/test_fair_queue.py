@@ -97,7 +97,7 @@ class _InOrder:
 def test_one_tenant_alone_is_served_as_it_comes(
     requests: Sizes, gaps: list[int], priorities: list[int], num_blocks: int, num_seqs: int, budget: int
 ) -> None:
-    scheduler = make_scheduler(num_blocks, max_num_seqs=num_seqs, token_budget=budget)
+    scheduler = make_scheduler(num_blocks, prefix_cache=False, max_num_seqs=num_seqs, token_budget=budget)
     plain = _InOrder(BlockManager(num_blocks, 16, prefix_cache=False), num_seqs, budget)
     due = [sum(gaps[: i + 1]) for i in range(len(requests))]
     copies: dict[int, Sequence] = {}
@@ -172,7 +172,7 @@ def test_work_is_never_left_and_everybody_is_served(
         assert num_steps < 20_000, "no end in sight"
     assert all(seq.status is SequenceStatus.FINISHED for seq in seqs)
     assert scheduler.block_manager.num_used_blocks == 0
-    assert not scheduler.queue.lines
+    assert not list(scheduler.queue.active())
 
 
 def _somebody_has_a_right(scheduler: Scheduler) -> bool:
@@ -193,12 +193,12 @@ def _somebody_has_a_right(scheduler: Scheduler) -> bool:
     st.integers(0, 3000),
 )
 def test_what_queueing_tenants_get_is_as_their_weights(
-    weights: list[float], lengths: list[int], late: int, burst: int
+    weights: list[float], lengths: list[int], late: int, credit: int
 ) -> None:
-    """In every stretch in which two queue, service per weight differs by a burst and a step of each."""
+    """In every stretch in which two queue, service per weight differs by the credit and a step of each."""
     budget = 64
     scheduler = make_scheduler(
-        4096, max_num_seqs=budget, token_budget=budget, fair_burst=burst, fair_chunk=budget
+        4096, max_num_seqs=budget, token_budget=budget, fair_credit=credit, fair_chunk=budget
     )
 
     def here(step: int) -> list[tuple[str, float]]:
@@ -221,45 +221,70 @@ def test_what_queueing_tenants_get_is_as_their_weights(
             # Beyond the least lead there was: what the stretch since then gave one more than the other.
             lead = given[one] / weight - given[other] / its
             least[one, other] = min(least.get((one, other), lead), lead)
-            assert lead - least[one, other] <= burst + 2 * budget * (1 / weight + 1 / its)
+            assert lead - least[one, other] <= credit + 2 * budget * (1 / weight + 1 / its)
 
 
-def test_idle_time_earns_a_burst_and_no_more() -> None:
-    scheduler = make_scheduler(token_budget=100, fair_burst=300, fair_chunk=100)
-    for i in range(40):
+def _beside_busy(*known: str, credit: int) -> Scheduler:
+    """Somebody has been queueing for 60 steps of 100 tokens; `known` asked for a token before that."""
+    scheduler = make_scheduler(token_budget=100, fair_credit=credit, fair_chunk=100)
+    for i, name in enumerate(known):
+        scheduler.add(make_sequence(i, 1, tenant=name))
+    for i in range(100, 200):
         scheduler.add(make_sequence(i, 100, tenant="busy"))
-    for _ in range(20):
-        compute(scheduler, scheduler.schedule())
-    for i in range(40, 60):
-        scheduler.add(make_sequence(i, 100, tenant="idle"))
-    turns: list[str] = []
-    for _ in range(9):
+    _given(scheduler, 60)
+    return scheduler
+
+
+def _given(scheduler: Scheduler, num_steps: int) -> Counter[str]:
+    """Tokens of each tenant in so many steps."""
+    found: Counter[str] = Counter()
+    for _ in range(num_steps):
         batch = scheduler.schedule()
-        turns += _tenants(batch)
+        found += _tenants(batch)
         compute(scheduler, batch)
-    assert turns[:3] == ["idle"] * 3
-    assert sorted(turns[3:]) == ["busy"] * 3 + ["idle"] * 3
+    return found
 
 
-def test_a_burst_is_before_those_who_queue_and_not_before_another_burst() -> None:
-    scheduler = make_scheduler(token_budget=100, fair_burst=1000, fair_chunk=100)
-    for i in range(40):
-        scheduler.add(make_sequence(i, 100, tenant="busy"))
-    for _ in range(20):
-        compute(scheduler, scheduler.schedule())
-    for i in range(40, 52):
+def test_what_was_left_to_others_is_credit_up_to_a_limit() -> None:
+    scheduler = _beside_busy("light", credit=300)
+    for i in range(200, 220):
+        scheduler.add(make_sequence(i, 100, tenant="light"))
+    assert _given(scheduler, 3) == {"light": 300}
+    later = _given(scheduler, 6)
+    assert abs(later["light"] - later["busy"]) <= 200
+
+
+def test_who_was_never_there_has_no_credit() -> None:
+    scheduler = _beside_busy(credit=300)
+    for i in range(200, 220):
+        scheduler.add(make_sequence(i, 100, tenant="new"))
+    assert _given(scheduler, 8) == {"busy": 400, "new": 400}
+
+
+def test_credit_goes_before_those_who_queue_and_not_before_other_credit() -> None:
+    scheduler = _beside_busy("one", "other", credit=1000)
+    for i in range(200, 212):
         scheduler.add(make_sequence(i, 100, tenant="one" if i % 2 else "other"))
-    turns: list[str] = []
-    for _ in range(8):
-        batch = scheduler.schedule()
-        turns += _tenants(batch)
-        compute(scheduler, batch)
-    assert Counter(turns) == {"one": 4, "other": 4}
+    assert _given(scheduler, 8) == {"one": 400, "other": 400}
+
+
+def test_what_nobody_else_wanted_is_not_counted() -> None:
+    """One request after the other, alone on the machine: credit beside whoever comes then and floods it."""
+    scheduler = make_scheduler(token_budget=100, fair_credit=1000, fair_chunk=100)
+    for i in range(8):
+        scheduler.add(make_sequence(i, 60, 5, tenant="calm"))
+        while scheduler.has_unfinished:
+            compute(scheduler, scheduler.schedule())
+    for i in range(10, 60):
+        scheduler.add(make_sequence(i, 100, tenant="flood" if i < 40 else "calm"))
+    # 8 times 60 tokens read and 4 decoded, which count twice: 544 before the flood, to the end of a step.
+    assert _given(scheduler, 6) == {"calm": 600}
+    assert _given(scheduler, 7) == {"calm": 300, "flood": 400}
 
 
 def test_what_was_given_is_not_forgotten_by_pausing() -> None:
     """Asking one thing after the other is no way to be served more than one's share."""
-    scheduler = make_scheduler(token_budget=100, fair_burst=0, fair_chunk=100)
+    scheduler = make_scheduler(token_budget=100, fair_credit=0, fair_chunk=100)
     for i in range(200):
         scheduler.add(make_sequence(i, 100, tenant="queueing"))
     given: Counter[str] = Counter()
@@ -274,22 +299,24 @@ def test_what_was_given_is_not_forgotten_by_pausing() -> None:
 
 def test_prompts_give_way_to_those_who_decode() -> None:
     """Somebody who floods the queue with prompts does not stretch the steps in which others write."""
-    scheduler = make_scheduler(token_budget=100, fair_burst=200, fair_chunk=10)
-    for i in range(20):
-        scheduler.add(make_sequence(i, 100, tenant="flood"))
-    for _ in range(4):
+    scheduler = _beside_busy("light", credit=10_000)
+    scheduler.fair_chunk = 10
+    scheduler.add(make_sequence(200, 50, 5, tenant="light"))
+    for num_light in (50, 1, 1, 1, 1):
         batch = scheduler.schedule()
-        assert batch.num_tokens == 100
-        compute(scheduler, batch)
-    scheduler.add(make_sequence(20, 50, 5, tenant="victim"))
-    batch = scheduler.schedule()
-    assert _tenants(batch) == {"victim": 50, "flood": 10}
-    compute(scheduler, batch)
-    for _ in range(4):
-        batch = scheduler.schedule()
-        assert _tenants(batch) == {"victim": 1, "flood": 10}
+        assert _tenants(batch) == {"light": num_light, "busy": 10}
         compute(scheduler, batch)
     assert scheduler.schedule().num_tokens == 100
+
+
+def test_prompts_wait_while_others_with_credit_wait_for_a_place() -> None:
+    scheduler = _beside_busy("light", credit=10_000)
+    scheduler.fair_chunk = 10
+    for i in range(200, 220):
+        scheduler.add(make_sequence(i, 5, 100, tenant="light"))
+    assert _given(scheduler, PATIENCE - 1)["busy"] == 0, "busy reads while others wait"
+    assert sum(seq.request.tenant == "light" for seq in scheduler.running) >= 15
+    assert 0 < _given(scheduler, 1)["busy"] <= 10, "nothing for so many steps, and no turn"
 
 
 # --- places and blocks --------------------------------------------------------------------------
@@ -372,7 +399,7 @@ def test_in_need_of_a_block_the_over_served_give_way() -> None:
 
 
 def test_classes_are_strict_but_for_one_turn_in_many() -> None:
-    scheduler = make_scheduler(token_budget=100, fair_burst=0, fair_chunk=100)
+    scheduler = make_scheduler(token_budget=100, fair_credit=0, fair_chunk=100)
     num_added = 0
     low = make_sequence(10_000, 150, 1, tenant="low", priority=1)
     scheduler.add(low)

@@ -8,6 +8,7 @@ from cairn.core.chat import SamplingParams
 from cairn.engine import Engine, EngineConfig, Request, TorchRunner
 from cairn.engine.lookup import Lookup
 from tests.engine.naive import run_all
+from tests.engine.speculating import speculating
 from tests.engine.tiny_decoders import naive_greedy, tiny_decoder
 
 
@@ -38,7 +39,7 @@ def test_fewer_steps_and_the_same_tokens(temperature: float) -> None:
     request = Request("a", (3, 5, 3, 5, 3, 5), sampling)
     outcomes = []
     for lookup_tokens in (0, 16):
-        engine = Engine(
+        engine = speculating(
             TorchRunner(tiny_decoder("llama")), EngineConfig(num_blocks=40, lookup_tokens=lookup_tokens)
         )
         tokens = run_all(engine, [request]).tokens["a"][0]

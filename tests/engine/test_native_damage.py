@@ -8,6 +8,7 @@ import random
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,9 +52,14 @@ def runner(folder: Path, weights: WeightFormat = "int8", packed: Path | None = N
     return NativeRunner(folder, weights=weights, packed=packed, num_threads=1, pin=False)
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "qwen3"])
+GGUF_SIZES: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "query_pre_attn_scalar": 16}
+GGUF_SIZES |= {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
+GGUF_SIZES |= {"decoder_sparse_step": 1, "mlp_only_layers": []}
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "qwen3", "mixtral", "qwen2_moe"])
 def test_damaged_gguf(name: str, tmp_path: Path) -> None:
-    model = tiny_decoder(name, hidden_size=32, intermediate_size=32, query_pre_attn_scalar=16)
+    model = tiny_decoder(name, **GGUF_SIZES)
     save_decoder(model, tmp_path / "made")
     export_gguf(tmp_path / "made", tmp_path / "a.gguf", "q8_0", {})
     content, path = (tmp_path / "a.gguf").read_bytes(), tmp_path / "b.gguf"

@@ -20,6 +20,7 @@ from cairn.engine.weight_reader import WeightFormat
 from cairn.models.encoder import load_encoder
 from tests.engine.native_tiny import needs_native
 from tests.models.tiny_encoders import FAMILIES, VOCAB, as_sentence_transformer, tiny_encoder
+from tests.models.tiny_heads import tiny_head
 
 pytestmark = needs_native
 WEIGHTS: tuple[WeightFormat, ...] = ("float32", "bfloat16", "int8", "int4")
@@ -144,3 +145,19 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(IntegrityError, match="NaN"):
         NativeEncoder(tmp_path)
+
+
+@pytest.mark.parametrize("task", ["reading", "reranking"])
+def test_a_head_is_merged_as_the_reference_merges_it(task: Any, tmp_path: Path) -> None:
+    _, base = tiny_encoder("bert")
+    tiny_head(base, tmp_path, task)
+    batch = texts((7, 1, 20, 64), with_types=True)
+    ids = torch.tensor([token for text in batch for token in text.token_ids])
+    types = torch.tensor([kind for text in batch for kind in text.types])
+    with torch.no_grad():
+        theirs = load_encoder(base, head=tmp_path)(ids, np.cumsum([0, *map(len, batch)]).tolist(), types)
+    encoder = NativeEncoder(base, weights="float32", head=tmp_path)
+    assert encoder.config.max_tokens == 64
+    np.testing.assert_allclose(np.concatenate(encoder.run(batch)), theirs.numpy(), atol=1e-4, rtol=0)
+    alone = [encoder.run([text])[0] for text in batch]
+    assert [rows.tobytes() for rows in alone] == [rows.tobytes() for rows in encoder.run(batch)]

@@ -1,6 +1,8 @@
 """Packing and products of the native core against the same formulas in numpy, on every instruction set."""
 
 import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,23 @@ def test_a_packed_matrix_keeps_what_the_formula_says(
     )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/cpuinfo")
+def test_what_runs_is_what_the_processor_has() -> None:
+    avx512 = "avx512f avx512bw avx512vl avx512dq avx512_vnni"
+    needs = {
+        "avx512bf16": f"{avx512} avx512_bf16",
+        "avx512": avx512,
+        "avxvnni": "avx2 fma avx_vnni",
+        "avx2": "avx2 fma",
+        "portable": "",
+    }
+    found = set(Path("/proc/cpuinfo").read_text().split())
+    names = [name for name, flags in needs.items() if set(flags.split()) <= found]
+    if "amx_bf16" in found:  # there VDPBF16PS is slower than products of floats
+        names[:2] = reversed(names[:2])
+    assert native_kernels() == tuple(names)
+
+
 @pytest.mark.parametrize("kernels", native_kernels())
 @pytest.mark.parametrize("weights", FORMATS)
 def test_products_equal_numpy(weights: str, kernels: str) -> None:
@@ -76,6 +95,8 @@ def test_products_equal_numpy(weights: str, kernels: str) -> None:
         matrix.unpack(kept)
         x = rng.standard_normal((num_tokens, inputs)).astype(np.float32)
         seen = quantised_rows(x) if weights in ("int8", "int4") else x
+        if (weights, kernels) == ("bfloat16", "avx512bf16"):
+            seen = rounded_bfloat16(x)
         expected = seen.astype(np.float64) @ kept.T.astype(np.float64)
         np.testing.assert_allclose(product(matrix, x, kernels), expected, atol=2e-5 * inputs**0.5, rtol=1e-5)
 

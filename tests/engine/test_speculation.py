@@ -1,6 +1,7 @@
 """Draft models of every quality: the same tokens in fewer steps, and books in step with the target's."""
 
 import json
+from collections.abc import Sequence as Tokens
 from typing import Any
 
 import pytest
@@ -12,18 +13,24 @@ from cairn.engine import (
     Engine,
     EngineConfig,
     EngineError,
+    FailedOutput,
+    GrammarCompiler,
     ModelRunner,
     NativeRunner,
     Request,
+    StepOutput,
+    TokenOutput,
     TorchRunner,
 )
+from cairn.engine.constraint import Bits
+from cairn.engine.fair_queue import READ_COST
 from tests.engine.fake_runner import FakeRunner
-from tests.engine.naive import naive_generate, run_all
+from tests.engine.naive import check_accounts, naive_generate, run_all
 from tests.engine.native_tiny import checkpoint, needs_native
 from tests.engine.speculating import UnsureRunner, num_guessed, speculating
 from tests.engine.test_constraint import CITY, PROMPT
 from tests.engine.tiny_decoders import tiny_decoder
-from tests.engine.tiny_vocabulary import END, tiny_compiler
+from tests.engine.tiny_vocabulary import END, encode, text_of, tiny_compiler
 
 RUNNERS = ["torch", pytest.param("native", marks=needs_native)]
 GREEDY = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
@@ -76,6 +83,30 @@ def test_the_next_request_profits_from_what_was_learnt() -> None:
         drafted.append(num_guessed(engine)[0])
     assert drafted[0] > 4
     assert drafted[-1] - drafted[-2] < drafted[0] / 2
+
+
+def test_guesses_count_for_the_tenant_whose_text_they_would_have_been() -> None:
+    """Two are given the same but for the guesses of one, some of them wrong: its next prompt comes second."""
+    config = EngineConfig(block_size=4, num_blocks=200, token_budget=16, max_num_seqs=2, prefix_cache=False)
+    engine = speculating(FakeRunner(), config)
+    drawn = SamplingParams(seed=3, max_tokens=40, ignore_eos=True, logit_bias={1: 50.0, 2: 50.0})
+    engine.add_request(Request("w", tuple(range(8)), drawn, tenant="wild"))
+    engine.add_request(Request("c", tuple(range(8)), GREEDY, tenant="calm"))
+    # What nobody waits for is not counted.
+    engine.add_request(Request("calm", tuple(i % 11 for i in range(14)), GREEDY, tenant="calm"))
+    for _ in range(12):
+        engine.step()
+    num_drafted, num_accepted = num_guessed(engine)
+    assert 0 < num_accepted < num_drafted - 4
+    lines = engine.scheduler.queue.lines
+    assert lines["wild"].counter - lines["calm"].counter == READ_COST * num_drafted
+    computed = {each.tenant: each.num_computed_tokens for each in engine.stats().tenants}
+    assert computed["wild"] - computed["calm"] == num_drafted
+    engine.add_request(Request("wild", tuple(i % 11 for i in range(14)), GREEDY, tenant="wild"))
+    engine.scheduler.max_num_seqs = 3
+    engine.step()
+    (first,) = (seq for seq in engine.scheduler.running if seq.request.request_id in lines)
+    assert first.request.tenant == "calm"
 
 
 @pytest.mark.parametrize(("num_seqs", "is_worth_it"), [(1, True), (12, False)])
@@ -166,8 +197,7 @@ def test_guesses_under_a_grammar_change_nothing(kind: str, grammar: Grammar, tem
                 found.setdefault((output.request_id, getattr(output, "index", 0)), []).append(output)
         return found
 
-    plain = Engine(network(kind), EngineConfig(**config, lookup_tokens=0), grammars=tiny_compiler())
-    plain.speculation._pace = lambda seq, drafter: _Idle()  # type: ignore[method-assign,assignment,return-value]
+    plain = unguessing(network(kind), config, tiny_compiler())
     expected = outputs(plain)
     assert num_guessed(plain) == (0, 0)
     for draft in (None, network(kind), network("torch", "gemma2")):
@@ -178,6 +208,106 @@ def test_guesses_under_a_grammar_change_nothing(kind: str, grammar: Grammar, tem
         if grammar.kind == "json_schema":
             assert engine.stats().num_drafted_tokens["grammar"] > 0
         assert engine.stats().num_steps <= plain.stats().num_steps
+
+
+_CYCLE = [encode(letter)[0] for letter in "abcde"]
+
+
+class _Tiring:
+    """A matcher of `abcdeabcde…` that promises too much: after sixteen tokens nothing follows."""
+
+    is_accepting = is_complete = False
+    problem = "too tired"
+
+    def __init__(self, num: int = 0) -> None:
+        self.num = num
+
+    def compile(self, grammar: Grammar) -> "_Tiring":
+        return _Tiring()
+
+    def fill(self, bits: Bits) -> None:
+        bits[:] = 0
+        if self.num < 16:
+            bits[0] = 1 << _CYCLE[self.num % 5]
+
+    def advance(self, token_id: int) -> None:
+        self.num += 1
+
+    def fork(self) -> "_Tiring":
+        return _Tiring(self.num)
+
+    def forced(self) -> list[int]:
+        return []
+
+    def num_allowed(self, token_ids: Tokens[int]) -> int:
+        return len(token_ids)
+
+
+DEAD_ENDS = [
+    pytest.param(
+        'start: "cdefghijklmnopqr" x\nx: x', tiny_compiler(), "cdefghijklmnopqr", "grammar", id="forced"
+    ),
+    pytest.param("start: /[az]{16}/ x\nx: x", tiny_compiler(), "a" * 16, "model", id="draft model"),
+    pytest.param("start: WORD", _Tiring(), "abcde" * 3 + "a", "lookup", id="guesses go beyond it"),
+]
+
+
+@pytest.mark.parametrize("kind", RUNNERS)
+@pytest.mark.parametrize(("text", "compiler", "written", "drafter"), DEAD_ENDS)
+def test_a_dead_end_among_guesses_fails_its_request_alone(
+    kind: str, text: str, compiler: GrammarCompiler, written: str, drafter: str
+) -> None:
+    """All that is right is told, and the same as without guesses; the request beside it goes on."""
+    params = SamplingParams(
+        temperature=0,
+        logit_bias={encode("a")[0]: 100.0},
+        grammar=Grammar("ebnf", text),
+        max_tokens=40,
+        logprobs=1,
+    )
+    requests = [Request("dead", PROMPT, params, eos_token_ids=(END,)), Request("free", (1, 2, 3) * 3, DRAWN)]
+    config: dict[str, Any] = {"block_size": 4, "num_blocks": 60, "max_model_len": 80}
+
+    def told(engine: Engine) -> tuple[dict[str, list[StepOutput]], int]:
+        """Every request's outputs, and the most that a step had for the one that ends."""
+        outputs: dict[str, list[StepOutput]] = {request.request_id: [] for request in requests}
+        most = 0
+        for request in requests:
+            engine.add_request(request)
+        while engine.has_unfinished:
+            step = engine.step()
+            check_accounts(engine)
+            most = max(most, sum(output.request_id == "dead" for output in step))
+            for output in step:
+                outputs[output.request_id].append(output)
+        assert engine.block_manager.num_used_blocks == 0
+        return outputs, most
+
+    plain, most = told(unguessing(network(kind), config, compiler))
+    assert most == 1
+    draft = network(kind) if drafter == "model" else None
+    engine = speculating(network(kind), EngineConfig(**config), draft=draft, grammars=compiler, fixed=600.0)
+    outputs, most = told(engine)
+    assert most > 2
+    assert engine.stats().num_accepted_tokens[drafter] > 3
+    *tokens, failure = outputs["dead"]
+    assert text_of([each.token_id or 0 for each in tokens if isinstance(each, TokenOutput)]) == written
+    assert isinstance(failure, FailedOutput)
+    assert "after 16 tokens nothing" in failure.error.message
+    assert len(outputs["free"]) == 40
+    assert shown(outputs) == shown(plain)
+
+
+def shown(outputs: dict[str, list[StepOutput]]) -> dict[str, list[str]]:
+    """In a form that compares errors by what they say."""
+    return {request_id: [repr(each) for each in found] for request_id, found in outputs.items()}
+
+
+def unguessing(runner: ModelRunner, config: dict[str, Any], grammars: GrammarCompiler) -> Engine:
+    """An engine that does not even guess what a grammar forces."""
+    engine = Engine(runner, EngineConfig(**config, lookup_tokens=0), grammars=grammars)
+    engine.speculation._pace = lambda seq, drafter: _Idle()  # type: ignore[method-assign,assignment,return-value]
+    return engine
 
 
 class _Idle:

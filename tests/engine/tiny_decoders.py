@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from cairn.engine.rounded_weights import RoundedFormat
 from cairn.engine.runner import Logits, ModelInput
 from cairn.engine.torch_runner import TorchRunner
 from cairn.models import Decoder, DecoderConfig, PackedAttention
@@ -95,9 +96,16 @@ def transformers_greedy(folder: Path, prompt: tuple[int, ...], num: int) -> list
 class RecordingRunner(TorchRunner):
     """Keeps the bits of the logits of every sampled row, by request, choice and position."""
 
-    def __init__(self, model: Decoder) -> None:
-        super().__init__(model)
+    def __init__(
+        self, model: Decoder, *, tiled: bool | None = None, weights: RoundedFormat | None = None
+    ) -> None:
+        super().__init__(model, tiled=tiled, weights=weights)
         self.bits: dict[tuple[str, int, int], bytes] = {}
+
+    @property
+    def can_launch(self) -> bool:
+        """Never: what is launched shows its tokens only."""
+        return False
 
     def run(self, model_input: ModelInput) -> Logits:
         logits = super().run(model_input)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,7 +11,18 @@ from safetensors.torch import load_file, save_file
 from cairn.core import CairnError, IntegrityError, NotFoundError, UnsupportedModelError
 from cairn.models.adapters import CONFIG_NAME, WEIGHTS_NAME, read_adapter
 from cairn.models.checkpoint import load_decoder
-from tests.engine.tiny_adapters import SPLIT, adapter_of, modules_of, peft_model, save_adapter, saved_model
+from cairn.models.decoder import Decoder
+from tests.engine.tiny_adapters import (
+    SPLIT,
+    adapter_of,
+    add_adapter,
+    experts_of,
+    peft_model,
+    save_adapter,
+    save_expert_adapter,
+    saved_model,
+    targets_of,
+)
 from tests.models.tiny import TINY, tiny_config, tiny_decoder
 
 PATTERNS: dict[str, dict[str, Any]] = {
@@ -33,25 +43,57 @@ def test_what_is_read_is_what_peft_merges(options: dict[str, Any], tmp_path: Pat
 
 @pytest.mark.parametrize("name", TINY)
 def test_every_familys_names(name: str, tmp_path: Path) -> None:
-    _check_merged(name, tmp_path, target_modules=modules_of(name), r=3, lora_alpha=5)
+    _check_merged(name, tmp_path, **targets_of(name), r=3, lora_alpha=5)
 
 
-def _check_merged(name: str, folder: Path, **options: Any) -> None:
-    """The base with each product of the adapter added is PEFT's merged model."""
+# PEFT follows patterns of parameters, and says that it does not.
+@pytest.mark.filterwarnings("ignore:The following .*_pattern keys did not match")
+@pytest.mark.parametrize("parameter", ["gate_up_proj", "layers.2.mlp.experts.down_proj"])
+def test_one_parameter_of_the_experts(parameter: str, tmp_path: Path) -> None:
+    changed = _check_merged(
+        "mixtral",
+        tmp_path,
+        target_modules=["q_proj"],
+        target_parameters=[parameter],
+        r=3,
+        rank_pattern={r"layers\.[13]\.mlp\.experts\.gate_up_proj": 5},
+        alpha_pattern={"experts.down_proj": 20},
+    )
+    experts = {name for name in changed if name.endswith(("mlp.inner", "mlp.output"))}
+    every = {f"layers.{layer}.mlp.inner" for layer in range(4)}
+    assert experts == (every if parameter == "gate_up_proj" else {"layers.2.mlp.output"})
+
+
+@pytest.mark.filterwarnings("ignore:The following .*_pattern keys did not match")
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
+def test_single_experts_are_what_peft_merges(name: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = tiny_decoder(name)
+    folder = save_expert_adapter(base, dict.fromkeys(experts_of(base), 4))
+    theirs: Any = AutoModelForCausalLM.from_pretrained(saved_model(base), dtype=torch.float32)
+    _check_equal(base, folder, PeftModel.from_pretrained(theirs, folder), tmp_path)
+
+
+def _check_merged(name: str, folder: Path, **options: Any) -> set[str]:
     base = tiny_decoder(name)
     theirs = peft_model(saved_model(base), **options)
     theirs.save_pretrained(folder / "adapter")
-    adapter = read_adapter(folder / "adapter", base.config)
+    return _check_equal(base, folder / "adapter", theirs, folder)
+
+
+def _check_equal(base: Decoder, adapter: Path, theirs: Any, folder: Path) -> set[str]:
+    """The base with each product of the adapter added is PEFT's merged model; which parameters it changed."""
+    ours = {name: parameter.detach().clone() for name, parameter in base.named_parameters()}
+    changed = add_adapter(base, adapter)
     theirs.merge_and_unload().save_pretrained(folder / "merged")
     merged = dict(load_decoder(folder / "merged").named_parameters())
-    changed = set()
-    for parameter, before in base.named_parameters():
-        ours = before.detach().numpy().copy()
-        for part in adapter.low_rank.get(parameter, ()):
-            ours[part.start : part.stop] += part.b @ part.a
-            changed.add(parameter)
-        np.testing.assert_allclose(ours, merged[parameter].detach().numpy(), atol=1e-5, err_msg=parameter)
+    for name, parameter in base.named_parameters():
+        torch.testing.assert_close(parameter, merged[name], atol=1e-5, rtol=0, msg=name)
+    assert changed == {name for name, parameter in base.named_parameters() if (parameter != ours[name]).any()}
     assert changed
+    return changed
 
 
 def test_equal_digests_mean_equal_files() -> None:
@@ -84,7 +126,8 @@ def _refusal(folder: Path) -> CairnError:
         ({"bias": "all"}, UnsupportedModelError, "bias is 'all', allowed: none"),
         ({"modules_to_save": ["lm_head"]}, UnsupportedModelError, "modules_to_save"),
         ({"init_lora_weights": "pissa"}, UnsupportedModelError, "also changed the base"),
-        ({"target_parameters": ["mlp.experts.down_proj"]}, UnsupportedModelError, "target_parameters"),
+        ({"target_parameters": ["q_proj.weight"]}, UnsupportedModelError, "target_parameters"),
+        ({"target_parameters": "gate_up_proj"}, IntegrityError, "target_parameters is 'gate_up_proj'"),
         ({"r": 0}, IntegrityError, "r is 0, allowed: a whole number above 0"),
         ({"r": None}, IntegrityError, "r is None"),
         ({"lora_alpha": "much"}, IntegrityError, "lora_alpha is 'much'"),
@@ -153,8 +196,43 @@ def test_files_that_are_missing_cut_short_or_empty_are_refused(adapter: Path) ->
     assert isinstance(_refusal(adapter), NotFoundError)
 
 
-def test_an_adapter_of_experts_is_refused() -> None:
+_EXPERT = "model.layers.2.block_sparse_moe.experts.1.w1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({f"{_EXPERT}.lora_A.weight": torch.zeros(4, 31)}, "w1.lora_A.weight is [4, 31], expected [4, 32]"),
+        ({f"{_EXPERT}.lora_B.weight": torch.zeros(48, 5)}, "w1.lora_B.weight is [48, 5], expected [48, 4]"),
+        ({f"{_EXPERT}.lora_B.weight": None}, "w1.lora_B.weight is missing"),
+        ({_EXPERT.replace("experts.1", "experts.4") + ".lora_A.weight": torch.zeros(4, 32)}, "experts.4"),
+        ({"model.layers.0.mlp.experts.lora_A.weight": torch.zeros(16, 32)}, "no matrix that can be adapted"),
+        ({"model.layers.0.block_sparse_moe.gate.lora_A.weight": torch.zeros(4, 32)}, "no matrix"),
+    ],
+)
+def test_experts_that_do_not_fit_are_refused(changes: dict[str, Any], says: str) -> None:
     base = tiny_decoder("mixtral")
-    folder = save_adapter(base, ["q_proj"], target_parameters=["mlp.experts.down_proj"])
-    with pytest.raises(UnsupportedModelError, match="target_parameters"):
+    folder = save_expert_adapter(base, {_EXPERT: 4})
+    tensors = load_file(folder / WEIGHTS_NAME)
+    tensors |= {f"base_model.model.{name}": tensor for name, tensor in changes.items()}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / WEIGHTS_NAME)
+    with pytest.raises(IntegrityError) as caught:
         read_adapter(folder, base.config)
+    assert says in caught.value.message
+
+
+def test_joined_experts_of_another_number_are_refused() -> None:
+    folder = save_adapter(
+        tiny_decoder("mixtral", num_local_experts=3), ["q_proj"], target_parameters=["mlp.experts.down_proj"]
+    )
+    with pytest.raises(IntegrityError, match=r"experts\.lora_A\.weight is \[12, 48\], expected \[16, 48\]"):
+        read_adapter(folder, tiny_config("mixtral"))
+
+
+def test_an_expert_changed_by_itself_and_with_all_is_refused() -> None:
+    base = tiny_decoder("mixtral")
+    both = save_adapter(base, ["q_proj"], target_parameters=["mlp.experts.gate_up_proj"])
+    one = load_file(save_expert_adapter(base, {_EXPERT: 4}) / WEIGHTS_NAME)
+    save_file(load_file(both / WEIGHTS_NAME) | one, both / WEIGHTS_NAME)
+    with pytest.raises(IntegrityError, match=r"layers\.2\.mlp\.inner\.1 twice"):
+        read_adapter(both, base.config)

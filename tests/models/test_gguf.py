@@ -130,7 +130,6 @@ UNSUPPORTED: dict[str, tuple[File, str]] = {
     "a later version": (File(version=9), "version 9"),
     "an unknown type": (File(infos=(Info(type=99, shape=(256,)),)), "number format 99"),
     "a type by its name": (File(infos=(Info(type=23, shape=(256,)),)), "number format IQ4_XS"),
-    "one part of several": (File(keys=(key("split.count", 2, struct.pack("<H", 3)),)), "3 parts"),
 }
 
 

@@ -24,6 +24,7 @@ from tests.models.tiny import tiny_decoder, tokens
 logging.getLogger("transformers").setLevel(logging.ERROR)
 READ: Any = load_gguf_checkpoint
 SIZES = {"hidden_size": 64, "intermediate_size": 96}
+EXPERTS = {**SIZES, "moe_intermediate_size": 32}
 GEMMA = {**SIZES, "query_pre_attn_scalar": 16}
 ROPES = {
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000.0},
@@ -38,6 +39,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama yarn": ("llama-yarn", SIZES),
     "qwen2": ("qwen2", SIZES | {"use_sliding_window": False}),
     "qwen3": ("qwen3", SIZES),
+    "mixtral": ("mixtral", SIZES),
+    "qwen2moe": ("qwen2_moe", EXPERTS | {"decoder_sparse_step": 1, "shared_expert_intermediate_size": 32}),
+    "qwen3moe": ("qwen3_moe", EXPERTS | {"mlp_only_layers": []}),
     "gemma": ("gemma", SIZES),
     "gemma2": ("gemma2", GEMMA),
     "gemma3 with its own pattern": ("gemma3_text", GEMMA),
@@ -127,6 +131,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "dynamic rope": ("llama-dynamic", {}, "dynamic"),
     "another scale": ("gemma2", {"query_pre_attn_scalar": 24}, "scaled by"),
     "part of a head": ("llama", {"partial_rotary_factor": 0.5}, "part of a head"),
+    "experts in some layers": ("qwen3_moe", {}, "layers without experts"),
+    "experts of another sum": (
+        "qwen3_moe",
+        {"mlp_only_layers": [], "norm_topk_prob": False},
+        "norm_topk_prob false",
+    ),
+    "a tied mixture": ("qwen2_moe", {"decoder_sparse_step": 1, "tie_word_embeddings": True}, "the embedding"),
     "a bias after attention": ("qwen3", {"attention_bias": True}, "bias after attention"),
 }
 
@@ -173,6 +184,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "fewer layers": ({"llama__block_count": 3}, "unexpected"),
     "other width": ({"llama__embedding_length": 32}, "head|rope|expected"),
     "experts": ({"llama__expert_count": 8}, "expert_count"),
+    "a world of experts": ({"llama__expert_count": 1 << 40}, "expert_count"),
     "unequal layers": ({"llama__feed_forward_length": np.array([1, 2])}, "same for every layer"),
     "rope": ({"llama__rope__scaling__type": "longrope"}, "longrope"),
     "theta": ({"llama__rope__freq_base": 0.0}, "above 1"),
@@ -187,6 +199,55 @@ def test_keys_that_do_not_fit_are_refused(case: str, tmp_path: Path) -> None:
     file = changed(exported(half_decoder("llama"), tmp_path), **keys)
     with pytest.raises(CairnError, match=message):
         convert_gguf(file, tmp_path / "back")
+
+
+MIXTURES = ["mixtral", "qwen2moe", "qwen3moe"]
+
+
+@pytest.mark.parametrize("label", MIXTURES)
+def test_the_tensors_of_a_mixture_are_those_of_llama_cpp(label: str, tmp_path: Path) -> None:
+    model = half_decoder(label)
+    reader = gguf.GGUFReader(exported(model, tmp_path).path)
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    experts = model.config.layers[0].experts
+    assert experts is not None
+    inner = model.get_parameter("layers.1.mlp.inner").detach().numpy()
+    for name, part in (
+        ("gate", inner[:, : experts.intermediate_size]),
+        ("up", inner[:, experts.intermediate_size :]),
+    ):
+        assert np.array_equal(tensors[f"blk.1.ffn_{name}_exps.weight"].data, part), name
+    down = model.get_parameter("layers.1.mlp.output").detach().numpy()
+    assert np.array_equal(tensors["blk.1.ffn_down_exps.weight"].data, down)
+    assert tensors["blk.1.ffn_gate_inp.weight"].tensor_type.name == "F32"
+    assert all(len(tensor.shape) == 1 for name, tensor in tensors.items() if "inp_shexp" in name)
+    assert reader.fields["general.architecture"].contents() == ("llama" if label == "mixtral" else label)
+
+
+@pytest.mark.parametrize("label", MIXTURES)
+def test_keys_of_a_mixture_that_do_not_fit_are_refused(label: str, tmp_path: Path) -> None:
+    file = exported(half_decoder(label), tmp_path)
+    architecture = file.metadata["general.architecture"]
+    for key, value in (
+        ("expert_count", 5),
+        ("expert_count", 1 << 40),
+        ("expert_count", None),
+        ("expert_used_count", 0),
+        ("expert_used_count", 7),
+        ("expert_used_count", None),
+        ("expert_weights_scale", 2.5),
+        ("feed_forward_length" if label == "mixtral" else "expert_feed_forward_length", 33),
+    ):
+        with pytest.raises(CairnError, match="exp"):
+            convert_gguf(changed(file, **{f"{architecture}.{key}": value}), tmp_path / "back")
+    up = file.tensors["blk.1.ffn_up_exps.weight"]
+    for shape in ((up.shape[0] - 1, *up.shape[1:]), up.shape[1:]):
+        lying = file.tensors | {"blk.1.ffn_up_exps.weight": type(up)(shape, up.type, up.data)}
+        with pytest.raises(IntegrityError, match=r"ffn_up_exps.*experts"):
+            convert_gguf(GgufFile(file.path, 3, file.metadata, lying), tmp_path / "back")
+    fewer = {name: tensor for name, tensor in file.tensors.items() if name != "blk.1.ffn_down_exps.weight"}
+    with pytest.raises(UnsupportedModelError, match="expert_count"):
+        read_config(GgufFile(file.path, 3, file.metadata, fewer))
 
 
 def test_a_tensor_of_another_model_is_refused(tmp_path: Path) -> None:

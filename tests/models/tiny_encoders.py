@@ -2,13 +2,14 @@
 
 import functools
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+
+from tests.scratch import scratch_folder
 
 VOCAB = 199
 _SIZES = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 72}
@@ -38,7 +39,7 @@ def tiny_encoder(family: str, head: str = "Model", **extra: Any) -> tuple[Any, P
             # Far from what is initialised: norms unlike one, biases unlike zero.
             base = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
             parameter.copy_(base + 0.2 * torch.randn(parameter.shape))
-    folder = Path(tempfile.mkdtemp(prefix="cairn-encoder-"))
+    folder = scratch_folder("encoder")
     model.save_pretrained(folder)
     return model, folder
 

@@ -8,13 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from cairn.compute.ceilings import Ceilings
 from cairn.core.file_writing import replace_file
@@ -66,7 +67,8 @@ def draw_roofline(
     _name_slope(figure, panels[0], ceilings, left)
     _name_markers(panels[0], works)
     figure.supxlabel("operations a byte read", color=_INK, fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
+    width = int(figure.get_figwidth() * 11)  # letters that fit, so that none falls off a narrow picture
+    figure.suptitle("\n".join(wrap(title, width)), x=0.01, ha="left", fontsize=11, color=_INK)
     temporary = picture.with_name(f".{picture.name}")
     figure.savefig(temporary, format="png")
     replace_file(picture, [temporary.read_bytes()])
@@ -162,6 +164,7 @@ def _quiet(axes: Axes) -> None:
     axes.grid(which="major", color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="both", colors=_INK, labelsize=8, length=3)

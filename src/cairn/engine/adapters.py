@@ -61,13 +61,22 @@ class AdapterSet:
         """Memory of all that are loaded or still held."""
         return self._num_bytes
 
-    def sizes(self) -> dict[str, int]:
-        """Bytes of what is loaded, the longest unused first."""
+    @property
+    def idle_bytes(self) -> int:
+        """What `trim` could free."""
         with self._lock:
-            return {name: loaded.adapter.num_bytes for name, loaded in self._loaded.items()}
+            return sum(self._loaded[name].adapter.num_bytes for name in self._idle())
 
-    def load(self, adapter_id: str, folder: Path) -> None:
-        """Read the adapter of a folder; one that is loaded already stays as it is."""
+    def loaded(self) -> dict[str, LoadedAdapter]:
+        """What is in the set, the longest unused first."""
+        with self._lock:
+            return dict(self._loaded)
+
+    def load(self, adapter_id: str, folder: Path, admit: Callable[[int], None] | None = None) -> None:
+        """Read the adapter of a folder; one that is loaded already stays as it is.
+
+        `admit` is told its bytes before it stays, and refuses them by an error.
+        """
         # One at a time, or several callers would read the same files.
         with self._loading:
             if adapter_id in self:
@@ -75,8 +84,20 @@ class AdapterSet:
             adapter = self._read(folder)
             with self._lock:
                 self._make_room(adapter.num_bytes)
+            if admit is not None:
+                admit(adapter.num_bytes)
+            with self._lock:
                 self._loaded[adapter_id] = LoadedAdapter(adapter)
                 self._num_bytes += adapter.num_bytes
+
+    def trim(self, num_bytes: int) -> int:
+        """Let the longest unused go that nobody holds, until so many bytes are free; how many that made."""
+        with self._lock:
+            before = self._num_bytes
+            for name in self._idle():
+                if before - self._num_bytes < num_bytes:
+                    self._drop(name)
+            return before - self._num_bytes
 
     def unload(self, adapter_id: str) -> None:
         """Take it from new requests; those under way keep it to their end."""
@@ -108,7 +129,7 @@ class AdapterSet:
                 f"the adapter takes {num_bytes} bytes, allowed for all together: {self.max_bytes}",
                 remedy="raise adapter_bytes",
             )
-        idle = [name for name, loaded in self._loaded.items() if not loaded.num_holders]
+        idle = self._idle()
         free = self.max_bytes - self._num_bytes
         if free + sum(self._loaded[name].adapter.num_bytes for name in idle) < num_bytes:
             raise OverloadedError(
@@ -119,6 +140,9 @@ class AdapterSet:
         for name in idle:
             if self.max_bytes - self._num_bytes < num_bytes:
                 self._drop(name)
+
+    def _idle(self) -> list[str]:
+        return [name for name, loaded in self._loaded.items() if not loaded.num_holders]
 
     def _drop(self, adapter_id: str) -> None:
         loaded = self._loaded.pop(adapter_id)

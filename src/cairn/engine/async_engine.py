@@ -18,8 +18,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -172,11 +173,18 @@ class AsyncEngine:
         return stream
 
     @asynccontextmanager
-    async def use_adapter(self, adapter_id: str, folder: Path) -> AsyncIterator[None]:
-        """Keep an adapter loaded while the context is open; read from its folder when it is not there."""
-        adapters = self.engine.adapters
+    async def use_adapter(
+        self, adapter_id: str, folder: Path, room: Callable[[int], AbstractAsyncContextManager[None]]
+    ) -> AsyncIterator[None]:
+        """Keep an adapter loaded while the context is open; read from its folder when it is not there.
+
+        `room` keeps so many bytes free for it while it comes in, or refuses them.
+        """
+        adapters, loop = self.engine.adapters, asyncio.get_running_loop()
         while (held := adapters.hold(adapter_id)) is None:
-            await asyncio.to_thread(adapters.load, adapter_id, folder)
+            async with AsyncExitStack() as stack:
+                admit = partial(_wait_for_room, loop, stack, room)
+                await asyncio.to_thread(adapters.load, adapter_id, folder, admit)
         try:
             yield
         finally:
@@ -313,3 +321,13 @@ class AsyncEngine:
         with self._wake:
             if not self._streams:
                 self._idle.set()
+
+
+def _wait_for_room(
+    loop: asyncio.AbstractEventLoop,
+    stack: AsyncExitStack,
+    room: Callable[[int], AbstractAsyncContextManager[None]],
+    num_bytes: int,
+) -> None:
+    """Enter `room` from another thread than its loop's; it is left with the stack."""
+    asyncio.run_coroutine_threadsafe(stack.enter_async_context(room(num_bytes)), loop).result()

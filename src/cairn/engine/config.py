@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from cairn.core import Config
 
-Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
+Weights = Literal["auto", "float32", "bfloat16", "fp8", "int8", "int4"]
 
 
 class ShareConfig(Config):
@@ -55,16 +55,17 @@ class EngineConfig(Config):
         ge=0,
         description="requests that may wait before new ones are refused; several tenants have a part each",
     )
-    fair_burst: int = Field(
-        default=16384,
+    fair_credit: int = Field(
+        default=262144,
         ge=0,
-        description="tokens that a tenant who was idle is given before others, until they share again",
+        description="tokens that a tenant who asks for less than its share saves up, to be given before "
+        "others when it needs more; about what the machine does in some minutes",
     )
     fair_chunk: int = Field(
         default=32,
         ge=1,
-        description="prompt tokens that a tenant who floods the queue may add to a step in which others "
-        "compute; about as many as double the time of a small step",
+        description="prompt tokens that a tenant who was given much more than others may add to a step in "
+        "which they compute; about as many as double the time of a small step",
     )
     shares: tuple[ShareConfig, ...] = Field(
         default=(), description="what users and roles get beside others; the first that fits holds"
@@ -83,7 +84,7 @@ class EngineConfig(Config):
     weights: Weights = Field(
         default="auto",
         description="how the weights are kept: auto (float32 up to 2 GB, else bfloat16), float32, bfloat16, "
-        "or rounded to int8 or int4, which is faster and less exact (native engine only)",
+        "or rounded to int8 (on a CPU), fp8 (on a GPU) or int4, which is faster and less exact",
     )
     adapter_bytes: int = Field(
         default=1_000_000_000,

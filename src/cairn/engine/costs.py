@@ -85,6 +85,10 @@ class Pace:
     def is_resting(self) -> bool:
         return self._rest > 0
 
+    def passes(self, price: float) -> bool:
+        """Whether `length` would give none now, and would so next time for all that is known."""
+        return price >= 1 or self._rest > 1
+
     def length(self, price: float) -> int:
         """Guesses in a row that are worth their price. While it rests none; after that one, to look again."""
         if price >= 1:

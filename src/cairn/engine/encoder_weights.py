@@ -1,22 +1,30 @@
 """An encoder's folder as the native core wants it: packed matrices and the record of the network."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cairn.core.progress import Progress, Silent, Task
 from cairn.engine.packed_weights import write_packed
-from cairn.engine.weight_reader import WeightFormat, WeightReader
+from cairn.engine.weight_reader import Array, WeightFormat, WeightReader
+from cairn.models.adapters import LowRank
 from cairn.models.encoder_config import EncoderConfig
+from cairn.models.encoder_heads import changed, map_adapted, read_head_spec
 from cairn.models.encoder_reader import read_encoder_config
 from cairn.models.encoder_tensors import encoder_shapes, map_encoder, plan_encoder
 
 
 def load_encoder_spec(
-    folder: Path, weights: WeightFormat, packed: Path | None = None
+    folder: Path, weights: WeightFormat, packed: Path | None = None, head: Path | None = None
 ) -> tuple[EncoderConfig, Any]:
-    """The config and the native `EncoderSpec` of a checkpoint; `IntegrityError` for what does not fit."""
+    """The config and the native `EncoderSpec` of a checkpoint, adapted by the head in a folder of its own.
+
+    `IntegrityError` for what does not fit.
+    """
     config = read_encoder_config(folder)
-    return config, EncoderBuilder(config, folder, weights, packed).build()
+    if head is not None:
+        config = read_head_spec(head).config_for(config)
+    return config, EncoderBuilder(config, folder, weights, packed, head=head).build()
 
 
 def pack_encoder(folder: Path, weights: WeightFormat, target: Path, progress: Progress | None = None) -> None:
@@ -38,9 +46,14 @@ class EncoderBuilder(WeightReader):
         weights: WeightFormat,
         packed: Path | None = None,
         *,
+        head: Path | None = None,
         task: Task | None = None,
     ) -> None:
-        stored = map_encoder(config, folder)
+        self._changes: Mapping[str, Sequence[LowRank]] = {}
+        if head is None:
+            stored = map_encoder(config, folder)
+        else:
+            stored, self._changes = map_adapted(config, folder, head)
         super().__init__(
             folder,
             stored,
@@ -90,6 +103,10 @@ class EncoderBuilder(WeightReader):
                 if f"head.{part}.bias" in self._shapes:
                     setattr(out, f"{part}_bias", self._read(f"head.{part}.bias").tolist())
         return out
+
+    def _read(self, name: str) -> Array:
+        values = super()._read(name)
+        return changed(values, parts) if (parts := self._changes.get(name)) else values
 
     def _column(self, name: str) -> Any:
         return self._read(name)[:, None]

@@ -6,21 +6,23 @@ share them. Not thread-safe; `AsyncEngine` puts a thread around it.
 """
 
 import secrets
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
 from typing import ClassVar
 
-from cairn.core import CairnError, InvalidRequestError, UnsupportedModelError
+from cairn.core import CairnError, InvalidRequestError
 from cairn.core.chat import FinishReason
 from cairn.core.errors import ContextLengthError
 from cairn.engine.adapters import AdapterSet
+from cairn.engine.ahead import Ahead, Flight
 from cairn.engine.block_manager import BlockManager
 from cairn.engine.config import EngineConfig
 from cairn.engine.constraint import Allowed, GrammarCompiler, Masks, Matcher
-from cairn.engine.draft_model import DraftModel
 from cairn.engine.fair_queue import TenantStats
+from cairn.engine.resources import context_length, draft_model, pool_size
 from cairn.engine.runner import LogitRow, Logits, ModelInput, ModelRunner, prepare
 from cairn.engine.sampler import Sampled, Sampler, token_logprobs
 from cairn.engine.scheduler import ScheduledBatch, ScheduledSequence, Scheduler
@@ -35,8 +37,6 @@ from cairn.engine.sequence import (
 )
 from cairn.engine.speculation import Speculation
 
-_POOL_SHARE = 0.5
-"""Of the memory that is free once the weights are in, the part that the KV pool takes at most."""
 _SCORED_ROWS = 64
 """Prompt rows whose logits are on the host at once."""
 
@@ -94,23 +94,24 @@ class Engine:
         self.runner = runner
         self.grammars = grammars
         self._runners = [runner] if draft is None else [runner, draft]
-        num_blocks = _pool_size(self._runners, config)
+        num_blocks = pool_size(self._runners, config)
         runner.allocate_kv_cache(num_blocks, config.block_size)
         self.block_manager = BlockManager(num_blocks, config.block_size, prefix_cache=config.prefix_cache)
         self.scheduler = Scheduler(
             self.block_manager,
             max_num_seqs=config.max_num_seqs,
             token_budget=config.token_budget,
-            fair_burst=config.fair_burst,
+            fair_credit=config.fair_credit,
             fair_chunk=config.fair_chunk,
         )
         self.speculation = Speculation(
-            self.block_manager, config, _draft_model(runner, draft, num_blocks, config)
+            self.block_manager, config, draft_model(runner, draft, num_blocks, config)
         )
+        self.ahead = Ahead(runner, self.block_manager, self.speculation, config.block_size)
         self.adapters = AdapterSet(runner.read_adapter, config.adapter_bytes)
         self.sampler = Sampler()
         self._masks = Masks(runner.vocab_size)
-        self.max_model_len = min(_context(runner, config), num_blocks * config.block_size)
+        self.max_model_len = min(context_length(runner, config), num_blocks * config.block_size)
         self._requests: dict[str, list[Sequence]] = {}
         self._arrivals = count()
         self._ended: list[StepOutput] = []
@@ -184,15 +185,15 @@ class Engine:
     def step(self) -> list[StepOutput]:
         """Compute one batch and tell what is new. `EngineError`: the batch failed, its requests are gone."""
         outputs, self._ended = self._ended, []
-        if not self.scheduler.has_unfinished:
-            return outputs
-        batch = self.scheduler.schedule()
-        try:
-            outputs += self._run(self.speculation.guess(batch))
-        except Exception as error:
-            self._ended = outputs
-            request_ids = self._drop(batch)
-            raise EngineError(f"a step failed: {error!r}", request_ids=request_ids) from error
+        if self.ahead.must_land:
+            self._land(self.ahead.flight, outputs)
+        if self.scheduler.has_unfinished:
+            batch = self.scheduler.schedule()
+            if self.ahead.can_launch(batch):
+                self._launch(batch, outputs)
+            else:
+                self._land(self.ahead.flight, outputs)
+                self._compute_batch(batch, outputs)
         return outputs
 
     def stats(self) -> EngineStats:
@@ -208,7 +209,7 @@ class Engine:
             num_cached_tokens=self._num_cached_tokens,
             num_generated_tokens=self._num_generated_tokens,
             num_preemptions=self._num_preemptions,
-            num_adapters=len(self.adapters.sizes()),
+            num_adapters=len(self.adapters.loaded()),
             adapter_bytes=self.adapters.num_bytes,
             num_drafted_tokens=dict(self.speculation.num_drafted),
             num_accepted_tokens=dict(self.speculation.num_accepted),
@@ -221,6 +222,43 @@ class Engine:
         block_bytes = sum(runner.bytes_per_block(self.config.block_size) for runner in self._runners)
         weight_bytes = sum(runner.num_weight_bytes for runner in self._runners)
         return weight_bytes + len(self.block_manager.blocks) * block_bytes
+
+    def close(self) -> None:
+        """Free the memory of the networks and their caches; there is no step afterwards."""
+        for runner in self._runners:
+            runner.close()
+
+    def _launch(self, batch: ScheduledBatch, outputs: list[StepOutput]) -> None:
+        """Start a batch, and hand out what the one before it brought."""
+        with self._dropping(batch, outputs):
+            last = self.ahead.launch(batch)
+        self._num_preemptions += batch.num_preempted
+        self._land(last, outputs)
+
+    def _land(self, flight: Flight | None, outputs: list[StepOutput]) -> None:
+        if flight is not None:
+            with self._dropping(ScheduledBatch((), 0), outputs):
+                outputs += self.ahead.land(flight, self._append)
+            self._num_steps += 1
+
+    def _compute_batch(self, batch: ScheduledBatch, outputs: list[StepOutput]) -> None:
+        """Run a batch, less the sequences that have ended since it was scheduled."""
+        batch = replace(batch, items=tuple(item for item in batch.items if not item.seq.is_finished))
+        if batch.items:
+            with self._dropping(batch, outputs):
+                guessed = self.speculation.guess(batch)
+                self.scheduler.charge_guesses(guessed)
+                outputs += self._run(guessed)
+
+    @contextmanager
+    def _dropping(self, batch: ScheduledBatch, outputs: list[StepOutput]) -> Iterator[None]:
+        """After a failure drop a batch and what is under way, and keep what was to be handed out."""
+        try:
+            yield
+        except Exception as error:
+            self._ended = outputs
+            request_ids = self._drop([*self.ahead.drop(), *(item.seq for item in batch.items)])
+            raise EngineError(f"a step failed: {error!r}", request_ids=request_ids) from error
 
     def _run(self, batch: ScheduledBatch) -> list[StepOutput]:
         started = perf_counter()
@@ -298,9 +336,8 @@ class Engine:
             )
         return self.grammars.compile(grammar)
 
-    def _drop(self, batch: ScheduledBatch) -> tuple[str, ...]:
+    def _drop(self, seqs: list[Sequence]) -> tuple[str, ...]:
         """Abort all requests of a failed batch; what it may have left in their blocks is wiped out."""
-        seqs = [item.seq for item in batch.items]
         written = {block_id for seq in seqs for block_id in seq.block_table[seq.num_registered_blocks :]}
         request_ids = tuple({seq.request.request_id: None for seq in seqs})
         for request_id in request_ids:
@@ -404,7 +441,7 @@ class Engine:
 
     def _refuse_length(self, num_tokens: int) -> None:
         pool = len(self.block_manager.blocks) * self.config.block_size
-        context = _context(self.runner, self.config)
+        context = context_length(self.runner, self.config)
         allowed = self.max_model_len - 1
         if pool < context:
             message = f"the KV pool holds {pool}, of which {allowed} may be prompt"
@@ -444,35 +481,3 @@ def _dead_ends(seqs: list[Sequence], allowed: list[Allowed | None]) -> dict[str,
                 param=grammar.param if grammar else None,
             )
     return failed
-
-
-def _context(runner: ModelRunner, config: EngineConfig) -> int:
-    return min(runner.max_position, config.max_model_len or runner.max_position)
-
-
-def _pool_size(runners: list[ModelRunner], config: EngineConfig) -> int:
-    """Blocks of the KV pool: as configured, or what full contexts need as far as memory is free."""
-    if config.num_blocks is not None:
-        return config.num_blocks
-    block_bytes = sum(runner.bytes_per_block(config.block_size) for runner in runners)
-    pool_bytes = config.kv_cache_bytes
-    if pool_bytes is None:
-        blocks_per_seq = -(-_context(runners[0], config) // config.block_size)
-        needed = config.max_num_seqs * blocks_per_seq * block_bytes
-        pool_bytes = min(needed, int(_POOL_SHARE * runners[0].free_bytes()))
-    return max(1, pool_bytes // block_bytes)
-
-
-def _draft_model(
-    runner: ModelRunner, draft: ModelRunner | None, num_blocks: int, config: EngineConfig
-) -> DraftModel | None:
-    if draft is None:
-        return None
-    if draft.vocab_size != runner.vocab_size:
-        raise UnsupportedModelError(
-            f"the draft model has {draft.vocab_size} tokens, the model {runner.vocab_size}",
-            remedy="choose a draft model of the same vocabulary",
-        )
-    return DraftModel(
-        draft, num_blocks=num_blocks, block_size=config.block_size, token_budget=config.token_budget
-    )

@@ -1,30 +1,35 @@
 """Whose turn it is: a fair queue over tenants in virtual time.
 
 Every tenant has a line and a counter of what it was given, divided by its weight. Whose counter is lowest is
-next. A line that comes back after a rest is lifted to `burst` below the lowest of those that queue: idle
-time earns that much and no more, and what was given beyond it stays counted. So somebody who asks now and
-then goes before somebody who has been queueing all along, until the burst is used up; then they share.
+next. Two rules make that fair over minutes and not only from one step to the next:
 
-Guarantee: while two lines queue, what they are given per weight differs by at most `burst` and one step of
-each. Priorities are strict classes above all this, but for one thing: a line that got nothing for
-`PATIENCE` steps has one turn among the first class, or a busy class could hold another back for ever.
-After the Virtual Token Counter (Sheng et al., OSDI 2024), whose lift is this one with no burst.
+- Only what is taken from others counts: work is charged while several lines have prompts to read or somebody
+  is left waiting. Otherwise it moves the `present`, the counter with which a newcomer begins.
+- Who asks for less than its share falls behind the present by what it left to others, by at most `credit`. It
+  goes before those with less credit until that is used up; then they share. Who queues all the time is
+  the present itself and earns nothing.
+
+Guarantee: while two lines queue, what they are given per weight differs by at most `credit` and one step of
+each. Priorities are strict classes above all this. One guard: a line that got nothing for `PATIENCE` steps
+has one turn before all others, or they could hold it back until its clients time out.
+After the Virtual Token Counter (Sheng et al., OSDI 2024), which knows no credit.
 """
 
 from bisect import insort
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from cairn.engine.sequence import Sequence, SequenceStatus
+from cairn.engine.sequence import Request, Sequence, SequenceStatus
 
 READ_COST, DECODE_COST = 1, 2
-"""Of a token read in a chunk and of one decoded by itself, as in the paper; a right guess is free."""
+"""Of a token read in a chunk, or guessed, whether right or wrong; and of one decoded, as in the paper."""
 PATIENCE = 64
-"""Steps; one turn in so many costs the classes above under 2 percent."""
+"""Steps; one turn in so many costs the others under 2 percent."""
 OTHERS = "(others)"
 """The name in the statistics of all tenants beyond the first `_MAX_NAMES`."""
 _MAX_NAMES = 64
-_MAX_RESTING = 1024
+_MAX_LINES = 1024
 
 
 def order(seq: Sequence) -> tuple[int, ...]:
@@ -42,11 +47,7 @@ class Line:
         self.priority = 0
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
-        self.counter = float("-inf")
-        self.start = 0.0
-        """The counter with which it last began to queue."""
-        self.present = 0.0
-        """What the counter would have been without the burst."""
+        self.counter = 0.0
         self.last_turn = 0
 
     @property
@@ -58,20 +59,6 @@ class Line:
     def is_queueing(self) -> bool:
         """Whether it has a prompt to be read."""
         return bool(self.waiting) or any(not seq.is_decoding for seq in self.running)
-
-    @property
-    def received(self) -> float:
-        """What it was given per weight since it began to queue."""
-        return self.counter - self.start
-
-    @property
-    def level(self) -> float:
-        """Its counter, as others are measured by it: a burst is not handed on."""
-        return max(self.counter, self.present)
-
-    def charge(self, cost: float) -> None:
-        """Count what it was given."""
-        self.counter += cost / self.weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +74,12 @@ class TenantStats:
 class FairQueue:
     """The lines of all tenants, and who is next."""
 
-    def __init__(self, burst: int) -> None:
-        self.burst = burst
+    def __init__(self, credit: int, lead: int) -> None:
+        self.credit, self.lead = credit, lead
         self.lines: dict[str, Line] = {}
+        self._present: defaultdict[int, float] = defaultdict(float)
         self._computed: dict[str, int] = {}
+        self._is_contended = False
 
     def __getitem__(self, seq: Sequence) -> Line:
         return self.lines[seq.request.tenant]
@@ -112,11 +101,9 @@ class FairQueue:
         """Put a sequence into its tenant's line in step `now`; the newest request says the weight."""
         request = seq.request
         assert request.weight > 0, "a tenant without weight would never be served"
-        line = self.lines.setdefault(request.tenant, Line(request.tenant))
-        line.weight, line.kv_share, line.priority = request.weight, request.kv_share, request.priority
+        line = self._line(request)
         if not line.is_queueing:
-            line.present = self._present(line)
-            line.start = line.counter = max(line.counter, line.present - self.burst)
+            line.counter = max(line.counter, self._present[line.priority] - self.credit)
             line.last_turn = now
         insort(line.waiting, seq, key=order)
 
@@ -129,9 +116,33 @@ class FairQueue:
 
     def rank(self, line: Line, head: Sequence, first_class: int, now: int) -> tuple[float, ...]:
         """The lowest is next."""
-        is_overdue = now - line.last_turn >= PATIENCE
-        priority = first_class if is_overdue else head.request.priority
-        return (priority, line.counter, head.arrival, head.index)
+        if self.is_overdue(line, now):
+            return (first_class, 0, line.counter, head.arrival, head.index)
+        return (head.request.priority, 1, line.counter, head.arrival, head.index)
+
+    def is_overdue(self, line: Line, now: int) -> bool:
+        """Whether a line that queues got nothing for long."""
+        return now - line.last_turn >= PATIENCE
+
+    def yields(self, line: Line, other: Line) -> bool:
+        """Whether a line was given so much more than another that it makes room for it."""
+        is_ahead = (line.counter - other.counter) * line.weight > self.lead
+        return is_ahead and line.priority >= other.priority
+
+    def start_step(self, queueing: Collection[Line], *, is_short: bool) -> None:
+        """Bring the present up to who queues; `is_short`: whether the step before left somebody waiting."""
+        self._is_contended = is_short or len(queueing) > 1
+        for priority in {line.priority for line in queueing}:
+            least = min(line.counter for line in queueing if line.priority == priority)
+            self._present[priority] = max(self._present[priority], least)
+
+    def charge(self, seq: Sequence, cost: float) -> None:
+        """Count what a sequence was given, unless nobody else wanted it."""
+        line = self[seq]
+        if self._is_contended:
+            line.counter += cost / line.weight
+        else:
+            self._present[line.priority] += cost / line.weight
 
     def count(self, tenant: str, num_tokens: int) -> None:
         """Add to the statistics."""
@@ -160,16 +171,19 @@ class FairQueue:
     def _name(self, tenant: str) -> str:
         return tenant if tenant in self._computed or len(self._computed) < _MAX_NAMES else OTHERS
 
-    def _present(self, line: Line) -> float:
-        """The counter with which a line that comes now has neither burst nor debt in its class."""
-        peers = [other for other in self.active() if other is not line and other.priority == line.priority]
-        queueing = [other.level for other in peers if other.is_queueing]
-        return min(queueing) if queueing else max((other.level for other in peers), default=0.0)
+    def _line(self, request: Request) -> Line:
+        """The line of a request's tenant, new or as it was, with the weight that the request says."""
+        line = self.lines.get(request.tenant)
+        if line is None:
+            line = self.lines[request.tenant] = Line(request.tenant)
+            line.counter = self._present[request.priority]
+        elif line.priority != request.priority:
+            line.counter += self._present[request.priority] - self._present[line.priority]
+        line.weight, line.kv_share, line.priority = request.weight, request.kv_share, request.priority
+        return line
 
     def _forget(self) -> None:
-        """With nothing to do there is nobody to be fair to; what is remembered of the idle is bounded."""
-        resting = [line for line in self.lines.values() if not line.is_active]
-        if len(resting) == len(self.lines):
-            self.lines.clear()
-        elif len(resting) > _MAX_RESTING:
-            del self.lines[min(resting, key=lambda line: line.counter).tenant]
+        """What is remembered of those who rest is bounded; who has most credit stays."""
+        if len(self.lines) > _MAX_LINES:
+            resting = [line for line in self.lines.values() if not line.is_active]
+            del self.lines[max(resting, key=lambda line: line.counter - self._present[line.priority]).tenant]

@@ -15,6 +15,8 @@ from cairn.models.adapters import AdapterWeights, LowRank, read_adapter
 
 _Part = tuple[int, Array] | None
 _Adapted = tuple[Array, list[_Part]] | None
+_Layout = tuple[list[int], Callable[[Array], Array]]
+"""The bounds of a product's parts, and how the rows of a part are laid out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,26 +42,41 @@ def load_native_adapter(model: Any, config: DecoderConfig, folder: Path, *, exac
 
 
 def _layer(config: DecoderConfig, weights: AdapterWeights, index: int) -> list[_Adapted]:
-    """The four products of a layer, in the order of `Projection`."""
-    spec = config.layers[index]
-    name, mlp, width = f"layers.{index}.", "mlp.", spec.intermediate_size
+    """The four products of a layer, in the order of `Projection`; of adapted experts two each after them."""
+    spec, name = config.layers[index], f"layers.{index}."
+    mlp, width = "mlp.{}.weight", spec.intermediate_size
     if spec.experts is not None:
-        mlp, width = "mlp.shared.", spec.experts.shared_intermediate_size
+        mlp, width = "mlp.shared.{}.weight", spec.experts.shared_intermediate_size
     query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    inner = [0, width, 2 * width] if config.gated_mlp else [0, width]
-    products: dict[str, tuple[list[int], Callable[[Array], Array]]] = {
-        "attention.qkv": (
+    products: dict[str, _Layout] = {
+        "attention.qkv.weight": (
             [0, query, query + key, query + 2 * key],
             lambda rows: pad_heads(rows, config.head_dim),
         ),
-        "attention.output": ([0, config.hidden_size], lambda rows: _padded(rows, HEAD_ROWS)),
-        mlp + "inner": (inner, lambda rows: _padded(rows, UNIT)),
-        mlp + "output": ([0, config.hidden_size], lambda rows: _padded(rows, HEAD_ROWS)),
+        "attention.output.weight": ([0, config.hidden_size], lambda rows: _padded(rows, HEAD_ROWS)),
     }
+    products |= _mlp(config, mlp, width)
+    if spec.experts is not None:
+        each_expert = {
+            product: layout
+            for expert in range(spec.experts.num_experts)
+            for product, layout in _mlp(config, f"mlp.{{}}.{expert}", spec.experts.intermediate_size).items()
+        }
+        if any(name + product in weights.low_rank for product in each_expert):
+            products |= each_expert
     return [
-        _product(weights.low_rank.get(f"{name}{product}.weight", ()), bounds, laid_out)
+        _product(weights.low_rank.get(name + product, ()), bounds, laid_out)
         for product, (bounds, laid_out) in products.items()
     ]
+
+
+def _mlp(config: DecoderConfig, name: str, width: int) -> dict[str, _Layout]:
+    """Gate and up, and down, of an MLP whose matrices are called by `name`."""
+    inner = [0, width, 2 * width] if config.gated_mlp else [0, width]
+    return {
+        name.format("inner"): (inner, lambda rows: _padded(rows, UNIT)),
+        name.format("output"): ([0, config.hidden_size], lambda rows: _padded(rows, HEAD_ROWS)),
+    }
 
 
 def _product(found: Sequence[LowRank], bounds: Sequence[int], laid_out: Callable[[Array], Array]) -> _Adapted:

@@ -34,7 +34,8 @@ class Encoding:
 class NativeEncoder:
     """`cairn._native`'s encoder, from a checkpoint folder; `packed`: its matrices, packed before.
 
-    One call of `run` at a time. `pin` keeps the threads to cores of their own.
+    `head`: the folder of a head on it, merged into the matrices as they are read. One call of `run` at a
+    time. `pin` keeps the threads to cores of their own.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class NativeEncoder:
         *,
         weights: WeightFormat = "bfloat16",
         packed: Path | None = None,
+        head: Path | None = None,
         num_threads: int | None = None,
         pin: bool = False,
         kernels: str = "",
@@ -52,7 +54,7 @@ class NativeEncoder:
                 "the native engine, which encoders need, is not in this installation",
                 remedy="install cairn again on a machine with a C++20 compiler",
             )
-        self.config, spec = load_encoder_spec(Path(folder), weights, packed)
+        self.config, spec = load_encoder_spec(Path(folder), weights, packed, head)
         if self.config.head_dim % 8:
             raise UnsupportedModelError(
                 f"heads of {self.config.head_dim} numbers, the native engine takes multiples of 8",

@@ -154,6 +154,9 @@ class NativeRunner:
         )
         return NativeLogits(scores)
 
+    def close(self) -> None:
+        del self._model
+
 
 def _core(adapter: Adapter) -> Any:
     assert isinstance(adapter, NativeAdapter), "an adapter of another runner"

@@ -1,9 +1,11 @@
-"""A decoder with its weights laid out for the CPU's matrix kernels.
+"""A decoder with its weights laid out for the matrix kernels of its device.
 
 oneDNN multiplies few rows up to twice as fast when it has laid the weights out beforehand, and gives
 every row the same bits whatever rows come with it, so nothing has to be padded. The packed decoder is
 a second tree of modules: it shares norms, embeddings and experts with the first, which stays as it is;
 weights that only the first one still needs are freed with it.
+
+On other devices products are computed in tiles of rows instead (`row_tiles`).
 """
 
 import copy
@@ -12,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cairn.engine.row_tiles import RowTiles, TiledLinear, product_of, tiled_linear
 from cairn.models import Decoder
+from cairn.models.layers import Experts
 from cairn.models.linear import Linear, has_bfloat16
 
 
@@ -37,17 +41,28 @@ def can_pack(weight: Tensor, dtype: torch.dtype) -> bool:
 
 
 @torch.no_grad()
-def inference_copy(model: Decoder, dtype: torch.dtype) -> Decoder:
-    """The decoder in `dtype` and ready to answer, sharing what needs no change; `model` is not touched."""
+def inference_copy(model: Decoder, dtype: torch.dtype, tiles: RowTiles | None = None) -> Decoder:
+    """The decoder in `dtype` and ready to answer, sharing what needs no change; `model` is not touched.
+
+    With `tiles` all products are computed in tiles of rows.
+    """
     memo: dict[int, Any] = {id(p): _converted(p, dtype) for p in model.parameters()}
-    if can_pack(model.output_weight, dtype):
+    if tiles is not None or can_pack(model.output_weight, dtype):
         for name, module in model.named_modules():
             # The head is the runner's; a gate of one row is not computed as a product.
             if isinstance(module, Linear) and name.rpartition(".")[2] not in ("head", "shared_gate"):
                 bias = None if module.bias is None else memo[id(module.bias)]
-                memo[id(module)] = PackedLinear(memo[id(module.weight)], bias)
+                weight = memo[id(module.weight)]
+                if tiles is None:
+                    memo[id(module)] = PackedLinear(weight, bias)
+                else:
+                    memo[id(module)] = TiledLinear(product_of(weight, bias), tiles)
     # deepcopy takes what the memo holds already instead of copying it.
-    return copy.deepcopy(model, memo).eval()
+    found = copy.deepcopy(model, memo).eval()
+    for module in found.modules() if tiles is not None else ():
+        if isinstance(module, Experts):
+            module.product = tiled_linear
+    return found
 
 
 def _converted(parameter: nn.Parameter, dtype: torch.dtype) -> nn.Parameter:

@@ -136,6 +136,10 @@ class ModelRunner(Protocol):
         """Compute the step's tokens, write their keys and values to their slots."""
         ...
 
+    def close(self) -> None:
+        """Free weights and cache, whoever still holds the runner; nothing is asked of it afterwards."""
+        ...
+
 
 def prepare(batch: ScheduledBatch, block_size: int) -> ModelInput:
     """The flat arrays of a scheduled batch."""

@@ -12,6 +12,7 @@ nothing else cost one argmax. Plain numpy, so that it serves every runner.
 
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from cairn.engine.sequence import Sequence
 
 _DRAWN_TOGETHER = 256
 """Tokens of a block in which weights are summed up."""
-_NOT_FINITE = "the model's logits are not finite"
+NOT_FINITE = "the model's logits are not finite"
 TopLogprobs = tuple[tuple[int, float], ...]
 
 
@@ -37,6 +38,15 @@ class Sampled:
 
 
 _NONE = Sampled(-1)
+
+
+@runtime_checkable
+class DrawingLogits(Protocol):
+    """Logits that draw tokens where they lie, with the same parameters and random numbers."""
+
+    def draw(self, rows: list[int], seqs: Rows[Sequence]) -> IntArray:
+        """The next token of each sequence from its row."""
+        ...
 
 
 class Sampler:
@@ -57,6 +67,11 @@ class Sampler:
         if len(special) < len(rows):
             likeliest = logits.argmax()
             sampled = [Sampled(int(likeliest[row])) for row in rows]
+        if isinstance(logits, DrawingLogits) and (drawn := [i for i in special if can_draw(seqs[i])]):
+            special = [i for i in special if not can_draw(seqs[i])]
+            token_ids = logits.draw([rows[i] for i in drawn], [seqs[i] for i in drawn])
+            for i, token_id in zip(drawn, token_ids.tolist(), strict=True):
+                sampled[i] = Sampled(token_id)
         if not special:
             return sampled
         scores = logits.select([rows[i] for i in special])
@@ -95,7 +110,7 @@ def choose(scores: FloatArray, seqs: Rows[Sequence]) -> IntArray:
 
 def _likeliest(row: FloatArray) -> int:
     token_id = int(row.argmax())
-    assert np.isfinite(row[token_id]), _NOT_FINITE
+    assert np.isfinite(row[token_id]), NOT_FINITE
     return token_id
 
 
@@ -128,7 +143,7 @@ def draw(row: FloatArray, p: SamplingParams, number: float) -> int:
     weights = np.exp(row, out=row)
     keep_likely(weights, min_p=p.min_p, top_k=p.top_k, top_p=p.top_p)
     blocks = np.cumsum(np.add.reduceat(weights, np.arange(0, len(row), _DRAWN_TOGETHER), dtype=np.float64))
-    assert blocks[-1] > 0, _NOT_FINITE
+    assert blocks[-1] > 0, NOT_FINITE
     target = min(number * blocks[-1], np.nextafter(blocks[-1], 0))
     # side="right": a target on a boundary belongs to the next token that has any weight.
     block = int(np.searchsorted(blocks, target, side="right"))
@@ -178,11 +193,19 @@ def token_logprobs(row: FloatArray, token_id: int, num: int) -> tuple[float, Top
     return float(logprobs[token_id]), tuple((int(i), float(logprobs[i])) for i in top)
 
 
+def can_draw(seq: Sequence) -> bool:
+    """Whether its tokens follow from logits and parameters alone: no grammar, no penalty, nothing to tell."""
+    return _is_bare(seq.request.sampling)
+
+
 def _is_plain(p: SamplingParams) -> bool:
     """Greedy, and nothing that looks at or changes the distribution."""
+    return p.temperature == 0 and _is_bare(p)
+
+
+def _is_bare(p: SamplingParams) -> bool:
     return (
-        p.temperature == 0
-        and p.grammar is None
+        p.grammar is None
         and p.logprobs is None
         and not p.logit_bias
         and p.repetition_penalty == 1

@@ -3,9 +3,9 @@
 Every step has one token budget. Running sequences that decode come first, one token each; what is
 left goes to prompts, cut into chunks, and then to guesses (`speculation`). Whose prompt is read and who is
 admitted next, the `FairQueue` says; within a tenant the order is (priority, arrival). A sequence is admitted
-when blocks for all its tokens are free. A tenant that has been queueing for long adds at most `fair_chunk`
-prompt tokens to a step in which others compute who were given less: a step takes as long as its tokens, and
-it is time that is shared.
+when blocks for all its tokens are free. A tenant that was given much more than another adds at most
+`fair_chunk` prompt tokens to a step in which the other computes, and none while the other waits for a place:
+a step takes as long as its tokens, and it is time that is shared.
 
 A tenant's share of places (`max_num_seqs`) and blocks is its weight among those who are active, or its
 `kv_share`. It may use idle ones beyond that and gives them back, its last sequences preempted, as soon
@@ -27,6 +27,9 @@ from heapq import heapify, heappop, heappush
 from cairn.engine.block_manager import BlockManager
 from cairn.engine.fair_queue import DECODE_COST, READ_COST, FairQueue, Line, order
 from cairn.engine.sequence import Drafter, Sequence, SequenceStatus
+
+_LEAD = 16
+"""Full steps that a tenant is ahead before it gives way; those who take turns differ by one or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class _Step:
 
     budget: int
     fair_chunk: int
-    """Prompt tokens left to lines that are ahead."""
+    """Prompt tokens left to lines that give way."""
     items: dict[Sequence, ScheduledSequence] = field(default_factory=dict)
     num_preempted: int = 0
     losers: set[Line] = field(default_factory=set)
@@ -94,16 +97,18 @@ class Scheduler:
         *,
         max_num_seqs: int,
         token_budget: int,
-        fair_burst: int = 16384,
+        fair_credit: int = 262144,
         fair_chunk: int = 32,
     ) -> None:
         self.block_manager = block_manager
         self.max_num_seqs = max_num_seqs
         self.token_budget = token_budget
         self.fair_chunk = fair_chunk
-        self.queue = FairQueue(fair_burst)
+        self.queue = FairQueue(fair_credit, _LEAD * token_budget)
         self.running: list[Sequence] = []
         self.num_steps = 0
+        self._is_short = False
+        """Whether the last step left somebody waiting."""
 
     @property
     def waiting(self) -> list[Sequence]:
@@ -133,9 +138,17 @@ class Scheduler:
                 step.put(_chunk(seq, 1))
         self._read_prompts(step)
         self._account(step)
+        self._is_short = self.queue.has_waiting
         self.running.sort(key=order)
         assert step.items or not self.has_unfinished, "work is waiting but none can be scheduled"
         return ScheduledBatch(tuple(step.items.values()), step.num_preempted)
+
+    def charge_guesses(self, batch: ScheduledBatch) -> None:
+        """Count what was guessed after `schedule`, right or wrong: it takes the time of tokens read."""
+        for item in batch.items:
+            if item.draft:
+                self.queue.charge(item.seq, READ_COST * len(item.draft))
+                self.queue.count(item.seq.request.tenant, len(item.draft))
 
     def preempt(self, seq: Sequence) -> None:
         """Take a running sequence's blocks away and queue it again; its tokens stay."""
@@ -164,7 +177,8 @@ class Scheduler:
 
     def _read_prompts(self, step: _Step) -> None:
         """Spend the budget on prompts, the line whose turn it is first."""
-        heads = [(line, head) for line in self.queue.lines.values() if (head := _head(line, step))]
+        heads = [(line, head) for line in self.queue.active() if (head := _head(line, step))]
+        self.queue.start_step([line for line, _ in heads], is_short=self._is_short)
         first_class = min((head.request.priority for _, head in heads), default=0)
         turns = [
             (self.queue.rank(line, head, first_class, self.num_steps), place, line)
@@ -175,24 +189,29 @@ class Scheduler:
             rank, place, line = heappop(turns)
             seq = _head(line, step)
             assert seq is not None, "only lines with a prompt have a turn"
-            is_ahead = self._is_ahead(line, step)
-            if is_ahead and step.fair_chunk <= 0:
+            most = self._most(line, step)
+            if most <= 0:
                 continue
             if seq.status is SequenceStatus.WAITING and not self._admit(line, step, rank[0]):
                 continue
-            item = _chunk(seq, min(step.budget, step.fair_chunk) if is_ahead else step.budget)
+            item = _chunk(seq, min(most, step.budget))
             step.put(item)
-            step.fair_chunk -= item.num_tokens * is_ahead
+            if most < self.token_budget:
+                step.fair_chunk -= item.num_tokens
             line.last_turn = self.num_steps
-            line.charge(READ_COST * item.num_tokens)
+            self.queue.charge(seq, READ_COST * item.num_tokens)
             if (head := _head(line, step)) is not None:
                 heappush(turns, (self.queue.rank(line, head, first_class, self.num_steps), place, line))
 
-    def _is_ahead(self, line: Line, step: _Step) -> bool:
-        """Whether it was given more than its burst in one go, and another in this step less."""
-        return line.received > self.queue.burst and any(
-            self.queue[seq].counter < line.counter for seq in step.items
-        )
+    def _most(self, line: Line, step: _Step) -> int:
+        """Prompt tokens that a line may add: few beside those it yields to, none while one of them waits."""
+        behind = [other for other in self.queue.active() if self.queue.yields(line, other)]
+        if not behind or not step.items:
+            return self.token_budget
+        if any(other.waiting for other in behind):
+            return step.fair_chunk if self.queue.is_overdue(line, self.num_steps) else 0
+        computing = {self.queue[seq] for seq in step.items}
+        return step.fair_chunk if any(other in computing for other in behind) else self.token_budget
 
     def _is_full_of_decodes(self, step: _Step) -> bool:
         """Whether the whole budget decodes, so that a prompt must take a place to be read at all."""
@@ -245,7 +264,8 @@ class Scheduler:
     ) -> Sequence | None:
         """The last sequence of the line furthest beyond its share of what is short.
 
-        Places are short when `taker` finds none; otherwise blocks. Classes above `priority` give nothing up.
+        Places are short when `taker` finds none; otherwise blocks. Classes above `priority` give nothing up,
+        and neither do those to whom the taker yields.
         """
         is_full = taker is not None and (len(self.running) >= self.max_num_seqs or step.budget == 0)
         total_weight = self._total_weight()
@@ -254,7 +274,9 @@ class Scheduler:
             givable = [seq for seq in line.running if seq.is_decoding or seq not in step.items]
             if len(line.running) < 2 or not givable or line.priority < priority:
                 continue
-            if taker is not None and line.tenant == taker.request.tenant:
+            if taker is not None and (
+                line is self.queue[taker] or self.queue.yields(self.queue[taker], line)
+            ):
                 continue
             num_seqs, num_blocks = self._share(line, total_weight)
             excess = len(line.running) / num_seqs if is_full else _num_blocks(line) / max(1, num_blocks)
@@ -272,7 +294,7 @@ class Scheduler:
         """Count what is decoded, which prompts are as they are read, and the statistics."""
         for item in step.items.values():
             if item.seq.is_decoding:
-                self.queue[item.seq].charge(DECODE_COST)
+                self.queue.charge(item.seq, DECODE_COST)
             self.queue.count(item.seq.request.tenant, item.num_tokens)
 
 

@@ -51,6 +51,20 @@ class Speculation:
                 items[i] = replace(items[i], draft=guesses.get(items[i].seq, ()), drafter="model")
         return replace(batch, items=tuple(items))
 
+    def rests(self, seqs: list[Sequence]) -> bool:
+        """Whether a step of these sequences would get no guesses, whatever their newest tokens are."""
+        if self.model is not None:
+            return False
+        price = self._price(len(seqs))
+        return not self.config.lookup_tokens or all(self._pace(seq, "lookup").passes(price) for seq in seqs)
+
+    def rest(self, seqs: list[Sequence]) -> None:
+        """Count a step in which nothing was guessed."""
+        if self.config.lookup_tokens:
+            price = self._price(len(seqs))
+            for seq in seqs:
+                self._pace(seq, "lookup").length(price)
+
     def learn(self, item: ScheduledSequence, num_accepted: int) -> None:
         """The first `num_accepted` of a sequence's guesses were right."""
         seq, drafter, num = item.seq, item.drafter, len(item.draft)

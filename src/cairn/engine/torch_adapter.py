@@ -1,7 +1,8 @@
 """An adapter in torch: what the reference adds to the products of the rows that ask for it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,9 @@ def load_torch_adapter(model: Decoder, folder: Path) -> TorchAdapter:
 
 @dataclass(slots=True)
 class AdaptedStep:
-    """The adapters of the step under way and their rows."""
+    """The adapters of the step under way and their rows, and how they are multiplied."""
 
+    product: Callable[[Tensor, Tensor], Tensor] = linear
     groups: list[tuple[TorchAdapter, Tensor]] = field(default_factory=list)
 
     def begin(self, groups: tuple[AdapterRows, ...], device: torch.device) -> None:
@@ -61,6 +63,21 @@ class AdaptedStep:
         for group in groups:
             assert isinstance(group.adapter, TorchAdapter), "an adapter of another runner"
             self.groups.append((group.adapter, torch.from_numpy(group.rows).to(device)))
+
+    def change(self, parameter: str, x: Tensor, y: Tensor) -> None:
+        """y += B A x for the rows of the step that have an adapter."""
+        for adapter, rows in self.groups:
+            self._add(adapter, parameter, rows, x, y)
+
+    def change_expert(self, experts: str, part: str, expert: int, rows: Tensor, x: Tensor, y: Tensor) -> None:
+        """The same where x and y are some `rows` of the step, those that an expert was chosen for."""
+        for adapter, adapted in self.groups:
+            if adapter.low_rank.get(parameter := f"{experts}.{part}.{expert}"):
+                self._add(adapter, parameter, torch.isin(rows, adapted).nonzero().flatten(), x, y)
+
+    def _add(self, adapter: TorchAdapter, parameter: str, rows: Tensor, x: Tensor, y: Tensor) -> None:
+        for part in adapter.low_rank.get(parameter, ()) if len(rows) else ():
+            y[rows, part.start : part.stop] += self.product(self.product(x[rows], part.a), part.b)
 
 
 class AdaptedLinear(nn.Module):
@@ -73,10 +90,7 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x)
-        for adapter, rows in self._step.groups:
-            for part in adapter.low_rank.get(self._parameter, ()):
-                change = linear(linear(x[rows], part.a), part.b)
-                y[rows, part.start : part.stop] += change
+        self._step.change(self._parameter, x, y)
         return y
 
 
@@ -86,8 +100,10 @@ def adapt(model: Decoder, step: AdaptedStep) -> None:
         owners: list[tuple[Any, str, tuple[str, str]]] = [(layer.attention, "attention", ("qkv", "output"))]
         if not isinstance(layer.mlp, Experts):
             owners.append((layer.mlp, "mlp", ("inner", "output")))
-        elif layer.mlp.shared is not None:
-            owners.append((layer.mlp.shared, "mlp.shared", ("inner", "output")))
+        else:
+            layer.mlp.change = partial(step.change_expert, f"layers.{index}.mlp")
+            if layer.mlp.shared is not None:
+                owners.append((layer.mlp.shared, "mlp.shared", ("inner", "output")))
         for owner, part, names in owners:
             for name in names:
                 adapted = AdaptedLinear(getattr(owner, name), f"layers.{index}.{part}.{name}.weight", step)

@@ -1,15 +1,14 @@
 """Low-rank adapters (LoRA, Hu et al. 2021) in PEFT's layout: adapter_config.json, adapter_model.safetensors.
 
 An adapter changes a matrix W [out, in] of its base to W + scale * B A, with A [rank, in] and B [out, rank].
-Which matrix a tensor belongs to is found by the names that files give the base's own tensors
-(`tensor_names`), so every family's own names work: `q_proj`, `qkv_proj`, `c_attn`. Names, shapes and options
-are checked in full before a number is read; what would be computed differently than PEFT does is
-refused. Not covered: experts of a mixture, routers, norms, embeddings and the head.
+Which matrix a tensor belongs to is found by its name (`adapter_targets`). Names, shapes and options are
+checked in full before a number is read; what would be computed differently than PEFT does is refused. Not
+covered: routers, norms, embeddings and the head.
 """
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,12 +19,11 @@ from numpy.typing import NDArray
 
 from cairn.core import IntegrityError, NotFoundError, UnsupportedModelError
 from cairn.core.digests import digest_file, digest_json
+from cairn.models.adapter_targets import Target, adapter_targets
 from cairn.models.config import DecoderConfig
 from cairn.models.generation import read_json
 from cairn.models.mapped_weights import MappedTensor, map_file
-from cairn.models.parameters import parameter_shapes
-from cairn.models.tensor_names import layouts
-from cairn.models.weight_plan import FLOATS, part_shape, some_names
+from cairn.models.weight_plan import FLOATS, some_names
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -34,7 +32,8 @@ Array = NDArray[np.float32]
 T = TypeVar("T")
 
 _TENSOR = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
-_ADAPTABLE = re.compile(r"layers\.\d+\.(attention\.(qkv|output)|mlp\.(shared\.)?(inner|output))\.weight")
+_JOINED_EXPERTS = re.compile(r"(.*\.)?(gate_up_proj|down_proj)")
+"""The parameters that hold all experts of a layer."""
 _PLAIN_INIT = (None, True, False, "gaussian", "orthogonal", "eva")
 """Ways to begin that leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and others change it."""
 _REFUSED = (
@@ -43,7 +42,6 @@ _REFUSED = (
     "use_bdlora",
     "lora_bias",
     "modules_to_save",
-    "target_parameters",
     "trainable_token_indices",
     "alora_invocation_tokens",
     "layer_replication",
@@ -51,6 +49,7 @@ _REFUSED = (
     "kasa_config",
     "monteclora_config",
 )
+_MERGE = "merge it into its base with PEFT's merge_and_unload and import the result"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -72,7 +71,7 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class AdapterWeights:
-    """An adapter's matrices by the parameter they change, for one base."""
+    """An adapter's matrices by the parameter they change, for one base; of an expert `parameter.number`."""
 
     low_rank: Mapping[str, tuple[LowRank, ...]]
     """In order of their rows, which do not overlap."""
@@ -89,6 +88,8 @@ class AdapterOptions:
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
     is_rank_stabilised: bool
+    target_parameters: tuple[str, ...]
+    """Which parameters of all experts it changes."""
     base: str
     """Name of the base model, as its trainer knew it; may be empty."""
 
@@ -130,31 +131,38 @@ def read_options(folder: Path) -> AdapterOptions:
             key: _alpha(path, key, value) for key, value in _pattern(path, values, "alpha_pattern")
         },
         is_rank_stabilised=bool(values.get("use_rslora")),
+        target_parameters=_target_parameters(path, values.get("target_parameters") or []),
         base=str(values.get("base_model_name_or_path") or ""),
     )
 
 
 def read_adapter(folder: Path, config: DecoderConfig) -> AdapterWeights:
     """The adapter in a folder for a base of this config; `IntegrityError` naming all that does not fit."""
+    return read_low_rank(folder, adapter_targets(config, read_options(folder).target_parameters))
+
+
+def read_low_rank(folder: Path, targets: Mapping[str, Target], apart: Collection[str] = ()) -> AdapterWeights:
+    """The adapter in a folder for these matrices; tensors named in `apart` are somebody else's."""
     options, path = read_options(folder), folder / WEIGHTS_NAME
     if not path.is_file():
         raise NotFoundError(
             f"{folder} holds no {WEIGHTS_NAME}", remedy="save it with PEFT's safe_serialization, its default"
         )
-    stored = map_file(path)
-    targets = _targets(config)
+    stored = {name: tensor for name, tensor in map_file(path).items() if name not in apart}
     pairs, problems = _pairs(stored, options, targets)
     if problems or not pairs:
         raise IntegrityError(
             f"the adapter in {folder} does not fit its base: {some_names(problems) or 'it changes nothing'}",
-            remedy="give the base it was trained on; experts, norms, embeddings and heads cannot be adapted",
+            remedy="give the base it was trained on; norms, routers, embeddings and heads cannot be adapted",
         )
     found: dict[str, list[LowRank]] = {}
     for module in pairs:
         target = targets[module]
-        b = _read(path, f"{module}.lora_B", stored[_name(module, "B")]) * np.float32(options.scale_of(module))
+        scale = np.float32(options.scale_of(target.name))
+        b = _read(path, f"{module}.lora_B", stored[_name(module, "B")]) * scale
         a = _read(path, f"{module}.lora_A", stored[_name(module, "A")])
-        found.setdefault(target.parameter, []).append(LowRank(target.start, target.stop, a, b))
+        for matrix, part in zip(target.matrices, _parts(target, a, b), strict=True):
+            found.setdefault(matrix, []).append(part)
     for parameter, parts in found.items():
         parts.sort(key=lambda part: part.start)
         if any(one.stop > other.start for one, other in pairwise(parts)):
@@ -163,34 +171,19 @@ def read_adapter(folder: Path, config: DecoderConfig) -> AdapterWeights:
     return AdapterWeights({name: tuple(parts) for name, parts in found.items()}, digest)
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """Rows of a parameter [_, num_inputs] that a module of a checkpoint is."""
+def _parts(target: Target, a: Array, b: Array) -> Iterable[LowRank]:
+    """A module's pair for each of its matrices.
 
-    parameter: str
-    start: int
-    stop: int
-    num_inputs: int
-
-
-def _targets(config: DecoderConfig) -> dict[str, _Target]:
-    """What can be adapted, by the names that checkpoints give the modules."""
-    targets: dict[str, _Target] = {}
-    for parameter, shape in parameter_shapes(config).items():
-        if len(shape) != 2 or not _ADAPTABLE.fullmatch(parameter):
-            continue
-        for layout in layouts(config, parameter, shape):
-            for piece in layout:
-                rows = piece.index[0] if piece.index else slice(0, shape[0])
-                assert isinstance(rows, slice), "only experts are cut otherwise"
-                module = piece.name.removesuffix(".weight")
-                num_inputs = part_shape(shape, piece.index)[1]
-                targets[module] = _Target(parameter, rows.start, rows.stop, num_inputs)
-    return targets
+    PEFT joins the A's of experts one below the other, and B's columns by rank and then by expert.
+    """
+    num = len(target.matrices)
+    columns = b.reshape(len(b), -1, num)
+    for index, rows in enumerate(a.reshape(num, -1, target.num_inputs)):
+        yield LowRank(target.start, target.stop, rows, np.ascontiguousarray(columns[:, :, index]))
 
 
 def _pairs(
-    stored: Mapping[str, MappedTensor], options: AdapterOptions, targets: Mapping[str, _Target]
+    stored: Mapping[str, MappedTensor], options: AdapterOptions, targets: Mapping[str, Target]
 ) -> tuple[list[str], list[str]]:
     """The modules that the tensors adapt, and what is wrong with them."""
     modules: dict[str, set[str]] = {}
@@ -201,7 +194,7 @@ def _pairs(
         if match is None or target is None:
             problems.append(f"{name} belongs to no matrix that can be adapted")
             continue
-        rank = options.rank_of(match[1])
+        rank = options.rank_of(target.name) * len(target.matrices)
         expected = (rank, target.num_inputs) if match[2] == "A" else (target.stop - target.start, rank)
         if tensor.dtype not in FLOATS:
             problems.append(f"{name} is {tensor.dtype}, allowed: {', '.join(sorted(FLOATS))}")
@@ -235,6 +228,14 @@ def _matching(pattern: Mapping[str, T], module: str, default: T) -> T:
     return default
 
 
+def _target_parameters(path: Path, names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _malformed(path, "target_parameters", names, "a list of names")
+    if others := [name for name in names if not _JOINED_EXPERTS.fullmatch(name)]:
+        raise _unsupported(path, "target_parameters", others, "gate_up_proj and down_proj of experts")
+    return tuple(names)
+
+
 def _pattern(path: Path, values: Mapping[str, Any], name: str) -> Iterable[tuple[str, Any]]:
     pattern = values.get(name) or {}
     if not isinstance(pattern, dict):
@@ -266,5 +267,5 @@ def _malformed(path: Path, name: str, got: Any, allowed: str) -> IntegrityError:
 def _unsupported(path: Path, name: str, got: Any, allowed: str) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"{path}: {name} is {got!r}, allowed: {allowed}",
-        remedy="merge it into its base with PEFT's merge_and_unload and import the result",
+        remedy=_MERGE,
     )

@@ -11,6 +11,8 @@ from cairn.compute import ModelShape
 from cairn.core import UnsupportedModelError
 from cairn.models.specs import LayerSpec
 
+_MOST_EXPERTS = 4096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
@@ -77,6 +79,7 @@ class Architecture:
             require(layer.intermediate_size > 0, "intermediate_size is 0, allowed: above 0")
         else:
             chosen, num = layer.experts.num_experts_per_token, layer.experts.num_experts
+            require(num <= _MOST_EXPERTS, f"{num} experts, allowed: 1 to {_MOST_EXPERTS}")
             require(0 < chosen <= num, f"{chosen} experts per token, allowed: 1 to {num}")
 
     @property

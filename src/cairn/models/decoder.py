@@ -87,9 +87,13 @@ class Decoder(nn.Module):
         """The output head, [vocab, hidden]: the embedding itself where they are tied."""
         return self.embedding if self.head is None else self.head.weight
 
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """The rows of the embedding of token ids [T]."""
+        return F.embedding(input_ids, self.embedding)
+
     def forward(self, input_ids: Tensor, positions: Tensor, attention: Attention) -> Tensor:
         """Token ids and positions [T] -> hidden states [T, hidden] after the final norm."""
-        x = F.embedding(input_ids, self.embedding)
+        x = self.embed(input_ids)
         if self.config.embedding_scale != 1.0:
             # Rounded to the weights' type first, as it was when the model was trained.
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)

@@ -5,19 +5,23 @@ after the residual sums (Devlin et al. 2019). What leaves the network is what it
 vector a text, or scores for labels before they are made probabilities.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cairn.models.adapters import LowRank
 from cairn.models.encoder_config import EncoderConfig, EncoderHead
+from cairn.models.encoder_heads import changed, map_adapted, read_head_spec
 from cairn.models.encoder_reader import read_encoder_config
 from cairn.models.encoder_tensors import map_encoder, plan_encoder
 from cairn.models.layers import activate
 from cairn.models.linear import Linear
+from cairn.models.mapped_weights import MappedTensor
 
 
 class LayerNorm(nn.Module):
@@ -139,20 +143,35 @@ class Encoder(nn.Module):
         return out
 
 
-def load_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Encoder:
-    """The network of a checkpoint folder; every tensor must be known and every parameter filled."""
+def load_encoder(folder: Path, *, head: Path | None = None, dtype: torch.dtype = torch.float32) -> Encoder:
+    """The network of a checkpoint folder, adapted by the head in another one where that is given.
+
+    Every tensor must be known and every parameter filled.
+    """
     folder = Path(folder)
     config = read_encoder_config(folder)
-    stored = map_encoder(config, folder)
+    if head is None:
+        return _filled(config, folder, map_encoder(config, folder), {}, dtype)
+    config = read_head_spec(head).config_for(config)
+    return _filled(config, folder, *map_adapted(config, folder, head), dtype)
+
+
+def _filled(
+    config: EncoderConfig,
+    folder: Path,
+    stored: Mapping[str, MappedTensor],
+    changes: Mapping[str, Sequence[LowRank]],
+    dtype: torch.dtype,
+) -> Encoder:
     plan = plan_encoder(config, stored, folder)
     with torch.device("meta"):
         model = Encoder(config)
     state = {}
     for name, parameter in model.named_parameters():
-        state[name] = torch.empty(parameter.shape, dtype=dtype)
+        values = np.empty(parameter.shape, np.float32)
         for piece in plan[name]:
-            part = state[name][piece.index] if piece.index else state[name]
-            part.copy_(torch.from_numpy(stored[piece.name].read().copy()))
+            values[piece.index] = stored[piece.name].read()
+        state[name] = torch.from_numpy(changed(values, changes.get(name, ()))).to(dtype)
     model.load_state_dict(state, assign=True)
     return model.eval()
 

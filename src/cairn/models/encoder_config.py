@@ -8,6 +8,7 @@ positions, decoders, other pooling. Masked-language-model heads are left out. No
 from dataclasses import dataclass
 from typing import Literal
 
+from cairn.compute.shape import ModelShape
 from cairn.models.architecture import require
 
 Pooling = Literal["tokens", "first", "mean", "max"]
@@ -82,6 +83,25 @@ class EncoderConfig:
     def out_width(self) -> int:
         """Numbers of a result."""
         return len(self.head.labels) or self.head.dense or self.hidden_size
+
+    @property
+    def max_position(self) -> int:
+        """Longest text, as decoders call it."""
+        return self.max_tokens
+
+    def shape(self) -> ModelShape:
+        """What a token costs in the layers, for planning; the embedding is only looked up."""
+        return ModelShape(
+            vocab_size=0,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_heads,
+            head_dim=self.head_dim,
+            intermediate_size=self.intermediate_size,
+            gated_mlp=False,
+            exact_params=self.num_params,
+        )
 
     @property
     def num_params(self) -> int:

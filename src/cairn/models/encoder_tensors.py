@@ -96,8 +96,12 @@ def plan_encoder(
 ) -> dict[str, Layout]:
     """The pieces that fill each parameter; `IntegrityError` naming all that does not fit."""
     shapes = encoder_shapes(config)
-    ways = {name: _layouts(config, name, shape) for name, shape in shapes.items()}
-    return fit(ways, shapes, stored, folder, lambda name: _EXTRA.search(name) is not None)
+    return fit(encoder_layouts(config), shapes, stored, folder, lambda name: _EXTRA.search(name) is not None)
+
+
+def encoder_layouts(config: EncoderConfig) -> dict[str, Iterator[Layout]]:
+    """The ways files may hold each parameter."""
+    return {name: _layouts(config, name, shape) for name, shape in encoder_shapes(config).items()}
 
 
 def _layouts(config: EncoderConfig, parameter: str, shape: tuple[int, ...]) -> Iterator[Layout]:

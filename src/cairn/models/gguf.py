@@ -8,13 +8,15 @@
 A string is a u64 length and its UTF-8 bytes; an array is a u32 type, a u64 length and its values.
 Little-endian, versions 2 and 3. A count, length, offset or size that the file cannot hold, tensors that
 overlap, and names that come twice are an `IntegrityError` that says what was got and what is allowed; a
-block type that Cairn does not know, big-endian files and files split in several are an
-`UnsupportedModelError`.
+block type that Cairn does not know and big-endian files are an `UnsupportedModelError`. A model split in
+several files is read through any of them; the first has the key-values, and every part says which it is
+(`split.no` from 0), of how many (`split.count`) with how many tensors together (`split.tensors.count`).
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import math
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,10 +28,12 @@ from numpy.typing import NDArray
 
 from cairn.core import CairnError, IntegrityError, NotFoundError, StorageError, UnsupportedModelError
 from cairn.models.gguf_blocks import BLOCK_TYPES, BlockType
+from cairn.models.gguf_split import part_names, split_name
 
 MAGIC = b"GGUF"
 ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32
+_COUNT = "split.count"
 STRING, ARRAY = 8, 9
 SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8"}
 SCALARS[12] = "<f8"
@@ -79,10 +83,54 @@ class GgufFile:
     metadata: dict[str, Any]
     """Numbers, flags, texts; arrays of numbers as numpy arrays, others as lists."""
     tensors: dict[str, GgufTensor]
+    size: int = 0
+    """Bytes of the file, or of all its parts."""
 
 
 def open_gguf(path: Path) -> GgufFile:
-    """Map a GGUF file and check all of its header."""
+    """Map a GGUF file, or all parts of a split one, and check all that the headers say."""
+    file = _open_one(path)
+    count = file.metadata.get(_COUNT, 1)
+    if type(count) is int and count in (0, 1):
+        return file
+    _check_part(file, path, count)
+    parts = [_part(path.with_name(name), count) for name in part_names(path.name)]
+    names = Counter(name for part in parts for name in part.tensors)
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise damaged(path, f"{twice[0]} is in more than one part")
+    total = parts[0].metadata.get("split.tensors.count")
+    if type(total) is not int or total != len(names):
+        raise damaged(path, f"its parts hold {len(names)} tensors, split.tensors.count is {total!r}")
+    tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+    first = parts[0]
+    return GgufFile(first.path, first.version, first.metadata, tensors, sum(part.size for part in parts))
+
+
+def _part(path: Path, count: int) -> GgufFile:
+    if not path.is_file():
+        raise NotFoundError(
+            f"{path.name} is not in {path.parent}, one of {count} parts of the model",
+            remedy="fetch it, and put all parts into one folder",
+        )
+    file = _open_one(path)
+    _check_part(file, path, count)
+    return file
+
+
+def _check_part(file: GgufFile, path: Path, count: Any) -> None:
+    """A part says of itself what its name says."""
+    number, own = file.metadata.get("split.no"), file.metadata.get(_COUNT)
+    number = number + 1 if type(number) is int else number
+    if type(own) is int and own == count and (split_name(path.name) or ())[1:] == (number, own):
+        return
+    raise IntegrityError(
+        f"{path} says it is part {number!r} of {own!r}, its name says otherwise; "
+        "allowed: NAME-00001-of-00003.gguf for 1 of 3",
+        remedy="give all parts the names they were made with, or fetch them again",
+    )
+
+
+def _open_one(path: Path) -> GgufFile:
     try:
         if path.stat().st_size < 24:
             raise damaged(path, f"it has {path.stat().st_size} bytes, a header alone takes 24")
@@ -138,8 +186,6 @@ class _Reader:
         metadata = self._unique(
             ((self._text("a key"), self._typed("a value")) for _ in range(num_keys)), "key"
         )
-        if isinstance(parts := metadata.get("split.count"), int) and parts > 1:
-            raise self._unsupported(f"is one of {parts} parts", "join them first: llama-gguf-split --merge")
         alignment = self._alignment(metadata)
         infos = self._unique(((i.name, i) for i in self._infos(num_tensors, alignment)), "tensor")
         start = -(-self._at // alignment) * alignment
@@ -148,7 +194,7 @@ class _Reader:
             name: GgufTensor(i.shape, i.type, self._content[start + i.start : start + i.start + i.size])
             for name, i in infos.items()
         }
-        return GgufFile(self._path, version, metadata, tensors)
+        return GgufFile(self._path, version, metadata, tensors, self._size)
 
     def _infos(self, count: int, alignment: int) -> Iterator[_Info]:
         for _ in range(count):

@@ -1,10 +1,10 @@
 """From the key-values of a GGUF file to a config.json, and back.
 
-Architectures llama, qwen2, qwen3, gemma, gemma2 and gemma3. What llama.cpp fixes in its code rather than
-in the file (which layers of Gemma see only a window, how its scores are scaled) is fixed here in the same
-way; a model that departs from it is not written. Llama 3's rope scaling is not among the keys but a
-tensor of factors, from which its numbers are found again. Source: llama.cpp's src/models/*.cpp and
-convert_hf_to_gguf.py.
+Architectures llama, qwen2, qwen3, gemma, gemma2 and gemma3, and the mixtures of experts qwen2moe,
+qwen3moe and llama with experts (Mixtral). What llama.cpp fixes in its code rather than in the file (which
+layers of Gemma see only a window, how its scores are scaled) is fixed here in the same way; a model that
+departs from it is not written. Llama 3's rope scaling is not among the keys but a tensor of factors, from
+which its numbers are found again. Source: llama.cpp's src/models/*.cpp and convert_hf_to_gguf.py.
 """
 
 import math
@@ -26,12 +26,18 @@ from cairn.models.specs import RopeSpec
 FAMILIES = {
     "llama": "llama",
     "qwen2": "qwen2",
+    "qwen2moe": "qwen2_moe",
     "qwen3": "qwen3",
+    "qwen3moe": "qwen3_moe",
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3": "gemma3_text",
 }
 """llama.cpp's architecture to ours."""
+MIXTRAL = "mixtral"
+"""What an architecture llama with experts is."""
+SUMS_TO_ONE = {MIXTRAL: True, "qwen2_moe": False, "qwen3_moe": True}
+"""Whether the weights of a token's experts are made to sum to one, which llama.cpp fixes by architecture."""
 PATTERNS = {"gemma2": 2, "gemma3": 6}
 """Every n-th layer sees all; the others a window."""
 LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
@@ -69,6 +75,9 @@ class GgufValues:
             raise self.wrong(key, value, "a text")
         return value
 
+    def __contains__(self, key: str) -> bool:
+        return self._prefix + key in self._metadata
+
     def get(self, key: str, default: Any = None) -> Any:
         return self._metadata.get(self._prefix + key, default)
 
@@ -89,14 +98,13 @@ def read_config(file: GgufFile) -> DecoderConfig:
             remedy=f"allowed: {', '.join(FAMILIES)}; others by their Hugging Face checkpoint",
         )
     values = GgufValues(file.path, file.metadata, architecture)
-    if values.integer("expert_count", 0):
-        raise values.wrong("expert_count", values.get("expert_count"), "0; mixtures by their checkpoint")
     if EMBEDDING not in file.tensors:
         raise UnsupportedModelError(
             f"{file.path} holds no {EMBEDDING}", remedy="take a file of a whole text model"
         )
     hidden, heads = values.integer("embedding_length"), values.integer("attention.head_count")
     head_dim = values.integer("attention.key_length", hidden // max(heads, 1))
+    is_mixture = "expert_count" in values
     for key in ("attention.value_length", "rope.dimension_count"):
         if values.integer(key, head_dim) != head_dim:
             raise values.wrong(key, values.get(key), f"{head_dim}, as the keys' length")
@@ -104,7 +112,7 @@ def read_config(file: GgufFile) -> DecoderConfig:
         "model_type": FAMILIES[architecture],
         "vocab_size": file.tensors[EMBEDDING].shape[0],
         "hidden_size": hidden,
-        "intermediate_size": values.integer("feed_forward_length"),
+        "intermediate_size": values.integer("feed_forward_length", 0 if is_mixture else None),
         "num_hidden_layers": values.integer("block_count"),
         "num_attention_heads": heads,
         "num_key_value_heads": values.integer("attention.head_count_kv", heads),
@@ -120,7 +128,42 @@ def read_config(file: GgufFile) -> DecoderConfig:
         "eos_token_id": file.metadata.get("tokenizer.ggml.eos_token_id"),
         "pad_token_id": file.metadata.get("tokenizer.ggml.padding_token_id"),
     }
-    return DecoderConfig.from_hf(shared | _read_gemma(values, architecture, shared))
+    shared |= _read_gemma(values, architecture, shared)
+    return DecoderConfig.from_hf(shared | _read_experts(values, file, architecture))
+
+
+def _read_experts(values: GgufValues, file: GgufFile, architecture: str) -> dict[str, Any]:
+    """The keys of mixtures of experts alone."""
+    count = values.integer("expert_count", 0)
+    family = MIXTRAL if architecture == "llama" and count else FAMILIES[architecture]
+    if family not in SUMS_TO_ONE:
+        if count:
+            raise values.wrong("expert_count", count, f"0 for {architecture}; experts by the checkpoint")
+        return {}
+    # All of them, so that no small file can claim thousands of layers of thousands of experts.
+    layers = range(values.integer("block_count"))
+    experts = (file.tensors.get(f"blk.{index}.ffn_down_exps.weight") for index in layers)
+    if any(tensor is None or tensor.shape[0] != count for tensor in experts):
+        raise values.wrong("expert_count", count, "as many as the ffn_down_exps of every layer holds")
+    if values.number("expert_weights_scale", 0.0) not in (0.0, 1.0):
+        raise values.wrong("expert_weights_scale", values.get("expert_weights_scale"), "1")
+    used = values.integer("expert_used_count")
+    whole = values.integer("feed_forward_length", 0)
+    width = (
+        whole if family == MIXTRAL else values.integer("expert_feed_forward_length", whole // max(used, 1))
+    )
+    return {
+        "model_type": family,
+        "num_local_experts": count,
+        "num_experts": count,
+        "num_experts_per_tok": used,
+        "moe_intermediate_size": width,
+        "shared_expert_intermediate_size": (
+            values.integer("expert_shared_feed_forward_length", whole) if family == "qwen2_moe" else 0
+        ),
+        "norm_topk_prob": SUMS_TO_ONE[family],
+        "qkv_bias": "blk.0.attn_q.bias" in file.tensors,
+    }
 
 
 def _read_gemma(values: GgufValues, architecture: str, shared: dict[str, Any]) -> dict[str, Any]:

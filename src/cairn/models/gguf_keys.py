@@ -8,10 +8,10 @@ from typing import Any
 
 from cairn.core import UnsupportedModelError
 from cairn.models.config import DecoderConfig
-from cairn.models.gguf_config import FAMILIES, LAYERS_OF_27B, PATTERNS
+from cairn.models.gguf_config import FAMILIES, LAYERS_OF_27B, MIXTRAL, PATTERNS, SUMS_TO_ONE
 from cairn.models.specs import RopeSpec
 
-_ARCHITECTURES = {family: architecture for architecture, family in FAMILIES.items()}
+_ARCHITECTURES = {family: architecture for architecture, family in FAMILIES.items()} | {MIXTRAL: "llama"}
 
 
 def gguf_keys(config: DecoderConfig) -> dict[str, Any]:
@@ -40,6 +40,7 @@ def gguf_keys(config: DecoderConfig) -> dict[str, Any]:
         "rope.freq_base": rope.theta,
         **_rope_keys(rope),
         **(_gemma_keys(config, architecture) if architecture in PATTERNS else {}),
+        **_expert_keys(config),
     }
     return {
         "general.architecture": architecture,
@@ -80,6 +81,19 @@ def _gemma_keys(config: DecoderConfig, architecture: str) -> dict[str, Any]:
     return keys
 
 
+def _expert_keys(config: DecoderConfig) -> dict[str, Any]:
+    experts = config.layers[0].experts
+    if experts is None:
+        return {}
+    keys = {"expert_count": experts.num_experts, "expert_used_count": experts.num_experts_per_token}
+    if config.family == MIXTRAL:
+        return keys | {"feed_forward_length": experts.intermediate_size}
+    keys["expert_feed_forward_length"] = experts.intermediate_size
+    if shared := experts.shared_intermediate_size:
+        keys["expert_shared_feed_forward_length"] = shared
+    return keys
+
+
 def _check(config: DecoderConfig, architecture: str, rope: RopeSpec | None) -> None:
     """Refuse what llama.cpp fixes otherwise."""
     layers = config.layers
@@ -101,6 +115,8 @@ def _check(config: DecoderConfig, architecture: str, rope: RopeSpec | None) -> N
         raise _other(config, "no soft caps")
     if architecture == "gemma2" and not any(layer.window for layer in layers):
         raise _other(config, "no windows of attention")
+    if config.family in SUMS_TO_ONE:
+        _check_experts(config)
     local = {layer.rope for layer in layers if layer.window}
     if architecture == "gemma3" and any(each and each.scaling != "default" for each in local):
         raise _other(config, "scaled rope within windows")
@@ -108,6 +124,19 @@ def _check(config: DecoderConfig, architecture: str, rope: RopeSpec | None) -> N
     scale = (config.hidden_size // config.num_heads if is_27b else config.head_dim) ** -0.5
     if any(abs(layer.attention.scale / scale - 1) > 1e-6 for layer in layers):
         raise _other(config, f"attention scaled by {layers[0].attention.scale:g} instead of {scale:g}")
+
+
+def _check_experts(config: DecoderConfig) -> None:
+    experts = {layer.experts for layer in config.layers}
+    first = config.layers[0].experts
+    if first is None or len(experts) > 1:
+        raise _other(config, "layers without experts")
+    if first.norm_topk_prob != SUMS_TO_ONE[config.family]:
+        raise _other(config, f"norm_topk_prob {str(first.norm_topk_prob).lower()}")
+    if config.family == "qwen2_moe" and not first.shared_intermediate_size:
+        raise _other(config, "no shared expert")
+    if config.family == "qwen2_moe" and config.tie_embeddings:
+        raise _other(config, "a head that is the embedding")
 
 
 def _is_plain_yarn(rope: RopeSpec) -> bool:

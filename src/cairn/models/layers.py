@@ -116,6 +116,11 @@ class Mlp(nn.Module):
 class Experts(nn.Module):
     """A router and its experts; tokens are sorted by expert, so each expert is two matrix products."""
 
+    product: Callable[[Tensor, Tensor], Tensor] = staticmethod(linear)
+    """x [T, in] times an expert's matrix [out, in] transposed."""
+    change: Callable[[str, int, Tensor, Tensor, Tensor], None] | None = None
+    """May change y in place; told of each product: inner or output, the expert, its tokens' rows, x, y."""
+
     def __init__(self, config: DecoderConfig, spec: ExpertsSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -145,17 +150,26 @@ class Experts(nn.Module):
     def _dispatch(self, x: Tensor, chosen: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
         """Each token through its experts; summed in the router's order, whoever else is in the batch."""
         order = chosen.flatten().argsort(stable=True)
-        rows = x[order // chosen.shape[1]].split(counts.tolist())
+        rows, sizes = order // chosen.shape[1], counts.tolist()
         # `unbind`, not indexing: its backward writes the experts' gradients once, not once an expert.
-        experts = zip(rows, self.inner.unbind(), self.output.unbind(), strict=True)
-        outputs = [self._expert(*expert) for expert in experts if len(expert[0])]
+        matrices = zip(self.inner.unbind(), self.output.unbind(), strict=True)
+        experts = zip(rows.split(sizes), x[rows].split(sizes), matrices, strict=True)
+        outputs = [self._expert(i, *expert) for i, expert in enumerate(experts) if len(expert[0])]
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
         by_token = torch.cat(outputs)[back].view(*chosen.shape, x.shape[-1])
         return (by_token * weights.unsqueeze(-1)).sum(1)
 
-    def _expert(self, tokens: Tensor, inner: Tensor, output: Tensor) -> Tensor:
-        return linear(activate(linear(tokens, inner), self._activation, gated=self._gated), output)
+    def _expert(self, expert: int, rows: Tensor, x: Tensor, matrices: tuple[Tensor, Tensor]) -> Tensor:
+        def product(part: str, x: Tensor, matrix: Tensor) -> Tensor:
+            y = self.product(x, matrix)
+            if self.change is not None:
+                self.change(part, expert, rows, x, y)
+            return y
+
+        inner, output = matrices
+        hidden = activate(product("inner", x, inner), self._activation, gated=self._gated)
+        return product("output", hidden, output)
 
 
 def _gate(x: Tensor, weight: Tensor) -> Tensor:

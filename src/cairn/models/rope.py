@@ -14,12 +14,17 @@ from torch import Tensor
 from cairn.models.rope_frequencies import attention_factor, frequencies_of
 from cairn.models.specs import RopeSpec
 
+_CPU = torch.device("cpu")
 
-@functools.lru_cache(maxsize=32)
+
+@functools.cache
 @torch.inference_mode(False)
-def inverse_frequencies(spec: RopeSpec) -> Tensor:
-    """Radians per position, float32 [rotary_dim / 2] on the CPU; shared, not to be changed."""
-    return torch.from_numpy(frequencies_of(spec))
+def inverse_frequencies(spec: RopeSpec, device: torch.device = _CPU) -> Tensor:
+    """Radians per position, float32 [rotary_dim / 2]; shared, not to be changed.
+
+    Kept for good: a recorded step knows where they lie.
+    """
+    return torch.from_numpy(frequencies_of(spec)).to(device)
 
 
 def cos_sin(spec: RopeSpec, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,7 +32,7 @@ def cos_sin(spec: RopeSpec, positions: Tensor) -> tuple[Tensor, Tensor]:
 
     A head turns into head * cos + swapped * sin, `swapped` being its second half before its first.
     """
-    frequencies = inverse_frequencies(spec).to(positions.device, non_blocking=True)
+    frequencies = inverse_frequencies(spec, positions.device)
     angles = positions[:, None, None].float() * frequencies
     factor = attention_factor(spec)
     cos, sin = angles.cos() * factor, angles.sin() * factor
