@@ -166,6 +166,52 @@ def test_templates_are_fenced(source: str) -> None:
         ChatTemplate(source).render([text_message("user", "x")])
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' * 10**10 }}",
+        "{% set x = 10**10 %}{{ 'a' * x }}",
+        "{{ [1] * 10**10 }}",
+        "{{ 10 ** (10 ** 10) }}",
+        "{% set n = namespace(x=9) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}",
+        "{% set n = namespace(x='aaaa') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set n = namespace(x='aaaa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% set n = namespace(x=1) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}"
+        "{{ n.x | tojson }}",
+        "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}",
+        "{% for i in range(90000) %}{% for j in range(90000) %}x{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(40) }}",
+        "{{ 'a'.center(10**10) }}",
+        "{{ 'a'.ljust(10**10) }}",
+        "{{ 'a' | center(10**9) }}",
+        "{{ 'a' | indent(10**9, true) }}",
+        "{{ [1, [2]] | tojson(indent=10**9) }}",
+        "{{ '%9999999999d' % 1 }}",
+        "{{ '%*d' % (9999999999, 1) }}",
+        "{{ '{:9999999999}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 9999999999) }}",
+        "{{ '%9999999999d' | format(1) }}",
+        "{% set x = 'a' * 100000 %}{{ x.replace('a', x) }}",
+        "{% set x = 'a' * 100000 %}{{ x | replace('a', x) }}",
+        "{% set x = 'a' * 100000 %}{{ x.join([x] * 100000) }}",
+        "{{ ([messages[0]] * 1000000) | map(attribute='content') | join }}",
+        "{% set x = '\t' * 100000 %}{{ x.expandtabs(100000) }}",
+        "{% set x = [0] * 100000 %}{{ ([x] * 100000) | sum(start=[]) }}",
+        "{{ lipsum(100000) }}",
+    ],
+)
+def test_a_template_cannot_take_all_memory_or_time(source: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        ChatTemplate(source).render([text_message("user", "hi" * 100)])
+
+
+def test_long_conversations_are_within_the_limits() -> None:
+    messages = [text_message(("user", "assistant")[i % 2], f"{i} " * 2000) for i in range(2000)]
+    for template in (DEFAULT_TEMPLATE, ChatTemplate(CHATML), ChatTemplate(LLAMA3)):
+        assert len(template.render(messages, bos_token="<s>")) > 10_000_000
+
+
 def test_errors_have_a_remedy() -> None:
     with pytest.raises(ConfigError, match=r"not valid Jinja: line 2"):
         ChatTemplate("ok\n{% for %}")

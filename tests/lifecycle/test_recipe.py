@@ -13,9 +13,9 @@ from cairn.registry import Registry
 Change = Callable[[str, str], Path]
 
 
-@pytest.mark.parametrize("name", ["tutorial.toml", "starter/text.toml"])
+@pytest.mark.parametrize("name", ["tutorial", "starter/text", "starter/reader", "starter/reranker"])
 def test_shipped_recipes_are_valid(name: str) -> None:
-    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / name)
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / f"{name}.toml")
     assert recipe.release.intended_use
     assert recipe.release.limits
 
@@ -44,6 +44,7 @@ def test_an_unknown_data_set_names_the_near_ones(changed: Change, registry: Regi
 def test_evaluation_sets_are_not_trained_on(changed: Change, registry: Registry) -> None:
     path = changed('sources = [{ path = "questions.jsonl"', 'sources = [{ dataset = "mmlu"')
     recipe = load_recipe(path)
+    assert isinstance(recipe, Recipe)
     assert recipe.instructions.sources[0].dataset == "mmlu"
     from cairn.lifecycle.sources import origin
 

@@ -23,7 +23,10 @@ def database(registry: Registry) -> Database:
 
 
 def test_the_migrated_schema_is_the_declared_one(database: Database) -> None:
-    import cairn.server.tables  # noqa: F401 (declares the server's tables on the same Base)
+    import cairn.retrieval.graph.tables  # (these declare their tables on the same Base)
+    import cairn.retrieval.space_tables
+    import cairn.retrieval.tables
+    import cairn.server.tables  # noqa: F401
 
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

@@ -169,6 +169,8 @@ class ChatRequest:
     """Extra variables for the chat template."""
     principal: Principal | None = None
     request_id: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What its receipt says of it in the place of its own messages."""
 
 
 @dataclass(frozen=True, slots=True)

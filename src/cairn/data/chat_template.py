@@ -1,9 +1,9 @@
 """Chat templates: a conversation as the text a model was trained on, in the Hugging Face dialect.
 
-A template is untrusted (it comes with a checkpoint), so it runs in Jinja's immutable sandbox. The
-dialect: `messages`, `tools`, `add_generation_prompt`, special tokens by name, `tojson`,
-`raise_exception`, `strftime_now`, loop controls, and `{% generation %}` around what the model says.
-Output equals transformers' `apply_chat_template`. Not covered: a bound on a template's running time.
+A template is untrusted (it comes with a checkpoint), so it runs in Jinja's immutable sandbox, its steps and
+the size of what it makes bounded (`template_limits`). The dialect: `messages`, `tools`,
+`add_generation_prompt`, special tokens by name, `tojson`, `raise_exception`, `strftime_now`, loop controls,
+and `{% generation %}` around what the model says. Output equals transformers' `apply_chat_template`.
 """
 
 import json
@@ -18,10 +18,10 @@ import jinja2
 from jinja2.ext import Extension
 from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cairn.core.chat import ImagePart, Message, TextPart, ToolDefinition
 from cairn.core.errors import ConfigError, InvalidRequestError
+from cairn.data.template_limits import LimitedEnvironment, limited
 
 # Noncharacters: no text for interchange holds them, so two that the input lacks can mark spans.
 _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
@@ -91,7 +91,8 @@ class ChatTemplate:
                 **conversation,
                 "add_generation_prompt": add_generation_prompt,
             }
-            text = self._template.render(variables, _marks=(opening, closing))
+            with limited():
+                text = self._template.render(variables, _marks=(opening, closing))
         except jinja2.TemplateError as error:
             raise InvalidRequestError(
                 f"the chat template refuses this conversation: {error.message}",
@@ -207,10 +208,11 @@ class _Generation(Extension):
 
 @lru_cache(maxsize=64)
 def _compile(source: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(
+    environment = LimitedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _tojson
+    environment.limit_filters()
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     try:

@@ -2,19 +2,15 @@
 
 Nothing appears under its final name before every file in it has the digest the table names. From
 a repository, files are found by content: whatever path they have upstream, the bytes are the right ones.
-A download that broke off goes on where it stopped if the server can, and starts anew if not.
 Archives are not trusted: only plain files are taken out, under Python's `data` extraction filter.
 """
 
 import hashlib
-import http.client
 import lzma
 import os
 import shutil
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,13 +18,13 @@ from pathlib import Path
 from typing import IO
 
 from cairn.core.digests import PREFIX, digest_bytes, digest_file
-from cairn.core.errors import IntegrityError, NotFoundError, StorageError, UnavailableError
+from cairn.core.download import Source, download
+from cairn.core.errors import IntegrityError, NotFoundError, StorageError
 from cairn.core.progress import Progress
 
 GITHUB = "https://codeload.github.com"
 FileDigests = Mapping[str, str]
 _CHUNK_BYTES = 1 << 18
-_TIMEOUT_SECONDS = 60
 _BROKEN_ARCHIVE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError)
 
 
@@ -56,14 +52,19 @@ def fetch_from_mirror(
 def fetch_from_repository(url: str, folder: Path, *, files: FileDigests, progress: Progress) -> None:
     """Download the repository's tarball and take out the files of these digests."""
     name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    download = folder.parent / ".downloads" / f"{name}.tar.gz"
-    _download(url, download, progress)
+    tarball = folder.parent / ".downloads" / f"{name}.tar.gz"
+    source = Source(
+        url=url,
+        label=f"downloading {url}",
+        remedy="run it again (it goes on where it stopped), or take the set from a mirror: set CAIRN_MIRROR",
+    )
+    download(source, tarball, progress)
     try:
         with _whole_folder(folder) as temporary:
-            _take_by_content(download, temporary, files)
+            _take_by_content(tarball, temporary, files)
     finally:
         # Complete but unusable or used up: either way the next attempt should start clean.
-        download.unlink(missing_ok=True)
+        tarball.unlink(missing_ok=True)
 
 
 def content_digest(folder: Path) -> str:
@@ -146,46 +147,3 @@ def _digest(file: IO[bytes]) -> str:
 def _inner_path(name: str) -> str:
     """A member's path without the archive's top folder."""
     return name.removeprefix("./").partition("/")[2]
-
-
-def _download(url: str, target: Path, progress: Progress) -> None:
-    """Bring `url` to `target` through a `.part` file that an interrupted run leaves behind."""
-    part = target.with_name(f"{target.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "cairn"})
-    if done:
-        request.add_header("Range", f"bytes={done}-")
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-            is_continued = response.status == http.client.PARTIAL_CONTENT
-            _receive(response, part, "ab" if is_continued else "wb", url, progress)
-    except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            part.unlink(missing_ok=True)
-        raise UnavailableError(
-            f"{url} answered {error.code} {error.reason}",
-            remedy="run it again, or take the set from a mirror: set CAIRN_MIRROR",
-        ) from None
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise UnavailableError(
-            f"cannot download {url}: {getattr(error, 'reason', error)}",
-            remedy="check the network and run it again (it goes on where it stopped), "
-            "or set CAIRN_MIRROR to a folder with the archives",
-        ) from None
-    except OSError as error:
-        raise StorageError(f"cannot keep the download: {error.strerror}", remedy="free some space") from None
-    os.replace(part, target)
-
-
-def _receive(response: http.client.HTTPResponse, part: Path, mode: str, url: str, progress: Progress) -> None:
-    length = response.headers.get("Content-Length")
-    expected = int(length) if length else None
-    received = 0
-    with part.open(mode) as file, progress.task(f"downloading {url}", expected) as task:
-        while chunk := response.read(_CHUNK_BYTES):
-            file.write(chunk)
-            received += len(chunk)
-            task.advance(len(chunk))
-    if expected is not None and received != expected:
-        raise ConnectionError(f"the connection broke off after {received} of {expected} bytes")

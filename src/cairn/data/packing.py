@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn.core.digests import digest_json
 from cairn.core.errors import IntegrityError, InvalidRequestError
 from cairn.data.shards import ShardIndex, read_index, verify_shards
 
@@ -83,6 +84,11 @@ class PackedDataset:
         if not index.num_tokens:
             raise IntegrityError(f"{folder} holds no tokens", remedy="check what went into it")
         return cls(folder, index)
+
+    @property
+    def digest(self) -> str:
+        """Of all its files."""
+        return digest_json([file.sha256 for file in self.index.files])
 
     def batch(
         self,

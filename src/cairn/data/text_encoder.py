@@ -5,6 +5,7 @@ Text from outside never becomes a control token: `[SEP]` within a text is read l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import tokenizers
 
@@ -25,9 +26,8 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self._max_tokens = max_tokens
-        self._backend = tokenizers.Tokenizer.from_str(tokenizer.to_json())
-        self._backend.encode_special_tokens = True
-        self._backend.no_padding()
+        self._json = tokenizer.to_json()
+        self._backend = self._open()
         if self._backend.num_special_tokens_to_add(True) >= max_tokens:
             raise UnsupportedModelError(
                 f"the model reads {max_tokens} tokens, its special tokens take as many"
@@ -45,15 +45,23 @@ class TextEncoder:
                 raise self._too_long(place, texts[place], param)
         return [EncodedText(encoding.ids, encoding.type_ids) for encoding in found]
 
+    def count(self, texts: Sequence[str | tuple[str, str]]) -> list[int]:
+        """Tokens of each text or pair, special ones included, however long it is."""
+        return [len(encoding.ids) for encoding in self._counter.encode_batch_fast(list(texts))]
+
+    @cached_property
+    def _counter(self) -> tokenizers.Tokenizer:
+        return self._open()
+
+    def _open(self) -> tokenizers.Tokenizer:
+        backend = tokenizers.Tokenizer.from_str(self._json)
+        backend.encode_special_tokens = True
+        backend.no_padding()
+        backend.no_truncation()
+        return backend
+
     def _too_long(self, place: int, text: str | tuple[str, str], param: str) -> ContextLengthError:
-        parts = [text] if isinstance(text, str) else list(text)
-        self._backend.no_truncation()
-        try:
-            inner = self._backend.encode_batch(parts, add_special_tokens=False)
-        finally:
-            self._backend.enable_truncation(self._max_tokens, strategy="longest_first")
-        special = self._backend.num_special_tokens_to_add(len(parts) == 2)
-        return too_long(place, sum(len(part.ids) for part in inner) + special, self._max_tokens, param)
+        return too_long(place, self.count([text])[0], self._max_tokens, param)
 
 
 def too_long(place: int, num_tokens: int, max_tokens: int, param: str) -> ContextLengthError:

@@ -4,13 +4,18 @@
 """
 
 from cairn.lifecycle.build import build
-from cairn.lifecycle.predictions import RecipePlan, StagePlan, plan_recipe
-from cairn.lifecycle.recipe import Recipe, load_recipe
+from cairn.lifecycle.head_recipe import HeadRecipe
+from cairn.lifecycle.predictions import plan_recipe
+from cairn.lifecycle.recipe import Recipe
 from cairn.lifecycle.result import BuildResult, StageOutcome
+from cairn.lifecycle.stage import AnyRecipe, load_recipe
+from cairn.lifecycle.stage_plan import RecipePlan, StagePlan
 from cairn.lifecycle.status import StageStatus, stage_statuses, stages_again
 
 __all__ = [
+    "AnyRecipe",
     "BuildResult",
+    "HeadRecipe",
     "Recipe",
     "RecipePlan",
     "StageOutcome",

@@ -10,17 +10,18 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from cairn.core import CairnError, Progress, Silent, StorageError, short
 from cairn.lifecycle.comparison import drop_plan, keep_plan
 from cairn.lifecycle.overall import Overall
-from cairn.lifecycle.predictions import StagePlan, plan_recipe
-from cairn.lifecycle.recipe import Recipe, load_recipe
+from cairn.lifecycle.predictions import plan_recipe
 from cairn.lifecycle.report import write_report
 from cairn.lifecycle.result import BuildResult, StageOutcome
 from cairn.lifecycle.slots import Slot, hold_slot, remove_checkpoints
-from cairn.lifecycle.stage import Recorded, Stage, StageContext, record
-from cairn.lifecycle.stages import STAGES
+from cairn.lifecycle.stage import AnyRecipe, Recorded, Stage, StageContext, load_recipe, record
+from cairn.lifecycle.stage_plan import StagePlan
+from cairn.lifecycle.stages import stages_of
 from cairn.lifecycle.status import run_of_key, stage_statuses, stages_again
 from cairn.registry import Artifact, BuildStage, Registry, Run, record_stage
 
@@ -41,7 +42,7 @@ def build(
     `predict` times a few steps beforehand, for the progress display and the report's comparison.
     """
     recipe = load_recipe(recipe_path)
-    again = stages_again(from_stage, force)
+    again = stages_again(recipe, from_stage, force)
     started = time.monotonic()
     run = registry.start_run(recipe=recipe.name, config=recipe.model_dump(mode="json"))
     with _recorded(registry, run):
@@ -73,7 +74,7 @@ class _Build:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: AnyRecipe,
         recipe_path: Path,
         registry: Registry,
         progress: Progress,
@@ -94,7 +95,7 @@ class _Build:
         statuses = stage_statuses(self._recipe, self._path, self._registry, again=self._again)
         todo = [status.stage for status in statuses if status.status == "to do"]
         with Overall.open(self._recipe, self._registry, self._progress, todo, self._plans) as overall:
-            return tuple(self._stage(stage, overall) for stage in STAGES)
+            return tuple(self._stage(stage, overall) for stage in stages_of(self._recipe))
 
     def _stage(self, stage: Stage, overall: Overall) -> StageOutcome:
         inputs = {name: artifact.digest for name, artifact in self._artifacts.items()}
@@ -164,7 +165,7 @@ class _Build:
             elif plan := self._plans.get(stage.name):
                 keep_plan(plan, folder)
             started = time.monotonic()
-            context = StageContext(
+            context: StageContext[Any] = StageContext(
                 recipe=self._recipe,
                 recipe_path=self._path,
                 registry=self._registry,
@@ -184,12 +185,12 @@ class _Build:
 
 
 def _predict(
-    recipe: Recipe, recipe_path: Path, registry: Registry, progress: Progress, again: Collection[str]
+    recipe: AnyRecipe, recipe_path: Path, registry: Registry, progress: Progress, again: Collection[str]
 ) -> Mapping[str, StagePlan]:
     """Plans of a build that has to train, by stage; without them it is as good, only less foretold."""
     statuses = stage_statuses(recipe, recipe_path, registry, again=again)
     todo = {status.stage for status in statuses if status.status == "to do"}
-    if not todo & {"pretrain", "sft"}:
+    if not todo & {"pretrain", "sft", "train"}:
         return {}
     try:
         plan = plan_recipe(recipe_path, registry)

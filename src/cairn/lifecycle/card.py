@@ -26,10 +26,10 @@ def write_card(path: Path, context: StageContext) -> None:
         _head(context.recipe, context.inputs["sft"].metadata),
         _limits(context.recipe),
         _scores(scores.metadata),
-        _data("Texts", context.inputs["data"].metadata),
-        _data("Instructions", context.inputs["instructions"].metadata),
+        data_section("Texts", context.inputs["data"].metadata),
+        data_section("Instructions", context.inputs["instructions"].metadata),
         _samples(samples["chat"]),
-        _provenance(context),
+        provenance_section(context),
     ]
     path.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
 
@@ -86,7 +86,8 @@ def _scores(scores: Mapping[str, Any]) -> str:
     return "\n".join(["## Scores", "", "| what | value |", "|---|---|", *rows, "", note])
 
 
-def _data(title: str, metadata: Mapping[str, Any]) -> str:
+def data_section(title: str, metadata: Mapping[str, Any]) -> str:
+    """The sources of a stage, with licence, origin and how much of each was used."""
     rows = [
         f"| {source['name']} | {source['licence']} | {source['source']} | "
         f"{_counts(metadata['counts'], source['name'])} |"
@@ -111,7 +112,8 @@ def _samples(samples: Sequence[Mapping[str, str]]) -> str:
     )
 
 
-def _provenance(context: StageContext) -> str:
+def provenance_section(context: StageContext[Any]) -> str:
+    """The digests of everything it was made from."""
     recipe = digest_json(context.recipe.model_dump(mode="json"))
     rows = [f"- {name}: `{artifact.digest}`" for name, artifact in context.inputs.items()]
     return "\n".join(["## Made from", "", f"- recipe: `{recipe}`", *rows])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cairn.core import StorageError
 from cairn.lifecycle.history import stage_runs
-from cairn.lifecycle.predictions import StagePlan
 from cairn.lifecycle.result import BuildResult
+from cairn.lifecycle.stage_plan import StagePlan
 from cairn.lifecycle.train import read_result
 from cairn.registry import Registry
 
@@ -73,7 +73,7 @@ def whole_comparison(result: BuildResult, registry: Registry) -> Comparison | No
     ran = [outcome for outcome in result.outcomes if not outcome.is_cached]
     plans = [kept_plan(registry.run_folder(outcome.run_id)) for outcome in ran]
     known = [plan for plan in plans if plan is not None]
-    if len(known) < len(ran) or all(plan.stage != "pretrain" for plan in known):
+    if len(known) < len(ran) or all(plan.stage not in ("pretrain", "train") for plan in known):
         return None
     return Comparison("total", sum(plan.seconds for plan in known), sum(outcome.seconds for outcome in ran))
 

@@ -11,8 +11,8 @@ from typing import Self
 from cairn.core import Progress
 from cairn.core.progress import Task
 from cairn.lifecycle.history import last_seconds
-from cairn.lifecycle.predictions import StagePlan
-from cairn.lifecycle.recipe import Recipe
+from cairn.lifecycle.stage import AnyRecipe
+from cairn.lifecycle.stage_plan import StagePlan
 from cairn.registry import Registry
 
 _GUESS = 5.0
@@ -32,7 +32,7 @@ class Overall:
     @contextmanager
     def open(
         cls,
-        recipe: Recipe,
+        recipe: AnyRecipe,
         registry: Registry,
         progress: Progress,
         todo: Sequence[str],

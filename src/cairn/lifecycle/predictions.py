@@ -6,7 +6,6 @@ they took the last time; the first time a rule of thumb by the amount of text. T
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from cairn.compute import TrainingPlan, machine_profile, weight_bytes
@@ -14,70 +13,33 @@ from cairn.compute import plan as plan_training
 from cairn.core import Settings
 from cairn.lifecycle.amounts import BYTES_PER_TOKEN, Amounts, estimate_amounts
 from cairn.lifecycle.hardware import resolved, this_device
+from cairn.lifecycle.head_predictions import plan_head
+from cairn.lifecycle.head_recipe import HeadRecipe
 from cairn.lifecycle.history import last_seconds
 from cairn.lifecycle.network import decoder_config
 from cairn.lifecycle.probe import Measured
-from cairn.lifecycle.recipe import Recipe, load_recipe
+from cairn.lifecycle.recipe import Recipe
+from cairn.lifecycle.stage import load_recipe
+from cairn.lifecycle.stage_plan import BRIEF_SECONDS, LAST_RUN, RULE, START_SECONDS, RecipePlan, StagePlan
 from cairn.lifecycle.stages import STAGES
 from cairn.registry import Registry
 from cairn.training import TrainConfig
 
-MEASURED, PROFILE, LAST_RUN, RULE = "measured", "profile", "last run", "rule of thumb"
 _MB_PER_SECOND = {"data": 0.35, "tokenizer": 2.2, "pack": 2.0}
 _INSTRUCTIONS_MB_PER_SECOND = 0.4
 _XZ_MB_PER_SECOND = 0.6
 _TOKENIZER_BYTES_PER_ENTRY = 70
 _CONVERSATION_TOKENS = 128
-_START_SECONDS = 1.0
-"""Loading torch, opening the data, the first and last checkpoint."""
-_BRIEF_SECONDS = 0.05
-"""What a stage takes that has next to nothing to do."""
 _REPLIES_AT_ONCE = 16
 _REPLY_STEP_SECONDS = 0.006
 """A step of the engine with all replies in it, whatever the (small) model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagePlan:
-    """Predictions for one stage; None where a stage has no such number."""
-
-    stage: str
-    seconds: float
-    basis: str
-    """Where `seconds` and `memory_bytes` come from: measured, profile, last run, rule of thumb."""
-    tokens: int | None = None
-    flops: float | None = None
-    memory_bytes: int | None = None
-    tokens_per_second: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecipePlan:
-    """Predictions for a recipe on this machine."""
-
-    recipe: str
-    num_params: int
-    model_bytes: int
-    dtype: str
-    stages: tuple[StagePlan, ...]
-    warnings: tuple[str, ...]
-
-    @property
-    def seconds(self) -> float:
-        return sum(stage.seconds for stage in self.stages)
-
-    @property
-    def flops(self) -> float:
-        return sum(stage.flops or 0.0 for stage in self.stages)
-
-    @property
-    def memory_bytes(self) -> int:
-        return max(stage.memory_bytes or 0 for stage in self.stages)
-
-
 def plan_recipe(recipe_path: Path, registry: Registry, *, measure: bool = True) -> RecipePlan:
     """Predict a recipe; `measure` times real steps of its model, else the machine profile has to do."""
     recipe = load_recipe(recipe_path)
+    if isinstance(recipe, HeadRecipe):
+        return plan_head(recipe, recipe_path, registry)
     amounts = estimate_amounts(recipe, recipe_path, registry)
     measured = _measured(recipe) if measure else {}
     tokens = {"pretrain": amounts.train_tokens, "sft": amounts.instruction_tokens}
@@ -142,7 +104,7 @@ def _stages(
             steps = measured.get(stage)
             yield StagePlan(
                 stage=stage,
-                seconds=_START_SECONDS + found.seconds + _validation_seconds(recipe, stage, found, amounts),
+                seconds=START_SECONDS + found.seconds + _validation_seconds(recipe, stage, found, amounts),
                 basis=found.basis,
                 tokens=found.tokens,
                 flops=found.flops,
@@ -152,7 +114,7 @@ def _stages(
         elif stage in last:
             yield StagePlan(stage=stage, seconds=last[stage], basis=LAST_RUN)
         else:
-            yield StagePlan(stage=stage, seconds=rough.get(stage, _BRIEF_SECONDS), basis=RULE)
+            yield StagePlan(stage=stage, seconds=rough.get(stage, BRIEF_SECONDS), basis=RULE)
 
 
 def _validation_seconds(recipe: Recipe, stage: str, plan: TrainingPlan, amounts: Amounts) -> float:
@@ -171,9 +133,9 @@ def _rough(recipe: Recipe, amounts: Amounts, pretrain: TrainingPlan) -> dict[str
     scoring = 2 * 2 * amounts.held_out_tokens / (3 * pretrain.tokens_per_second)
     rounds = -(-config.num_instructions // _REPLIES_AT_ONCE) + 2
     replying = rounds * config.max_reply_tokens * _REPLY_STEP_SECONDS
-    rough = {name: _BRIEF_SECONDS + megabytes / rate for name, rate in _MB_PER_SECOND.items()}
+    rough = {name: BRIEF_SECONDS + megabytes / rate for name, rate in _MB_PER_SECOND.items()}
     asked = amounts.instruction_tokens * (1 - recipe.instructions.replay_share) * BYTES_PER_TOKEN / 1e6
-    rough["instructions"] = _BRIEF_SECONDS + asked / _INSTRUCTIONS_MB_PER_SECOND
+    rough["instructions"] = BRIEF_SECONDS + asked / _INSTRUCTIONS_MB_PER_SECOND
     return {**rough, "evaluate": 0.5 + scoring + replying + 2 * megabytes / _XZ_MB_PER_SECOND}
 
 

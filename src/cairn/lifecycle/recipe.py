@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from cairn.core import Config, load_config
+from cairn.core import Config
 from cairn.data.pipeline import PipelineConfig
 from cairn.training import TrainConfig
 
@@ -198,8 +198,3 @@ class Recipe(Config):
     sft: TrainConfig = Field(description="supervised training on the instructions")
     evaluate: EvaluateStage = Field(default=EvaluateStage(), description="scores and samples")
     release: ReleaseStage = Field(description="name of the finished model")
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe; every mistake in it is reported at once."""
-    return load_config(Recipe, path)

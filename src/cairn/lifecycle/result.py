@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cairn.lifecycle.recipe import Recipe
+from cairn.lifecycle.stage import AnyRecipe
 from cairn.registry import Artifact
 
 
@@ -25,7 +25,7 @@ class StageOutcome:
 class BuildResult:
     """A finished build."""
 
-    recipe: Recipe
+    recipe: AnyRecipe
     recipe_path: Path
     run_id: str
     outcomes: tuple[StageOutcome, ...]

@@ -11,11 +11,12 @@ from typing import Any
 
 from cairn.core import ConfigError, NotFoundError, digest_file, digest_json
 from cairn.data import LocalDataset, find_dataset, get_dataset
+from cairn.lifecycle.head_recipe import QuestionSource
 from cairn.lifecycle.recipe import InstructionSource, TextSource
 from cairn.lifecycle.stage import StageContext
 from cairn.registry import Artifact
 
-Source = TextSource | InstructionSource
+Source = TextSource | InstructionSource | QuestionSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def source_config(source: Source, recipe_path: Path) -> dict[str, Any]:
 
 def origin(source: Source, recipe_path: Path) -> Origin:
     """A source's licence, address and content digest; nothing is fetched."""
-    if source.dataset:
+    if isinstance(source, QuestionSource) or source.dataset:
         spec = find_dataset(source.dataset)
         if spec.is_evaluation_only:
             raise ConfigError(
@@ -53,7 +54,7 @@ def origin(source: Source, recipe_path: Path) -> Origin:
     )
 
 
-def source_files(source: Source, recipe_path: Path) -> list[Path]:
+def source_files(source: TextSource | InstructionSource, recipe_path: Path) -> list[Path]:
     """The files of a `path` source, sorted."""
     pattern = str(recipe_path.parent / source.path)
     files = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
@@ -64,10 +65,10 @@ def source_files(source: Source, recipe_path: Path) -> list[Path]:
     return files
 
 
-def store_source(source: Source, context: StageContext) -> tuple[Artifact, Origin]:
+def store_source(source: Source, context: StageContext[Any]) -> tuple[Artifact, Origin]:
     """The raw source as an artifact; a named data set is brought here first."""
     said = origin(source, context.recipe_path)
-    if source.dataset:
+    if isinstance(source, QuestionSource) or source.dataset:
         local = get_dataset(source.dataset, context.settings, progress=context.progress)
         artifact = context.registry.add_folder(
             local.folder, "dataset", metadata=said.values, run_id=context.run_id

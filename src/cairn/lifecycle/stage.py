@@ -9,18 +9,31 @@ would rebuild a model for a comment.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from cairn.core import Progress, Settings, digest_json
+from typing_extensions import TypeVar
+
+from cairn.core import Progress, Settings, digest_json, load_toml, parse_config
+from cairn.lifecycle.head_recipe import HeadRecipe
 from cairn.lifecycle.recipe import Recipe
 from cairn.registry import Artifact, Registry
 
+AnyRecipe = Recipe | HeadRecipe
+R = TypeVar("R", bound=AnyRecipe, default=Recipe)
+
+
+def load_recipe(path: Path) -> AnyRecipe:
+    """Read a recipe, of a model or of a head; every mistake in it is reported at once."""
+    values = load_toml(path)
+    kind: type[AnyRecipe] = HeadRecipe if "head" in values else Recipe
+    return parse_config(kind, values, source=str(path))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StageContext:
+class StageContext(Generic[R]):
     """What a stage works with."""
 
-    recipe: Recipe
+    recipe: R
     recipe_path: Path
     registry: Registry
     folder: Path
@@ -42,8 +55,8 @@ class Stage:
     name: str
     version: int
     needs: tuple[str, ...]
-    config: Callable[[Recipe, Path], dict[str, Any]]
-    run: Callable[[StageContext], Artifact]
+    config: Callable[[Any, Path], dict[str, Any]]
+    run: Callable[[StageContext[Any]], Artifact]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,7 @@ class Recorded:
         return digest_json({"stage": stage, **self.values})
 
 
-def record(stage: Stage, recipe: Recipe, recipe_path: Path, inputs: Mapping[str, str]) -> Recorded:
+def record(stage: Stage, recipe: AnyRecipe, recipe_path: Path, inputs: Mapping[str, str]) -> Recorded:
     """What the stage's key is made of, given the digests of its inputs."""
     return Recorded(
         stage.version, stage.config(recipe, recipe_path), {name: inputs[name] for name in stage.needs}

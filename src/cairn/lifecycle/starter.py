@@ -1,4 +1,4 @@
-"""Put a finished model into the package: `python -m cairn.lifecycle.starter text [REF]`.
+"""Put a finished model into the package: `python -m cairn.lifecycle.starter NAME [REF]`.
 
 The artifact becomes a plain folder, `src/cairn/starter/<name>/` (manifest.json, weights, tokenizer,
 card), which a fresh registry takes in without a network. Refused when it is larger than the
@@ -14,7 +14,7 @@ from cairn.registry import Artifact, Registry
 
 STARTERS = Path(__file__).resolve().parent.parent / "starter"
 MAX_BYTES = 16_000_000
-_MODELS = {"text": "assistant"}
+_MODELS = {"text": "assistant", "reader": "reader", "reranker": "reranker"}
 
 
 def export_starter(registry: Registry, ref: str, target: Path) -> Artifact:
@@ -39,7 +39,7 @@ def export_starter(registry: Registry, ref: str, target: Path) -> Artifact:
 
 
 def main(arguments: list[str]) -> int:
-    """`text [REF]`; the reference defaults to the name the starter recipe gives."""
+    """`NAME [REF]`; the reference defaults to the name the starter recipe gives."""
     if not arguments or arguments[0] not in _MODELS:
         raise NotFoundError(
             f"no starter {' '.join(arguments) or '(none given)'!r}, allowed: {', '.join(_MODELS)}",

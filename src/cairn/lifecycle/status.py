@@ -6,9 +6,8 @@ from pathlib import Path
 
 from cairn.core import ConfigError, short
 from cairn.lifecycle.history import RUNS_SEARCHED
-from cairn.lifecycle.recipe import Recipe
-from cairn.lifecycle.stage import Recorded, Stage, differences, record
-from cairn.lifecycle.stages import STAGES
+from cairn.lifecycle.stage import AnyRecipe, Recorded, Stage, differences, record
+from cairn.lifecycle.stages import stages_of
 from cairn.registry import Artifact, Registry, Run
 
 _CHANGES_SHOWN = 4
@@ -27,12 +26,12 @@ class StageStatus:
 
 
 def stage_statuses(
-    recipe: Recipe, recipe_path: Path, registry: Registry, *, again: Collection[str] = ()
+    recipe: AnyRecipe, recipe_path: Path, registry: Registry, *, again: Collection[str] = ()
 ) -> list[StageStatus]:
     """Status of every stage, in order; nothing is run."""
     digests: dict[str, str] = {}
     statuses = []
-    for stage in STAGES:
+    for stage in stages_of(recipe):
         status = _status(stage, recipe, recipe_path, registry, digests, again)
         if status.artifact:
             digests[stage.name] = status.artifact.digest
@@ -40,9 +39,9 @@ def stage_statuses(
     return statuses
 
 
-def stages_again(from_stage: str | None, force: Collection[str]) -> frozenset[str]:
+def stages_again(recipe: AnyRecipe, from_stage: str | None, force: Collection[str]) -> frozenset[str]:
     """Names of the stages to run again whether or not they are cached; unknown names are an error."""
-    names = [stage.name for stage in STAGES]
+    names = [stage.name for stage in stages_of(recipe)]
     for name in (*force, *([from_stage] if from_stage else [])):
         if name not in names:
             raise ConfigError(f"there is no stage {name!r}, allowed: {', '.join(names)}")
@@ -64,7 +63,7 @@ def run_of_key(registry: Registry, key: str) -> Run | None:
 
 def _status(
     stage: Stage,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     recipe_path: Path,
     registry: Registry,
     digests: Mapping[str, str],

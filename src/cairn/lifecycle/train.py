@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cairn.core import Progress
 from cairn.lifecycle.hardware import resolved, torch_device
@@ -17,21 +17,21 @@ from cairn.registry import Artifact
 from cairn.training import TrainConfig, TrainResult
 
 if TYPE_CHECKING:
-    from cairn.data import PackedDataset, Tokenizer
+    from cairn.data import Tokenizer
     from cairn.models import Decoder
-    from cairn.training import Objective
+    from cairn.training.objectives import AnyObjective, Data, Network
 
 RESULT = "result.json"
 
 
 def train(
-    context: StageContext,
-    model: "Decoder",
+    context: StageContext[Any],
+    model: "Network",
     config: TrainConfig,
     *,
-    dataset: "PackedDataset",
-    validation: "PackedDataset | None",
-    objective: "Objective | None" = None,
+    dataset: "Data",
+    validation: "Data | None",
+    objective: "AnyObjective | None" = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train in the run's folder (resuming what is there); the result is also written beside the metrics."""

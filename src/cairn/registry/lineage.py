@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from cairn.core import short
 from cairn.registry.artifact import Artifact
 from cairn.registry.runs import running
-from cairn.registry.tables import AliasRow, ArtifactRow, ParentRow
+from cairn.registry.tables import AliasRow, ArtifactRow, ArtifactUseRow, ParentRow
 
 Edges = Mapping[str, list[str]]
 
@@ -55,9 +55,10 @@ def reachable(roots: Iterable[str], steps: Edges) -> set[str]:
 
 
 def garbage(session: Session, grace_seconds: float) -> list[ArtifactRow]:
-    """What no alias, no running run and no artifact within its grace period needs, oldest first."""
+    """What no alias, no use, no running run and no artifact within its grace period needs, oldest first."""
     rows = list(session.scalars(select(ArtifactRow).order_by(ArtifactRow.created_at)))
     roots = set(session.scalars(select(AliasRow.digest)))
+    roots.update(session.scalars(select(ArtifactUseRow.digest)))
     for run in running(session):
         roots.update(run.inputs)
     horizon = time.time() - grace_seconds
@@ -68,12 +69,14 @@ def garbage(session: Session, grace_seconds: float) -> list[ArtifactRow]:
 
 
 def reasons_to_keep(session: Session, digest: str) -> list[str]:
-    """Names, children and running runs that need this very artifact, in words."""
+    """Names, uses, children and running runs that need this very artifact, in words."""
     pairs = session.execute(select(AliasRow.name, AliasRow.alias).where(AliasRow.digest == digest)).all()
     children = session.scalars(select(ParentRow.child).where(ParentRow.parent == digest)).all()
+    users = session.scalars(select(ArtifactUseRow.user).where(ArtifactUseRow.digest == digest)).all()
     using = [run.run_id for run in running(session) if digest in run.inputs]
     return [
         *(f"the name {name}:{alias}" for name, alias in pairs),
+        *(f"the {user}" for user in users),
         *(f"its child {short(child)}" for child in children),
         *(f"the running {run_id}" for run_id in using),
     ]

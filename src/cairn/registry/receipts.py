@@ -21,7 +21,8 @@ class Receipt:
 
     receipt_id: str
     created_at: float
-    kind: Literal["chat", "completion"]
+    kind: Literal["chat", "completion", "reading"]
+    """`reading`: words of a passage, found by a reader; nothing was generated."""
     model: str
     """The name that was asked for."""
     artifact: str

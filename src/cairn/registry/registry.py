@@ -14,6 +14,8 @@ from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self
 
+from sqlalchemy import text
+
 from cairn.core import ConfigError, ConflictError, NotFoundError, Settings, short
 from cairn.registry import aliases, archive, catalogue, durable, lineage, receipts, runs
 from cairn.registry.aliases import Alias, AliasMove
@@ -330,6 +332,12 @@ class Registry:
             return self.get(digest)
         except NotFoundError:
             return None
+
+    def check_writable(self) -> None:
+        """Raise `StorageError` where nothing can be recorded now."""
+        with self.database.writing() as session:
+            # SQLite begins on a file it may only read, and refuses the first statement that would write.
+            session.execute(text("DELETE FROM receipts WHERE 1 = 0"))
 
     def save_receipt(self, receipt: Receipt) -> None:
         """Record what made an answer."""

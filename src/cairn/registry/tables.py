@@ -52,6 +52,16 @@ class ParentRow(Base):
     parent: Mapped[str] = mapped_column(primary_key=True, index=True)
 
 
+class ArtifactUseRow(Base):
+    """Something outside the registry that needs an artifact, such as a document of a collection."""
+
+    __tablename__ = "artifact_uses"
+
+    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), primary_key=True)
+    user: Mapped[str] = mapped_column(primary_key=True)
+    """Who needs it: `document <id>`."""
+
+
 class AliasRow(Base):
     """Where `name:alias` points now."""
 

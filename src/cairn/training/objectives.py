@@ -6,15 +6,17 @@ Next-token and supervised fine-tuning are here; others (reward, DPO) meet the sa
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from cairn.core import ConfigError
 from cairn.data import Batch, PackedDataset
+from cairn.data.examples import ExampleBatch, ExampleSet
 from cairn.data.packing import IGNORED
 from cairn.models import Decoder, PackedAttention
+from cairn.models.adapted_encoder import AdaptedEncoder
 from cairn.training.config import TrainConfig
 from cairn.training.loss import LossOptions, chunked_cross_entropy
 
@@ -29,24 +31,36 @@ class ObjectiveLoss:
     """What is reported."""
 
 
-class Objective(Protocol):
-    """What the Trainer asks of an objective."""
+Network = Decoder | AdaptedEncoder
+"""What the Trainer trains."""
+Data = PackedDataset | ExampleSet
+"""What it trains on."""
+N = TypeVar("N", bound=Network, contravariant=True)
+D = TypeVar("D", bound=Data, contravariant=True)
+B = TypeVar("B", bound=Batch | ExampleBatch, contravariant=True)
+
+
+class Objective(Protocol[N, D, B]):
+    """What the Trainer asks of an objective for a network, a sort of data and its batches."""
 
     name: str
     measures_text: bool
     """Whether nats over all targets and bytes of text give bits per byte."""
 
-    def check(self, dataset: PackedDataset) -> None:
+    def check(self, dataset: D) -> None:
         """Raise ConfigError when this data cannot serve the objective."""
         ...
 
-    def num_targets(self, batch: Batch) -> int:
+    def num_targets(self, batch: B) -> int:
         """What the sums of `loss` are divided by."""
         ...
 
-    def loss(self, model: Decoder, batch: Batch, config: TrainConfig) -> ObjectiveLoss:
+    def loss(self, model: N, batch: B, config: TrainConfig) -> ObjectiveLoss:
         """The batch's loss; the model's weights say on which device."""
         ...
+
+
+AnyObjective = Objective[Any, Any, Any]
 
 
 class NextToken:

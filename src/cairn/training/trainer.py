@@ -12,19 +12,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from cairn.core import ConfigError, Progress, Silent, Task, digest_json
-from cairn.data import Batch, PackedDataset
-from cairn.models import Decoder
+from cairn.data import Batch
+from cairn.data.examples import ExampleBatch
 from cairn.training.checkpoints import Checkpoint, load_latest_checkpoint, save_checkpoint
 from cairn.training.config import TrainConfig, TrainResult
 from cairn.training.errors import TrainingDivergedError
 from cairn.training.interrupts import Interrupts
 from cairn.training.ledger import Ledger
-from cairn.training.objectives import NextToken, Objective
+from cairn.training.objectives import AnyObjective, Data, Network, NextToken
 from cairn.training.optimizers import (
     load_optimizer_tensors,
     make_optimizers,
@@ -43,13 +43,13 @@ class Trainer:
 
     def __init__(
         self,
-        model: Decoder,
-        dataset: PackedDataset,
+        model: Network,
+        dataset: Data,
         config: TrainConfig,
         *,
         run_folder: Path,
-        validation: PackedDataset | None = None,
-        objective: Objective | None = None,
+        validation: Data | None = None,
+        objective: AnyObjective | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.model = model
@@ -57,10 +57,10 @@ class Trainer:
         self.config = config
         self.run_folder = run_folder
         self.validation = validation
-        self.objective = objective or NextToken()
+        self.objective = cast("AnyObjective", objective or NextToken())
         self.progress = progress or Silent()
         self.num_steps = config.num_steps(dataset.num_tokens)
-        self.device = model.output_weight.device
+        self.device = next(model.parameters()).device
         self.dtype = resolve_dtype(config.dtype, self.device)
         self.max_document = min(config.max_document or model.config.max_position, model.config.max_position)
         self._shape = model.config.shape()
@@ -233,7 +233,7 @@ class Trainer:
             f"{self._stop.requested} at step {self.state.step} of {self.num_steps}; a checkpoint is written"
         )
 
-    def _micro_batch(self, index: int) -> Batch:
+    def _micro_batch(self, index: int) -> Batch | ExampleBatch:
         return self.dataset.batch(
             self.state.step,
             tokens=self.config.micro_tokens,
@@ -293,7 +293,7 @@ class Trainer:
         shapes = {name: list(weight.shape) for name, weight in self._weights.tensors().items()}
         return {
             "model": digest_json(shapes),
-            "data": digest_json([file.sha256 for file in self.dataset.index.files]),
+            "data": self.dataset.digest,
             "objective": self.objective.name,
             "dtype": self.dtype,
             "max_document": self.max_document,

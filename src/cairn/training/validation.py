@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from cairn.data import PackedDataset
-from cairn.models import Decoder
 from cairn.training.config import TrainConfig
-from cairn.training.objectives import Objective
+from cairn.training.objectives import AnyObjective, Data, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +20,9 @@ class Validation:
 
 @torch.no_grad()
 def validate(
-    model: Decoder,
-    dataset: PackedDataset,
-    objective: Objective,
+    model: Network,
+    dataset: Data,
+    objective: AnyObjective,
     config: TrainConfig,
     *,
     max_document: int,

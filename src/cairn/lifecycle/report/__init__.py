@@ -5,18 +5,20 @@ against actual, the card's facts, and the digest of everything that was made.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cairn.core import digest_json, short
 from cairn.lifecycle.card import score_rows
 from cairn.lifecycle.comparison import comparison_rows
+from cairn.lifecycle.head_recipe import HeadRecipe
 from cairn.lifecycle.report.blocks import Block, Exchange, Figures, Heading, Image, Table, Text
 from cairn.lifecycle.report.html import to_html
 from cairn.lifecycle.report.markdown import to_markdown
 from cairn.lifecycle.result import BuildResult
 from cairn.lifecycle.stages.evaluate import SAMPLES
+from cairn.lifecycle.stages.judge import score_rows as head_score_rows
 from cairn.registry import Artifact, Registry
 
 REPORT_HTML = "report.html"
@@ -45,15 +47,38 @@ def write_report(result: BuildResult, registry: Registry) -> Artifact:
 
 
 def _blocks(result: BuildResult, registry: Registry) -> list[Block]:
+    if isinstance(result.recipe, HeadRecipe):
+        return _head_blocks(result, registry)
     scores = result.outcome("evaluate").artifact
     samples = json.loads((scores.folder / SAMPLES).read_text(encoding="utf-8"))
     return [
         _glance(result, scores.metadata),
-        *_training(result, registry),
+        *_training(result, registry, ("pretrain", "sft")),
         Heading("Scores"),
         Table(("what", "value"), score_rows(scores.metadata), frozenset({1})),
         *_samples(samples),
         *_data(result),
+        *_stages(result, registry),
+        *_provenance(result),
+    ]
+
+
+def _head_blocks(result: BuildResult, registry: Registry) -> list[Block]:
+    scores = head_score_rows(result.outcome("judge").artifact.metadata["scores"])
+    head = result.model
+    return [
+        Figures(
+            [
+                ("trained weights", f"{head.metadata['trained_parameters']:,}", f"{head.size / 1e6:.1f} MB"),
+                *((what, shown, "") for what, shown in scores[:2]),
+                ("built in", _duration(sum(outcome.seconds for outcome in result.outcomes)), "all stages"),
+            ]
+        ),
+        *_training(result, registry, ("train",)),
+        Heading("Scores"),
+        Table(("what", "value"), scores, frozenset({1})),
+        Heading("Data"),
+        *_sources(result, "examples", "Questions"),
         *_stages(result, registry),
         *_provenance(result),
     ]
@@ -88,9 +113,9 @@ def _glance(result: BuildResult, scores: Mapping[str, Any]) -> Figures:
     )
 
 
-def _training(result: BuildResult, registry: Registry) -> list[Block]:
+def _training(result: BuildResult, registry: Registry, stages: Sequence[str]) -> list[Block]:
     blocks: list[Block] = [Heading("Training")]
-    for stage in ("pretrain", "sft"):
+    for stage in stages:
         outcome = result.outcome(stage)
         folder = registry.run_folder(outcome.run_id) if outcome.run_id else Path()
         curve = folder / "loss.png"
@@ -114,21 +139,25 @@ def _samples(samples: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
+def _sources(result: BuildResult, stage: str, title: str) -> list[Block]:
+    metadata = result.outcome(stage).artifact.metadata
+    counts = metadata["counts"]
+    rows = [
+        (
+            source["name"],
+            source["licence"],
+            f"{counts.get(source['name'], {}).get('train', 0):,}",
+            f"{counts.get(source['name'], {}).get('held_out', 0):,}",
+        )
+        for source in metadata["sources"]
+    ]
+    return [Heading(title, 3), Table(("set", "licence", "used", "held out"), rows, frozenset({2, 3}))]
+
+
 def _data(result: BuildResult) -> list[Block]:
     blocks: list[Block] = [Heading("Data")]
     for stage, what in (("data", "Texts"), ("instructions", "Instructions")):
-        metadata = result.outcome(stage).artifact.metadata
-        counts = metadata["counts"]
-        rows = [
-            (
-                source["name"],
-                source["licence"],
-                f"{counts.get(source['name'], {}).get('train', 0):,}",
-                f"{counts.get(source['name'], {}).get('held_out', 0):,}",
-            )
-            for source in metadata["sources"]
-        ]
-        blocks += [Heading(what, 3), Table(("set", "licence", "used", "held out"), rows, frozenset({2, 3}))]
+        blocks += _sources(result, stage, what)
     steps = result.outcome("data").artifact.metadata["steps"]
     rows = [(step["step"], f"{step['kept']:,}", f"{step['dropped']:,}", step["why"]) for step in steps]
     blocks += [

@@ -41,13 +41,18 @@ def _run(context: StageContext) -> Artifact:
         tokenizer = Tokenizer.load(chat.folder)
         _write_generation_config(writer.folder, end_tokens(tokenizer), tokenizer, context.recipe)
         write_card(writer.folder / CARD, context)
-        size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
-        if release.max_bytes and size > release.max_bytes:
-            raise ConfigError(
-                f"the finished model has {size:,} bytes, release.max_bytes allows {release.max_bytes:,}",
-                remedy="make model or tokenizer smaller, or raise release.max_bytes",
-            )
+        check_size(writer.folder, release.max_bytes)
     return writer.artifact
+
+
+def check_size(folder: Path, max_bytes: int) -> None:
+    """Refuse what has grown larger than the recipe allows."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if max_bytes and size > max_bytes:
+        raise ConfigError(
+            f"the finished model has {size:,} bytes, release.max_bytes allows {max_bytes:,}",
+            remedy="make model or tokenizer smaller, or raise release.max_bytes",
+        )
 
 
 def _write_generation_config(
