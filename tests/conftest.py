@@ -46,8 +46,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    # Python waits at its end for threads that a failed test may have left behind.
-    watchdog = threading.Timer(_LAST_WORDS, _give_up, (session.config, "the end"))
+    # Python waits at its end for threads that a failed test may have left behind. One process of several
+    # stays until the others have run their tests.
+    seconds = _LAST_RESORT if hasattr(session.config, "workerinput") else _LAST_WORDS
+    watchdog = threading.Timer(seconds, _give_up, (session.config, "the end"))
     watchdog.daemon = True
     watchdog.start()
 

@@ -34,6 +34,7 @@ def test_a_shape_in_a_table_and_a_picture(tmp_path: Path, home: Path) -> None:
         ["8m", "int4", work] for work in ("1 stream", "32 streams", "prompt")
     ]
     assert all(float(cell) >= 0 for row in rows for cell in row[3:])
+    assert ", 1 thread, " in done.stdout.splitlines()[0]
     assert done.stdout.splitlines()[-1] == f"roofline: {tmp_path / 'new' / 'roof.png'}"
     assert (tmp_path / "new" / "roof.png").read_bytes().startswith(b"\x89PNG")
     assert not (home / "cairn.db").exists()

@@ -20,11 +20,14 @@ from typer.testing import CliRunner, Result
 
 from cairn.cli import app
 from cairn.cli.up import num_bytes_of
-from cairn.core import Settings
+from cairn.core import NotFoundError, Settings
+from cairn.core.errors import StorageError
+from cairn.models import load_decoder
 from cairn.providers.starter import adopt_starter
 from cairn.registry import Registry
 from cairn.registry.manifest import MANIFEST_NAME
 from tests.conftest import killed_when_late
+from tests.engine.tiny_adapters import SPLIT, save_adapter
 from tests.providers.tiny_model import tiny_artifact
 
 PATIENCE = 120
@@ -191,6 +194,16 @@ def test_chat_in_a_pipe_then_its_receipt_and_replay(tiny_home: Path) -> None:
     assert json.loads(cairn("replay", receipt_id, "--json").stdout)["is_same"] is True
 
 
+def test_where_nothing_can_be_recorded_nothing_is_said(
+    tiny_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAIRN_DATABASE_URL", f"sqlite:///file:{tiny_home / 'cairn.db'}?mode=ro&uri=true")
+    refused = cairn("chat", "tiny", "--max-tokens", "8", text="hello\n")
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, StorageError)
+    assert refused.stdout == ""
+
+
 def test_a_conversation_in_a_terminal_remembers(tiny_home: Path, settings: Settings) -> None:
     master, slave = pty.openpty()
     command = [str(Path(sys.executable).parent / "cairn"), "chat", "tiny", "--max-tokens", "3"]
@@ -266,6 +279,84 @@ def test_a_checkpoint_comes_in_and_answers(home: Path, settings: Settings, tmp_p
     with Registry.open(settings) as registry:
         assert not any("pytorch" in entry.path for entry in registry.get("tiny-llama").files)
     assert cairn("chat", "tiny-llama", "--max-tokens", "2", text="hi").exit_code == 0
+
+
+def test_models_come_into_a_servers_memory_and_leave(
+    tiny_home: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = cairn("models", "load", "tiny")
+    assert "no server runs over" in str(refused.exception)
+    with Registry.open(settings) as registry:
+        tiny_artifact(registry, name="other", seed=2)
+    (tiny_home / "servers").mkdir()
+    stale = tiny_home / "servers" / "1.lock"
+    stale.write_text("http://127.0.0.1:1")  # of a server that was killed
+    up = Up("tiny", "--pin", "other")
+    try:
+        # The start loads the first model; whoever asks for it meanwhile waits.
+        loaded = cairn("models", "load", "tiny")
+        assert re.fullmatch(r"tiny is in memory, takes \S+ .B; models take \S+ .B of \S+ .B\n", loaded.stderr)
+        assert not stale.exists()
+        rows = {row["name"]: row["memory"] for row in json.loads(cairn("models", "ls", "--json").stdout)}
+        assert {name for name, row in rows.items() if row["state"] == "loaded"} == {"tiny"}
+        assert cairn("models", "load", "other").exit_code == 0
+        lines = [line.split("\t") for line in cairn("models", "ls").stdout.splitlines()]
+        shown = {line[0]: line[-2] for line in lines}
+        assert re.fullmatch(r"\S+ .B, idle", shown["tiny"])
+        assert re.fullmatch(r"\S+ .B, idle, pinned", shown["other"])
+        assert "tiny is not in memory" in cairn("models", "unload", "tiny").stderr
+        unknown = cairn("models", "load", "nothing")
+        assert str(unknown.exception) == "no model 'nothing'\n  list them: cairn models ls"
+        # By address, with a key: an administrator's and another's.
+        monkeypatch.delenv("CAIRN_API_KEY", raising=False)
+        assert "CAIRN_API_KEY is not set" in str(
+            cairn("models", "load", "tiny", "--address", up.url).exception
+        )
+        for key, exit_code in ((cairn("key", "create"), 0), (cairn("key", "create", "ada"), 1)):
+            monkeypatch.setenv("CAIRN_API_KEY", key.stdout.strip())
+            result = cairn("models", "load", "tiny", "--address", up.url)
+            assert result.exit_code == exit_code
+        assert "ada is no administrator" in str(result.exception)
+    finally:
+        up.stop()
+    assert list((tiny_home / "servers").iterdir()) == []
+    assert "idle" not in cairn("models", "ls").stdout
+    assert "no server runs over" in str(cairn("models", "unload", "tiny").exception)
+
+
+def test_an_adapter_comes_in_answers_and_goes_out(
+    tiny_home: Path, settings: Settings, tmp_path: Path
+) -> None:
+    with Registry.open(settings) as registry:
+        base = load_decoder(registry.get("tiny").folder)
+    folder = str(save_adapter(base, SPLIT, lora_alpha=64))
+    said = cairn("import", folder, "--base", "tiny", "--name", "stones")
+    assert "stones is here (adapter of tiny); talk to it: cairn chat stones" in said.stderr
+    rows = {row["name"]: row for row in json.loads(cairn("models", "ls", "--json").stdout)}
+    assert (rows["stones"]["base"], rows["stones"]["task"], rows["tiny"]["base"]) == ("tiny", "text", "")
+    assert ["stones", "text", "tiny"] in [
+        line.split("\t")[:3] for line in cairn("models", "ls").stdout.splitlines()
+    ]
+    answers = [
+        cairn("chat", name, "--temperature", "0", "--max-tokens", "8", text="stones")
+        for name in ("tiny", "stones")
+    ]
+    assert [answer.exit_code for answer in answers] == [0, 0]
+    assert answers[0].stdout != answers[1].stdout
+    assert cairn("models", "export", "stones", str(tmp_path / "out")).exit_code == 0
+    assert (tmp_path / "out" / "adapter_config.json").is_file()
+    (tmp_path / "taken").write_text("")
+    refused = cairn("models", "export", "stones", str(tmp_path / "taken"), "--force")
+    assert "is a file, stones is an adapter" in str(refused.exception)
+
+
+@pytest.mark.parametrize("options", [(), ("--base", "tiny")])
+@pytest.mark.parametrize("path", ["nowhere", "./nowhere", "../nowhere", "/nowhere/at/all"])
+def test_a_path_that_is_not_there(tiny_home: Path, path: str, options: tuple[str, ...]) -> None:
+    result = cairn("import", path, *options)
+    assert isinstance(result.exception, NotFoundError)
+    assert str(Path(path)) in str(result.exception)
+    assert "check the path" in result.exception.remedy
 
 
 def test_what_cannot_be_served_is_not_imported(home: Path, settings: Settings, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from cairn.data.decontamination import DecontaminateConfig
 from cairn.data.duplicates import ExactConfig, NearConfig
 from cairn.data.quality import QualityConfig
 from cairn.engine import EngineConfig, ShareConfig
-from cairn.lifecycle import Recipe, recipe
+from cairn.lifecycle import HeadRecipe, Recipe, head_recipe, recipe
+from cairn.retrieval.config import CollectionConfig
+from cairn.retrieval.folder_access import AccessRule
 from cairn.server import ServerConfig
 from cairn.server.config import SharesConfig
 from cairn.training import TrainConfig
@@ -67,6 +69,15 @@ SECTIONS: tuple[tuple[str, str, type[Config]], ...] = (
     ("`[[instructions.sources]]`", "", recipe.InstructionSource),
     ("`[evaluate]`", "See [evaluation](evaluation.md).", recipe.EvaluateStage),
     ("`[release]`", "", recipe.ReleaseStage),
+    (
+        "Recipe of a head",
+        "The top of the recipe of a [reader or reranker](heads.md).",
+        HeadRecipe,
+    ),
+    ("`[head]`", "", head_recipe.HeadStage),
+    ("`[examples]`", "", head_recipe.ExamplesStage),
+    ("`[[examples.sources]]`", "", head_recipe.QuestionSource),
+    ("`[judge]`", "`[train]` is a `TrainConfig`, as `[pretrain]` above.", head_recipe.JudgeStage),
     ("Reading files", "`ReadConfig`, for `read_documents`.", ReadConfig),
     ("Engine", "`EngineConfig`; see [the engine](engine.md).", EngineConfig),
     ("Shares", "`SharesConfig`, the file of `cairn up --shares`.", SharesConfig),
@@ -76,6 +87,12 @@ SECTIONS: tuple[tuple[str, str, type[Config]], ...] = (
         ShareConfig,
     ),
     ("Server", "`ServerConfig`; `cairn up --help` lists those that have an option.", ServerConfig),
+    (
+        "Collection",
+        "How a collection of [documents](knowledge.md) cuts, finds and orders; kept in the catalogue.",
+        CollectionConfig,
+    ),
+    ("`.cairn-access.toml`", "Who may see a folder's files; see [knowledge](knowledge.md).", AccessRule),
 )
 
 

@@ -1,11 +1,15 @@
 """Sign-in, models, runs, settings, in a real browser: wide and narrow, light and dark, checked by axe."""
 
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from cairn.providers.packaged_encoder import packaged_folder
+from cairn.providers.starter import HEADS, starter_folder
 from cairn.registry import Registry
+from cairn.server.identity import Identity
 from tests.e2e.conftest import PHONE, NewPage, Up, overflow, violations
 from tests.e2e.seed import write_metrics
 
@@ -39,9 +43,14 @@ def test_signing_out_ends_the_session(up: Up, browser: Browser, page: Page) -> N
 
 
 def test_models_are_listed_filtered_and_shown_with_card_and_lineage(page: Page, up: Up) -> None:
+    shipped = [name for name in HEADS if packaged_folder() and starter_folder(name).is_dir()]
+    with Registry.open(up.settings) as registry:
+        kinds = [artifact.kind for artifact in registry.artifacts()]
+    listed = [kind for kind in kinds if kind != "document"]  # those stand in their collections
+    assert len(listed) >= 4 + len(shipped)
     page.goto("/models")
     rows = page.get_by_role("table").get_by_role("row")
-    expect(rows).to_have_count(1 + 4)
+    expect(rows).to_have_count(1 + len(listed))
     page.get_by_label("Kind", exact=True).select_option("tokenizer")
     expect(rows).to_have_count(1 + 1)
     expect(page).to_have_url(re.compile("kind=tokenizer"))
@@ -63,6 +72,72 @@ def test_models_are_listed_filtered_and_shown_with_card_and_lineage(page: Page, 
     expect(page.get_by_role("heading", level=1)).to_have_text("lighthouse tokenizer")
     page.get_by_role("link", name=re.compile("^run_")).click()
     expect(page.get_by_role("heading", name="tokenizer")).to_be_visible()
+
+
+def test_models_are_brought_into_memory_and_let_go(page: Page) -> None:
+    page.goto("/models")
+    row = page.get_by_role("row", name=re.compile("lighthouse-base"))
+    meter = page.get_by_role("meter", name="Memory for models")
+    expect(meter).to_have_attribute("aria-valuetext", re.compile("^Models take .*B of .*B$"))
+    expect(row).to_contain_text("not loaded")
+    row.get_by_role("button", name="Load lighthouse-base").click()
+    expect(row).to_contain_text(re.compile(r"MB, used \d\d:\d\d"))
+    row.get_by_role("button", name="Unload lighthouse-base").click()
+    expect(row).to_contain_text("not loaded")
+    expect(
+        page.get_by_role("row", name=re.compile("tokenizer")).get_by_role("button", name="Load")
+    ).to_have_count(0)
+
+
+def test_memory_that_changes_is_told_as_it_is(new_page: NewPage, up: Up, axe: str) -> None:
+    page = new_page(viewport=PHONE, has_touch=True, is_mobile=True, color_scheme="dark")
+    base: dict[str, Any] = {"task": "text", "parent": "", "pinned": False, "last_used": None}
+    busy = base | {
+        "name": "lighthouse",
+        "digest": up.seeded.model.digest,
+        "state": "loaded",
+        "resident_bytes": 68_400_000,
+        "loading": "",
+        "num_requests": 3,
+        "pinned": True,
+    }
+    with Registry.open(up.settings) as registry:
+        digest = registry.get("lighthouse-base").digest
+    coming = busy | {"name": "lighthouse-base", "digest": digest, "state": "loading", "num_requests": 1}
+    coming |= {"loading": "packing weights: 40%, 12 s left"}
+    told = {"budget": 100_000_000, "held": 136_800_000, "models": [busy, coming]}
+    page.route("**/api/models/memory", lambda route: route.fulfill(json=told))
+    page.goto("/models")
+    expect(page.get_by_role("meter")).to_have_attribute("aria-valuenow", "100")
+    expect(page.get_by_text("answers 3 requests")).to_be_visible()
+    expect(page.get_by_role("button", name="Unload lighthouse", exact=True)).to_be_disabled()
+    expect(page.get_by_text("packing weights: 40%, 12 s left")).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("lighthouse-base"))).to_have_count(0)
+    assert overflow(page) == []
+    assert violations(page, axe) == []
+
+
+def test_a_load_that_is_refused_is_told(page: Page) -> None:
+    refusal = {
+        "error": {"message": "there is no room", "remedy": "give models more", "code": "model.no_room"}
+    }
+    page.route("**/api/models/load", lambda route: route.fulfill(status=507, json=refusal))
+    page.goto("/models")
+    page.get_by_role("button", name="Load lighthouse-base").click()
+    expect(page.get_by_text("There is no room. Give models more.").first).to_be_visible()
+    expect(page.get_by_role("button", name="Load lighthouse-base")).to_be_enabled()
+
+
+def test_who_is_no_administrator_sees_memory_and_moves_nothing(up: Up, browser: Browser) -> None:
+    with Registry.open(up.settings) as registry:
+        key = Identity(registry.database).create_key("ada")
+    context = browser.new_context(base_url=up.url, extra_http_headers={"authorization": f"Bearer {key}"})
+    page = context.new_page()
+    page.goto("/models")
+    expect(page.get_by_role("meter")).to_be_visible()
+    expect(page.get_by_text("not loaded").first).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("^(Load|Unload)"))).to_have_count(0)
+    context.close()
 
 
 def test_a_model_page_leads_to_a_chat_with_that_model(page: Page) -> None:
@@ -129,6 +204,7 @@ def test_no_room_scrolls_sideways_or_shuts_anybody_out(
     digest, run_id = up.seeded.model.digest, up.seeded.build_id
     rooms = {
         "/chat": "What shall we write?",
+        "/knowledge": "Knowledge",
         "/models": "Models",
         f"/models/{digest}": "Lineage",
         "/runs": "Runs",

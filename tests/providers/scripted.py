@@ -75,6 +75,9 @@ class ScriptedRunner:
     def clear_blocks(self, block_ids: list[int]) -> None:
         del block_ids
 
+    def close(self) -> None:
+        pass
+
     def run(self, model_input: ModelInput) -> ScriptedLogits:
         if self.is_gated:
             assert self.gate.acquire(timeout=PATIENCE), "nobody opened the gate"

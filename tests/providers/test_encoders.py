@@ -15,7 +15,7 @@ import transformers
 
 from cairn.core.errors import ContextLengthError, InvalidRequestError, UnsupportedModelError
 from cairn.providers.encoder_loading import open_encoder
-from cairn.providers.encoders import LocalClassifier, LocalEmbedder, as_scores
+from cairn.providers.encoders import LocalClassifier, LocalEmbedder, as_scores, shortened
 from tests.engine.native_tiny import needs_native
 from tests.models.tiny_encoders import tiny_encoder
 from tests.providers.tiny_encoder import classifier_folder, embedder_folder
@@ -113,6 +113,12 @@ async def test_a_cross_encoder_judges_pairs_as_sentence_transformers_does(tmp_pa
     found = await opened.classify_async(pairs)
     opened.close()
     np.testing.assert_allclose(found.scores[:, 0], theirs, atol=1e-4, rtol=0)
+
+
+def test_short_vectors_of_nothing_and_of_very_little() -> None:
+    vectors = np.array([[0, 0, 1], [1e-30, 0, 1], [3, 4, 12]], np.float32)
+    assert shortened(vectors, 2).tolist() == [[0, 0], [1, 0], [np.float32(0.6), np.float32(0.8)]]
+    assert shortened(vectors[:0], 2).shape == (0, 2)
 
 
 def test_scores_of_large_logits() -> None:

@@ -1,11 +1,15 @@
 """Memory as it is told before a load, as it is after it, and that it comes back."""
 
+import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from cairn.compute.device import anonymous_memory, available_memory
 from cairn.core.chat import SamplingParams
+from cairn.core.config import Settings
 from cairn.core.progress import Silent
 from cairn.engine import EngineConfig
 from cairn.engine.config import Weights
@@ -77,34 +81,48 @@ def test_a_draft_model_counts(registry: Registry, stone: Artifact) -> None:
     size = loadable.measure()
     assert (size.weights, size.most_cache) == (2 * alone.weights, 2 * alone.most_cache)
     provider = loadable.load(size.most_cache, Silent())
-    provider.close()
     assert provider.resident_bytes == pytest.approx(size.weights + size.most_cache, rel=0.02)
+    provider.close()
 
 
 @pytest.mark.parametrize("packed_from", [0, 1 << 40])
-async def test_memory_comes_back(
-    packed_from: int, registry: Registry, stone: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runners, "_PACKED_FROM_BYTES", packed_from)
+def test_memory_comes_back(packed_from: int, registry: Registry, stone: Artifact) -> None:
+    # In a process of its own: in this one other tests' threads and caches come and go.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        work = processes.submit(_loaded_and_left, registry.settings, stone.digest, packed_from)
+        loaded, left = work.result(timeout=300)
+    for anonymous, mapped in loaded:
+        assert mapped > 20_000_000 if packed_from == 0 else anonymous - left[0][0] > 30_000_000
+    assert [mapped for _, mapped in left] == [0] * len(left)
+    # What stays after the first time is imported or cached once. A copy of the weights that stayed each time
+    # would make 100 MB and more.
+    assert left[-1][0] - left[0][0] < 25_000_000
+
+
+def _loaded_and_left(
+    settings: Settings, digest: str, packed_from: int
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(anonymous, mapped) memory with a model loaded and after it left, four times over."""
+    runners._PACKED_FROM_BYTES = packed_from
     config = EngineConfig(weights="bfloat16" if packed_from == 0 else "float32")
-    loadable = loadable_model(registry, stone, name="stone", config=config)
-    residency: Residency[LocalProvider] = Residency(lambda: 2_000_000_000, idle_seconds=3600)
-    before = []
-    for _ in range(3):
-        before.append((anonymous_memory(), _mapped(registry)))
-        async with residency.use("stone", loadable) as provider:
-            events = [event async for event in provider.complete(ASK)]
-            assert len(events) > 1
-            del provider, events
-            if packed_from:
-                assert anonymous_memory() - before[-1][0] > 40_000_000
-            else:
-                assert _mapped(registry) > 20_000_000
-        assert await residency.unload("stone")
-        assert residency.held_bytes == 0
-    # The first time, what is only imported or cached once came too.
-    assert anonymous_memory() - before[1][0] < 5_000_000
-    assert _mapped(registry) == 0
+    loaded, left = [], []
+
+    async def load_and_leave(registry: Registry) -> None:
+        loadable = loadable_model(registry, registry.get(digest), name="stone", config=config)
+        residency: Residency[LocalProvider] = Residency(lambda: 2_000_000_000, idle_seconds=3600)
+        for _ in range(4):
+            async with residency.use("stone", loadable) as provider:
+                events = [event async for event in provider.complete(ASK)]
+                assert len(events) > 1
+                del provider, events
+                loaded.append((anonymous_memory(), _mapped(registry)))
+            assert await residency.unload("stone")
+            assert residency.held_bytes == 0
+            left.append((anonymous_memory(), _mapped(registry)))
+
+    with Registry.open(settings) as registry:
+        asyncio.run(load_and_leave(registry))
+    return loaded, left
 
 
 def test_the_memory_for_models_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -27,6 +27,17 @@ class Stone:
     house: "House"
     is_healthy: bool = True
     is_closed: bool = False
+    spare_bytes: int = 0
+
+    def trim(self, num_bytes: int) -> int:
+        freed = min(num_bytes, self.spare_bytes)
+        self.spare_bytes -= freed
+        self.resident_bytes -= freed
+        return freed
+
+    def grow(self, num_bytes: int, spare: int = 0) -> None:
+        self.resident_bytes += num_bytes
+        self.spare_bytes += spare
 
     def close(self) -> None:
         assert not self.is_closed
@@ -237,7 +248,7 @@ Steps = st.lists(st.tuples(st.sampled_from(sorted(SIZES)), st.integers(0, 4)), m
 @settings(deadline=None, max_examples=60)
 @given(clients=st.lists(Steps, min_size=1, max_size=5), pinned=st.sampled_from(["", "a", "b"]))
 def test_whatever_is_asked_the_budget_holds(clients: list[list[tuple[str, int]]], pinned: str) -> None:
-    """Users at once, each asking for one stone after the other and holding it for some turns."""
+    """Users at once, each asking for one stone after the other, holding it for some turns as it grows."""
     house = House()
     users: dict[str, int] = {}
 
@@ -250,11 +261,16 @@ def test_whatever_is_asked_the_budget_holds(clients: list[list[tuple[str, int]]]
                         check(residency)
                         assert not stone.is_closed
                         assert stone.name == name
-                        assert stone.resident_bytes == sum(SIZES[name])
+                        assert stone.resident_bytes == sum(SIZES[name]) + stone.spare_bytes
+                        with suppress(NoRoomError, UnavailableError):
+                            async with residency.growth(stone, 5 * turns):
+                                await asyncio.sleep(0)
+                                stone.grow(5 * turns, spare=5 * turns)
                         await asyncio.sleep(0)
                     users[name] -= 1
             except NoRoomError:
-                assert name == "e" or (name == "d" and pinned)
+                # What a pinned one has grown by is the others' loss.
+                assert name == "e" or (name in "cd" and pinned)
 
     def check(residency: Residency[Stone]) -> None:
         assert residency.held_bytes <= house.budget
@@ -281,3 +297,55 @@ def test_how_a_cache_is_sized() -> None:
     assert size.cache(160) == 40  # a full context, though it is more than half of what is left
     assert size.cache(300) == 100
     assert size.cache(10_000) == 400
+
+
+async def test_who_grows_sends_the_idle_away_and_nobody_busy() -> None:
+    house = House()
+    a, b, c = (house.loadable(name, 30) for name in "abc")
+    async with house.residency() as residency:
+        await touch(residency, b, c)
+        async with residency.use("a", a) as stone, residency.use("c", c):
+            async with residency.growth(stone, 30):
+                assert house.left == ["b"]
+                assert residency.held_bytes == 90
+                stone.grow(30)
+            assert residency.held_bytes == 90
+            with pytest.raises(UnavailableError, match="c is busy"):
+                async with residency.growth(stone, 20):
+                    pass
+            with pytest.raises(
+                NoRoomError, match="a and what it has loaded take 60 bytes and would take 50 bytes"
+            ):
+                async with residency.growth(stone, 50):
+                    pass
+            assert house.left == ["b"], "what is refused sends nobody away"
+
+
+async def test_spare_parts_go_before_anybody_has_to() -> None:
+    house = House()
+    a, b, c = (house.loadable(name, 30) for name in "abc")
+    async with house.residency() as residency:
+        async with residency.use("a", a) as stone:
+            stone.grow(20, spare=20)
+        async with residency.use("b", b) as other:
+            other.grow(10, spare=10)
+            async with residency.growth(other, 15):
+                assert (stone.resident_bytes, other.resident_bytes) == (45, 40)
+                other.grow(15, spare=15)
+        await touch(residency, c)
+        assert (stone.resident_bytes, other.resident_bytes) == (30, 40)
+        assert not house.left
+        assert residency.held_bytes == 100
+
+
+async def test_one_who_leaves_may_still_grow_while_it_is_used() -> None:
+    house = House()
+    a, b = house.loadable("a", 30), house.loadable("b", 80)
+    async with house.residency() as residency:
+        async with residency.use("a", a) as stone:
+            waiting = asyncio.create_task(touch(residency, b))
+            await until(lambda: any(each.state == "leaving" for each in residency.residences()))
+            async with residency.growth(stone, 20):
+                stone.grow(20)
+        await waiting
+        assert house.left == ["a"]

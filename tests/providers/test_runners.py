@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cairn.core import StorageError
+from cairn.core import StorageError, UnsupportedModelError
 from cairn.core.progress import Silent, Task
+from cairn.engine.config import Weights
 from cairn.providers import runners
-from cairn.providers.runners import make_runner
+from cairn.providers.runners import Choice, choose_runner, make_runner
 from cairn.providers.watched import Watched
 from cairn.registry import Registry
 from tests.conftest import PATIENCE
@@ -87,3 +88,29 @@ def test_without_room_for_the_packed_weights_it_serves_all_the_same(
     _, said = make_runner(registry, tiny_artifact(registry), "int8")
     assert said["dtype"] == "int8"
     assert not registry.artifacts("packed")
+
+
+def test_fp8_without_a_gpu_is_refused(registry: Registry) -> None:
+    with pytest.raises(UnsupportedModelError, match="fp8 need a GPU"):
+        make_runner(registry, tiny_artifact(registry), "fp8")
+
+
+@pytest.mark.parametrize("weights", ["auto", "float32", "bfloat16", "fp8", "int4"])
+def test_with_a_gpu_torch_is_chosen(
+    weights: Weights, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "has_gpu", lambda: True)
+    artifact = tiny_artifact(registry)
+    choice = choose_runner(artifact, weights)
+    assert (choice.runner, choice.device) == ("torch", "cuda")
+    assert choice.weights == ("bfloat16" if weights == "auto" else weights)
+    assert choose_runner(artifact, "int8").runner == "native"
+
+
+@pytest.mark.parametrize("weights", ["fp8", "int4"])
+def test_rounded_weights_on_torch_are_told_in_the_receipt(weights: Weights, registry: Registry) -> None:
+    """The same code that a GPU's runner is made with, on the CPU."""
+    assert weights in ("fp8", "int4")
+    runner, said = runners._torch_runner(tiny_artifact(registry), Choice("torch", "cpu", weights))
+    assert (said["name"], said["dtype"], said["device"]) == ("torch", weights, "cpu")
+    assert runner.vocab_size > 0

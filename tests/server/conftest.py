@@ -55,6 +55,8 @@ class ScriptedModels:
     async def unload(self, name: str) -> bool:
         return name in self.by_name and False
 
+    def set_aside(self, num_bytes: Callable[[], int]) -> None: ...
+
     def memory(self) -> MemoryUse:
         return MemoryUse(budget=0, held=0)
 

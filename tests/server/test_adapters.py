@@ -14,7 +14,9 @@ from cairn.models.checkpoint import load_decoder
 from cairn.providers import load_local_provider
 from cairn.providers.exporting import export_model
 from cairn.providers.importing import import_checkpoint
+from cairn.providers.residency import NoRoomError
 from cairn.registry import Registry
+from cairn.server.config import ServerConfig
 from cairn.server.models import ModelPool
 from tests.engine.tiny_adapters import SPLIT, save_adapter
 from tests.providers.tiny_model import tiny_artifact
@@ -101,6 +103,39 @@ def test_loading_and_unloading_by_hand(serve: Serve, pool: ModelPool, adapters: 
     assert http.post("/v1/unload_lora_adapter", json={"lora_name": "mine"}).status_code == 404
     assert http.post("/v1/unload_lora_adapter", json={"lora_name": "tiny"}).status_code == 404
     assert _ask(server, "tiny").choices[0].message.content == alone
+
+
+async def test_adapters_are_within_the_budget_of_all_models(registry: Registry, adapters: list[Path]) -> None:
+    names = ["first", "second"]
+    for name, folder in zip(names, adapters, strict=True):
+        import_checkpoint(registry, folder, name=name, base="tiny")
+    cache = 1 << 20
+    pool = ModelPool(registry, ServerConfig(kv_cache_bytes=cache))
+    await pool.load("tiny")
+    base = pool.memory().held
+    await pool.load("first")
+    size = pool.memory().held - base
+    assert size > 0
+    await pool.close()
+
+    def loaded() -> list[str]:
+        return [model.name for model in pool.served() if model.name in names and model.state == "loaded"]
+
+    pool = ModelPool(registry, ServerConfig(kv_cache_bytes=cache, memory_budget=base + size * 3 // 2))
+    async with pool.use("first"):
+        with pytest.raises(NoRoomError, match="and what it has loaded take"):
+            await pool.load("second")
+        assert loaded() == ["first"]
+    await pool.load("second")
+    assert loaded() == ["second"], "nobody used the first"
+    assert pool.memory().held == base + size
+    await pool.close()
+    pool = ModelPool(registry, ServerConfig(kv_cache_bytes=cache, memory_budget=base + size // 2))
+    with pytest.raises(NoRoomError):
+        await pool.load("first")
+    assert not loaded()
+    assert pool.memory().held == base
+    await pool.close()
 
 
 def test_who_may_not_and_what_does_not_fit_is_refused(

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from cairn.providers.encoder_loading import open_encoder
-from cairn.providers.encoders import LocalEmbedder
+from cairn.providers.encoders import LocalClassifier, LocalEmbedder
 from cairn.providers.importing import import_checkpoint
 from cairn.providers.packaged_encoder import DEFAULT_EMBEDDER, packaged_folder
 from cairn.registry import Registry
@@ -76,6 +76,61 @@ def test_one_text_and_token_ids(server: Running, expected: list[list[float]]) ->
         assert found.usage.prompt_tokens == len(ids) * count
 
 
+def test_fewer_dimensions_are_the_first_ones_at_length_one(
+    server: Running, expected: list[list[float]]
+) -> None:
+    client = server.client()
+    whole = np.array(expected)
+    for count in (1, 7, 47, 48):
+        made = client.embeddings.create(model="embedder", input=TEXTS, dimensions=count)
+        found = np.array([each.embedding for each in made.data])
+        cut = whole[:, :count]
+        np.testing.assert_allclose(found, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-6, rtol=0)
+        for place, text in enumerate(TEXTS):  # the same bits alone
+            alone = client.embeddings.create(model="embedder", input=text, dimensions=count)
+            assert alone.data[0].embedding == found[place].tolist()
+
+
+def test_texts_are_classified_as_vllm_answers(server: Running, tmp_path: Path) -> None:
+    opened = open_encoder(tmp_path / "moods")
+    assert isinstance(opened, LocalClassifier)
+    expected = opened.classify(TEXTS)
+    opened.close()
+    http = server.http()
+    body = http.post("/v1/classify", json={"model": "moods", "input": TEXTS}).json()
+    assert (body["object"], body["model"], body["id"][:9]) == ("list", "moods", "classify-")
+    assert [each["index"] for each in body["data"]] == [0, 1, 2, 3]
+    assert [each["probs"] for each in body["data"]] == expected.scores.astype(np.float64).tolist()
+    for each in body["data"]:
+        assert each["label"] == ("calm", "cross")[int(np.argmax(each["probs"]))]
+        assert each["num_classes"] == 2
+        assert sum(each["probs"]) == pytest.approx(1)
+    assert body["usage"] == {
+        "prompt_tokens": expected.num_tokens,
+        "total_tokens": expected.num_tokens,
+        "completion_tokens": 0,
+    }
+    one = http.post("/v1/classify", json={"model": "moods", "input": TEXTS[2]}).json()
+    assert [each | {"index": 2} for each in one["data"]] == body["data"][2:3]
+
+
+def test_what_cannot_be_classified_is_refused(server: Running) -> None:
+    wrong: dict[str, tuple[int, dict[str, Any]]] = {
+        "allowed here: 1 to 2048 texts": (400, {"input": []}),
+        "2049 texts": (400, {"input": ["a"] * 2049}),
+        "valid string": (400, {"input": [[1, 2]]}),
+        "162 tokens, the model reads 80": (400, {"input": "the cat " * 80}),
+        "for embedding": (400, {"model": "embedder"}),
+        "model for text": (400, {"model": "writer"}),
+        "no model 'nothing'": (404, {"model": "nothing"}),
+    }
+    for message, (status, given) in wrong.items():
+        answer = server.http().post("/v1/classify", json={"model": "moods", "input": "a", **given})
+        assert answer.status_code == status
+        assert message in answer.json()["error"]["message"], message
+    assert server.http("").post("/v1/classify", json={"model": "moods", "input": "a"}).status_code == 401
+
+
 def test_many_clients_at_once_get_their_own(server: Running, expected: list[list[float]]) -> None:
     client = server.client()
 
@@ -118,7 +173,9 @@ def test_what_is_wrong_is_refused(server: Running) -> None:
     wrong: dict[str, dict[str, Any]] = {
         "not empty": {"input": []},
         "2048 texts": {"input": ["a"] * 2049},
-        "dimensions": {"input": "a", "dimensions": 16},
+        "dimensions is 49, allowed here: 1 to 48": {"input": "a", "dimensions": 49},
+        "greater than or equal to 1": {"input": "a", "dimensions": 0},
+        "valid integer": {"input": "a", "dimensions": "16"},
         "token id 5000": {"input": [5000]},
         "no tokens": {"input": [[]]},
         "for classification": {"input": "a", "model": "moods"},

@@ -116,7 +116,9 @@ def test_errors_have_one_shape(server: Running) -> None:
         assert set(response.json()["error"]) == {"message", "type", "param", "code", "remedy"}
 
 
-def test_a_bug_is_a_500_that_tells_nothing(serve: Serve, script: Script) -> None:
+def test_a_bug_is_a_500_that_tells_nothing(
+    serve: Serve, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
     server = serve(script())
 
     def broken() -> Any:
@@ -125,8 +127,18 @@ def test_a_bug_is_a_500_that_tells_nothing(serve: Serve, script: Script) -> None
     server.state.models.served = broken  # type: ignore[method-assign]
     response = server.http().get("/v1/models")
     assert response.status_code == 500
-    assert response.json()["error"]["type"] == "server_error"
+    error = response.json()["error"]
+    assert (error["type"], error["code"]) == ("server_error", "server.bug")
     assert "secret" not in response.text
+    assert response.headers["x-request-id"] in error["message"]
+    assert f"({response.headers['x-request-id']})" in caplog.text
+    assert "ZeroDivisionError: secret" in caplog.text
+    # The connection goes on: one socket, a failure and then an answer.
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
+        for path, status in (("/v1/models", b"500"), ("/healthz", b"200")):
+            headers = f"Host: 127.0.0.1\r\nAuthorization: Bearer {server.key}"
+            sock.sendall(f"GET {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode())
+            assert read_until(sock, b"}").startswith(b"HTTP/1.1 " + status)
     assert_still_up(server)
 
 

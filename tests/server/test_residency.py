@@ -1,6 +1,7 @@
 """Two models and memory for one, over HTTP: loaded when asked for, told while it lasts, let go by hand."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -47,6 +48,11 @@ def test_two_models_share_room_for_one(serve: Serve, registry: Registry, two: tu
     memory = server.http().get("/api/models/memory").json()
     assert memory["budget"] == 5_000_000
     assert 4_000_000 <= memory["held"] <= 5_000_000
+    (resident,) = (model for model in memory["models"] if model["state"] == "loaded")
+    assert resident["resident_bytes"] == memory["held"]
+    assert 0 <= time.time() - resident["last_used"] < PATIENCE
+    (other,) = (model for model in memory["models"] if model["state"] == "unloaded")
+    assert (other["resident_bytes"], other["last_used"], other["num_requests"]) == (0, None, 0)
     metrics = server.http().get("/metrics").text
     values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     assert float(values["cairn_models_memory_bytes"]) == memory["held"]
@@ -66,7 +72,11 @@ def test_models_are_loaded_and_let_go_by_hand(serve: Serve, registry: Registry, 
     assert loaded["cairn"]["state"] == "loaded"
     assert loaded["cairn"]["resident_bytes"] > 4_000_000
     assert http.post("/api/models/load", json={"model": "three"}).status_code == 404
+    for verb in ("load", "unload"):  # a digest is no name that is listed
+        assert http.post(f"/api/models/{verb}", json={"model": two[1]}).status_code == 404
+    assert states(server) == {"one": "loaded", "two": "unloaded"}
     user = server.http(server.state.identity.create_key("ada"))
+    assert user.get("/api/models/memory").status_code == 200
     for verb in ("load", "unload"):
         refused = user.post(f"/api/models/{verb}", json={"model": "one"})
         assert refused.status_code == 403
@@ -110,6 +120,11 @@ def test_a_stream_is_kept_alive_while_its_model_loads(
     with server.http().stream("POST", "/v1/chat/completions", json=body) as answer:
         lines = answer.iter_lines()
         assert next(lines) == ": still working"
+        memory = server.http().get("/api/models/memory").json()["models"]
+        (coming,) = (model for model in memory if model["state"] == "loading")
+        assert coming["name"] == "two"
+        assert coming["num_requests"] >= 1
+        assert coming["loading"].startswith("laying stones: 25%")
         gate.set()
         rest = list(lines)
     assert rest[-2] == "data: [DONE]"

@@ -26,6 +26,11 @@ export function formatCount(count: number): string {
   return `${value >= 99.95 ? Math.round(value) : +value.toFixed(1)}${units[unit]}`;
 }
 
+/** A count of things: `1 page`, `1,200 pages`. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count.toLocaleString("en-GB")} ${count === 1 ? one : many}`;
+}
+
 export function formatDuration(seconds: number): string {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);

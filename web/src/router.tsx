@@ -75,11 +75,33 @@ const indexRoute = createRoute({
 const chatRoute = createRoute({
   getParentRoute: () => houseRoute,
   path: "/chat",
-  validateSearch: textSearch("model"),
+  validateSearch: textSearch("model", "knowledge"),
   component: lazyRouteComponent(() => import("./rooms/chat/room"), "ChatRoom"),
 });
 const newChatRoute = createRoute({ getParentRoute: () => chatRoute, path: "/" });
 const conversationRoute = createRoute({ getParentRoute: () => chatRoute, path: "$conversationId" });
+
+const knowledgeRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/knowledge",
+  validateSearch: textSearch("q"),
+  component: lazyRouteComponent(() => import("./rooms/knowledge/list"), "KnowledgeRoom"),
+});
+
+const collectionRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/knowledge/$collection",
+  validateSearch: textSearch("find", "q", "status", "page"),
+  component: lazyRouteComponent(() => import("./rooms/knowledge/collection"), "CollectionRoom"),
+});
+
+const documentRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/knowledge/$collection/documents/$documentId",
+  validateSearch: ({ passage }: Record<string, unknown>): { passage?: number } =>
+    Number.isInteger(Number(passage)) && Number(passage) > 0 ? { passage: Number(passage) } : {},
+  component: lazyRouteComponent(() => import("./rooms/knowledge/document"), "DocumentRoom"),
+});
 
 const modelsRoute = createRoute({
   getParentRoute: () => houseRoute,
@@ -119,6 +141,9 @@ export const router = createRouter({
     houseRoute.addChildren([
       indexRoute,
       chatRoute.addChildren([newChatRoute, conversationRoute]),
+      knowledgeRoute,
+      collectionRoute,
+      documentRoute,
       modelsRoute,
       modelRoute,
       runsRoute,

@@ -12,7 +12,24 @@ import sys
 import typer
 
 from cairn import __version__
-from cairn.cli import artifact, audit, bench, build, chat, data, doctor, key, models, plan, receipt, runs, up
+from cairn.cli import (
+    artifact,
+    ask,
+    audit,
+    bench,
+    build,
+    chat,
+    data,
+    doctor,
+    evaluate,
+    index,
+    key,
+    models,
+    plan,
+    receipt,
+    runs,
+    up,
+)
 from cairn.cli.output import fail
 from cairn.core.errors import CairnError
 
@@ -33,6 +50,9 @@ app.command("plan")(plan.plan)
 app.add_typer(data.app, name="data")
 app.command("up")(up.up)
 app.command("chat")(chat.chat)
+app.add_typer(index.app, name="index")
+app.command("ask")(ask.ask)
+app.add_typer(evaluate.app, name="eval")
 app.add_typer(models.app, name="models")
 app.command("import")(models.import_model)
 app.command("pull")(models.pull)

@@ -169,7 +169,8 @@ def _machine(ceilings: "Ceilings") -> str:
     from cairn.compute import probe_device
     from cairn.engine.native_runner import native_kernels
 
-    return f"{probe_device().processor}, {ceilings.num_threads} threads, {native_kernels()[0]}"
+    threads = f"{ceilings.num_threads} thread{'s' * (ceilings.num_threads != 1)}"
+    return f"{probe_device().processor}, {threads}, {native_kernels()[0]}"
 
 
 def _draw(ceilings: "Ceilings", rows: Sequence[Row], picture: Path, machine: str) -> bool:

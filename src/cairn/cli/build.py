@@ -72,13 +72,13 @@ def _stage_row(outcome: Any) -> dict[str, Any]:
 
 
 def _dry_run(recipe: Path, from_stage: str, force: list[str], *, as_json: bool) -> None:
-    from cairn.lifecycle.recipe import load_recipe
+    from cairn.lifecycle import load_recipe
     from cairn.lifecycle.status import stage_statuses, stages_again
     from cairn.registry import Registry
 
     loaded = load_recipe(recipe)
     with Registry.open() as registry:
-        again = stages_again(from_stage or None, force)
+        again = stages_again(loaded, from_stage or None, force)
         statuses = stage_statuses(loaded, recipe, registry, again=again)
     rows = [
         {"stage": status.stage, "status": status.status, "why": status.why, "key": status.key}

@@ -39,6 +39,7 @@ def chat(
     history = [text_message("system", system)] if system else []
     with Registry.open() as registry:
         adopt_starter(registry)
+        registry.check_writable()  # for the receipts: refused before the first word, not after it
         provider = _load(registry, model)
         given = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
         values = {name: value for name, value in given.items() if value is not None}

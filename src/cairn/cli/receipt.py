@@ -1,8 +1,13 @@
 """`cairn receipt` and `cairn replay`: what made an answer, and making it again."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from cairn.cli.output import JSON_OPTION, human_time, print_json, print_table
+
+if TYPE_CHECKING:
+    from cairn.registry import Receipt, Registry
 
 app = typer.Typer(no_args_is_help=True, help="What made an answer: list and show receipts.")
 
@@ -86,6 +91,8 @@ def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
 
     with Registry.open() as registry:
         receipt = registry.receipt(receipt_id)
+        if receipt.kind == "reading":
+            return _replay_reading(registry, receipt, as_json)
         config = EngineConfig(weights=receipt.runner.get("dtype", "auto"))
         provider = load_local_provider(registry, receipt.adapter or receipt.artifact, config=config)
         try:
@@ -104,4 +111,23 @@ def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
             f"now {found.replayed} (made with {receipt.runner}, here {provider.runner})"
         )
     if not result.is_same:
+        raise typer.Exit(1)
+    return None
+
+
+def _replay_reading(registry: "Registry", receipt: "Receipt", as_json: bool) -> None:
+    """Have the passages of a receipt read again."""
+    from cairn.providers.knowledge import Library
+    from cairn.providers.rereading import reread
+
+    with Library(registry) as library:
+        again = reread(library, receipt)
+    recorded = receipt.request["answer"]
+    if as_json:
+        print_json({"recorded": recorded, "replayed": again, "is_same": again == recorded})
+    elif again == recorded:
+        typer.echo(f"the same words of the same passage, found by {receipt.artifact}")
+    else:
+        typer.echo(f"different: recorded {recorded}, now {again}")
+    if again != recorded:
         raise typer.Exit(1)

@@ -15,6 +15,7 @@ class Weights(StrEnum):
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FP8 = "fp8"
     INT8 = "int8"
     INT4 = "int4"
 
@@ -28,7 +29,7 @@ def up(
     ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(8642, min=0, max=65535, help="Port to listen on; 0: any free one."),
-    weights: Weights = typer.Option(Weights.AUTO, help="How weights are kept; int8 and int4 are faster."),
+    weights: Weights = typer.Option(Weights.AUTO, help="How weights are kept; few bits are faster."),
     memory: str = typer.Option(
         "",
         metavar="SIZE",

@@ -51,10 +51,13 @@ def check_encoder(folder: Path) -> dict[str, Any]:
 
 
 def encoder_weights(weights: Weights) -> WeightFormat:
-    """How an encoder's weights are kept: bfloat16 unless told; int4 would move its vectors too far."""
+    """How an encoder's weights are kept: bfloat16 unless told; int4 would move its vectors too far.
+
+    fp8 is a GPU's, and encoders are computed on the CPU.
+    """
     if weights == "auto":
         return "bfloat16"
-    return "int8" if weights == "int4" else weights
+    return "int8" if weights == "fp8" or weights == "int4" else weights
 
 
 def open_encoder(

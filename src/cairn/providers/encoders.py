@@ -49,6 +49,15 @@ class LocalEncoder:
         return self.config.max_tokens
 
     @property
+    def spare_bytes(self) -> int:
+        """It does without nothing."""
+        return 0
+
+    def trim(self, num_bytes: int) -> int:
+        """Free none of it."""
+        return 0
+
+    @property
     def is_healthy(self) -> bool:
         """Whether it still answers."""
         return self.engine.is_running
@@ -113,6 +122,10 @@ class LocalEmbedder(LocalEncoder):
         """Numbers of a vector."""
         return self.config.out_width
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens that each text would take, special ones and the model's prompt included."""
+        return self._text_encoder.count([self.config.prompt + text for text in texts])
+
     def embed(self, texts: Sequence[TextInput], *, truncate: bool = False) -> Embeddings:
         """Vectors of texts; a text that is too long is refused, or cut where `truncate` says so."""
         return self._embeddings(*self._compute(texts, truncate))
@@ -148,6 +161,17 @@ class LocalClassifier(LocalEncoder):
 
 def _size(text: TextInput | PairInput) -> int:
     return sum(map(len, text)) if isinstance(text, tuple) else len(text)
+
+
+def shortened(vectors: FloatArray, dimensions: int) -> FloatArray:
+    """The first numbers of vectors [texts, ...], made of length one: what is left of them is a direction.
+
+    Good where the model was trained for it (Kusupati et al. 2022, Matryoshka representations).
+    """
+    cut = vectors[:, :dimensions].astype(np.float64)
+    lengths = np.sqrt(np.square(cut).sum(-1, keepdims=True))
+    short: FloatArray = (cut / np.where(lengths, lengths, 1)).astype(np.float32)
+    return short
 
 
 def as_scores(logits: FloatArray, kind: str) -> FloatArray:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from cairn.core.errors import ConflictError
 from cairn.data import Tokenizer
 from cairn.data.gguf_tokenizer_keys import gguf_tokenizer_keys
 from cairn.models import DecoderConfig
@@ -17,6 +18,10 @@ def export_model(registry: Registry, ref: str, path: Path, weights: GgufType = "
     """Write the model or adapter that `ref` names to `path`; the artifact it was made from."""
     artifact = registry.get(ref)
     if artifact.kind == ADAPTER:
+        if path.is_file():
+            raise ConflictError(
+                f"{path} is a file, {ref} is an adapter and becomes a folder", remedy="choose another path"
+            )
         path.mkdir(parents=True, exist_ok=True)
         for name in (CONFIG_NAME, WEIGHTS_NAME):
             shutil.copyfile(artifact.folder / name, path / name)

@@ -19,7 +19,6 @@ from cairn.core.chat import (
     ChatEvent,
     ChatRequest,
     ImagePart,
-    Message,
     Principal,
     SamplingParams,
     StreamEnd,
@@ -33,7 +32,7 @@ from cairn.engine import AsyncEngine, PromptLogprob, PromptOutput, Request, Toke
 from cairn.providers.choice import Choice
 from cairn.providers.detokenizer import Detokenizer, bytes_of
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho, TenantLoad
-from cairn.providers.receipts import sampling_json
+from cairn.providers.receipts import message_json, sampling_json
 from cairn.providers.replay import Replay, compile_ahead, replay_tokens
 from cairn.providers.tool_calls import ToolCallParser, ToolFormat, format_of
 from cairn.providers.tool_grammar import call_grammar
@@ -102,9 +101,27 @@ class LocalProvider:
         return (self.name,)
 
     @property
+    def context_length(self) -> int:
+        """Most tokens of a prompt and its reply."""
+        return self.engine.engine.max_model_len
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self.tokenizer.encode(text))
+
+    @property
     def resident_bytes(self) -> int:
         """Memory of the weights, the key-value cache and the adapters."""
         return self.engine.engine.num_bytes + self.engine.engine.adapters.num_bytes
+
+    @property
+    def spare_bytes(self) -> int:
+        """Memory of adapters that nobody uses."""
+        return self.engine.engine.adapters.idle_bytes
+
+    def trim(self, num_bytes: int) -> int:
+        """Let adapters go that nobody uses, the longest unused first."""
+        return self.engine.engine.adapters.trim(num_bytes)
 
     @property
     def is_healthy(self) -> bool:
@@ -112,8 +129,9 @@ class LocalProvider:
         return self.engine.is_healthy
 
     def close(self) -> None:
-        """Stop the engine; open streams end with an error."""
+        """Stop the engine and free its memory; open streams end with an error."""
         self.engine.stop()
+        self.engine.engine.close()
 
     def load(self) -> Load:
         """How busy the engine is."""
@@ -206,9 +224,10 @@ class LocalProvider:
             receipt_id=request.request_id or new_receipt_id(),
             principal=request.principal,
             request={
-                "messages": [_message_json(message) for message in request.messages],
+                "messages": [message_json(message) for message in request.messages],
                 "tools": [asdict(tool) for tool in request.tools],
                 "tool_choice": request.tool_choice,
+                **request.record,
             },
             tool_format=tool_format,
             tool_names=frozenset(tool.name for tool in tools),
@@ -352,15 +371,6 @@ def _with_seed(sampling: SamplingParams) -> SamplingParams:
     if sampling.seed is not None:
         return sampling
     return replace(sampling, seed=secrets.randbits(_SEED_BITS))
-
-
-def _message_json(message: Message) -> dict[str, Any]:
-    found: dict[str, Any] = {"role": message.role, "content": message.text}
-    if message.tool_calls:
-        found["tool_calls"] = [asdict(call) for call in message.tool_calls]
-    if message.tool_call_id:
-        found["tool_call_id"] = message.tool_call_id
-    return found
 
 
 async def _maybe_in_thread(work: Callable[[], Sequence[int]], size: int) -> tuple[int, ...]:

@@ -6,11 +6,10 @@ from importlib import import_module
 from cairn.compute import kv_cache_bytes
 from cairn.compute.device import anonymous_memory, available_memory
 from cairn.engine import EngineConfig
-from cairn.engine.weight_reader import WeightFormat
 from cairn.models import DecoderConfig
 from cairn.models.generation import read_json
 from cairn.models.parameters import parameter_shapes
-from cairn.providers.runners import Choice, choose_runner, has_gpu
+from cairn.providers.runners import Choice, Format, choose_runner, has_gpu
 from cairn.providers.sizes import Size
 from cairn.registry import Artifact
 
@@ -19,8 +18,14 @@ _MEMORY_SHARE = 0.8
 programs, and what a step computes with."""
 _LEAST_TOKENS = 2048
 """A cache for fewer tokens (or for less than the context) is not worth loading a model for."""
-_WEIGHT_BYTES: dict[WeightFormat, float] = {"float32": 4, "bfloat16": 2, "int8": 1.01, "int4": 288 / 512}
-"""Of a matrix; int8 has a scale a row, int4 one for 32 weights (native/layout.h)."""
+_WEIGHT_BYTES: dict[Format, float] = {
+    "float32": 4,
+    "bfloat16": 2,
+    "fp8": 1.01,
+    "int8": 1.01,
+    "int4": 288 / 512,
+}
+"""Of a matrix; fp8 and int8 have a scale a row, int4 one for 32 weights (native/layout.h)."""
 
 
 def memory_for_models(limit: int | None = None) -> int:

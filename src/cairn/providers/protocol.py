@@ -84,6 +84,15 @@ class TextProvider(Protocol):
         """Sampling values the model's makers recommend, for what a request leaves open."""
         ...
 
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a prompt and its reply."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text."""
+        ...
+
     def models(self) -> tuple[str, ...]:
         """Names this provider answers to."""
         ...

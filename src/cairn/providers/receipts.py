@@ -1,11 +1,21 @@
-"""Sampling as it is written into a receipt, and read back."""
+"""Sampling and messages as they are written into a receipt, and read back."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from cairn.core.chat import SamplingParams
+from cairn.core.chat import Message, SamplingParams
 from cairn.core.grammar import Grammar
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    """A message as JSON."""
+    found: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.tool_calls:
+        found["tool_calls"] = [asdict(call) for call in message.tool_calls]
+    if message.tool_call_id:
+        found["tool_call_id"] = message.tool_call_id
+    return found
 
 
 def sampling_json(sampling: SamplingParams) -> dict[str, Any]:

@@ -8,7 +8,8 @@ asks for them meanwhile waits behind the load, so that no model keeps another on
 
 Weights that are mapped from disk count in full, like those in memory of our own: the kernel could drop their
 pages, but every token reads all of them. Key-value caches count in full too, although their pages become real
-only when written to. So what is promised never exceeds the budget.
+only when written to. So what is promised never exceeds the budget. A resident may grow while it is used (by
+adapters): it asks for the room first, idle ones leave for it, and it is refused where only busy ones could.
 
 One event loop owns a `Residency`; loading and closing run in threads.
 """
@@ -17,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
@@ -40,6 +41,15 @@ class Resident(Protocol):
     @property
     def resident_bytes(self) -> int:
         """Memory it takes, in all."""
+        ...
+
+    @property
+    def spare_bytes(self) -> int:
+        """Part of it that it does without, and `trim` frees."""
+        ...
+
+    def trim(self, num_bytes: int) -> int:
+        """Free so many of its spare bytes, or all; how many that made."""
         ...
 
     @property
@@ -83,6 +93,8 @@ class Residence:
     num_users: int
     note: str
     """How far its loading is."""
+    last_used: float = 0.0
+    """Seconds since 1970; 0: not known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +108,8 @@ class _Slot(Generic[R]):
     resident: R | None = None
     reserved: int = 0
     """What it may come to take while it loads."""
+    growth: int = 0
+    """What it may come to take more while it is used."""
     num_users: int = 0
     last_used: float = 0.0
     expiry: asyncio.TimerHandle | None = None
@@ -104,7 +118,8 @@ class _Slot(Generic[R]):
     @property
     def num_bytes(self) -> int:
         """What it takes now: a resident may grow (adapters) and shrink."""
-        return self.reserved if self.resident is None else self.resident.resident_bytes
+        own = self.reserved if self.resident is None else self.resident.resident_bytes
+        return own + self.growth
 
 
 class Residency(Generic[R]):
@@ -156,6 +171,32 @@ class Residency(Generic[R]):
             if not slot.num_users:
                 self._became_idle(slot)
 
+    @asynccontextmanager
+    async def growth(self, resident: R, num_bytes: int) -> AsyncIterator[None]:
+        """Room for a resident in use to take so many bytes more while the context is open.
+
+        Who waits for it holds its own model, so nobody busy is waited for: two could wait for each other.
+        """
+        slot = next(each for each in (*self._slots.values(), *self._leaving) if each.resident is resident)
+        while (missing := num_bytes - self._memory() + self.held_bytes) > 0:
+            others = self._others(slot)
+            idle = [other for other in others if not other.num_users]
+            closing = [other for other in self._leaving if other.closing is not None]
+            if missing > self._spare(idle) + sum(other.num_bytes for other in (*idle, *closing)):
+                raise self._no_growth(slot, num_bytes, others)
+            if self._trim(missing):
+                continue
+            if closing:
+                await self._closed(closing[0])
+            else:
+                await self._drop_now(idle[0], "room")
+        slot.growth += num_bytes
+        try:
+            yield
+        finally:
+            slot.growth -= num_bytes
+            self._tell()
+
     async def unload(self, key: str, reason: Reason = "asked") -> bool:
         """Let a resident go now; False when there is none, `ConflictError` while it is used."""
         slot = self._slots.get(key)
@@ -176,6 +217,7 @@ class Residency(Generic[R]):
     def residences(self) -> list[Residence]:
         """Everything that takes or is about to take memory; what leaves comes first."""
         found = []
+        clock = time.time() - time.monotonic()
         for slot in (*self._leaving, *self._slots.values()):
             state: State = "loaded" if slot.resident is not None else "loading"
             if slot in self._leaving:
@@ -190,6 +232,7 @@ class Residency(Generic[R]):
                     num_bytes=slot.num_bytes,
                     num_users=slot.num_users,
                     note=slot.progress.text if state == "loading" else "",
+                    last_used=slot.last_used and clock + slot.last_used,
                 )
             )
         return found
@@ -258,11 +301,15 @@ class Residency(Generic[R]):
                 while not self._is_closed:
                     self._changed.clear()
                     left = self._memory() - self.held_bytes
-                    ceiling = left + sum(other.num_bytes for other in self._others(slot))
+                    others = self._others(slot)
+                    ceiling = left + self._spare(others) + sum(other.num_bytes for other in others)
                     self._check_fits(slot, size, ceiling)
-                    if left >= max(size.least, min(size.wanted, ceiling)):
+                    enough = max(size.least, min(size.wanted, ceiling))
+                    if left >= enough:
                         return size.cache(left)
-                    if idle := [other for other in self._others(slot) if not other.num_users]:
+                    if self._trim(enough - left):
+                        continue
+                    if idle := [other for other in others if not other.num_users]:
                         await self._drop_now(idle[0], "room")
                         continue
                     if left >= size.least:
@@ -287,6 +334,40 @@ class Residency(Generic[R]):
             if other is not slot and other.num_bytes and other.key not in self.pinned
         ]
         return sorted(others, key=lambda other: other.last_used)
+
+    def _spare(self, others: Collection[_Slot[R]]) -> int:
+        """What those who are not among `others` could do without."""
+        return sum(
+            slot.resident.spare_bytes
+            for slot in self._slots.values()
+            if slot.resident is not None and slot not in others
+        )
+
+    def _trim(self, num_bytes: int) -> int:
+        """Free what residents do without, those first that are the longest unused; how much that made."""
+        freed = 0
+        for slot in sorted(self._slots.values(), key=lambda slot: slot.last_used):
+            if slot.resident is not None and freed < num_bytes:
+                freed += slot.resident.trim(num_bytes - freed)
+        return freed
+
+    def _no_growth(self, slot: _Slot[R], num_bytes: int, others: list[_Slot[R]]) -> CairnError:
+        assert slot.resident is not None, "only what is loaded grows"
+        pinned = sum(each.num_bytes for each in self._slots.values() if each.key in self.pinned - {slot.key})
+        if num_bytes > self._memory() - slot.num_bytes + slot.resident.spare_bytes - pinned:
+            return NoRoomError(
+                f"{slot.loadable.name} and what it has loaded take {gigabytes(slot.num_bytes)} and would "
+                f"take {gigabytes(num_bytes)} more, models may take {gigabytes(self._memory())} here",
+                remedy="give models more memory (cairn up --memory), "
+                "or keep weights in fewer bits (cairn up --weights int4)",
+            )
+        busy = ", ".join(other.loadable.name for other in others if other.num_users)
+        return UnavailableError(
+            f"there is no room for {gigabytes(num_bytes)} more beside {slot.loadable.name}"
+            + (f", and {busy} is busy" if busy else ""),
+            remedy="try again later, or give models more memory: cairn up --memory",
+            retry_after=10,
+        )
 
     def _check_fits(self, slot: _Slot[R], size: Size, ceiling: int) -> None:
         ceiling += sum(other.num_bytes for other in self._leaving)

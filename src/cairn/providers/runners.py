@@ -33,20 +33,28 @@ _FLOAT32_BYTES = 2_000_000_000
 """Checkpoints up to this size are computed in float32 on a CPU unless their weights are bfloat16 already."""
 
 
+Format = Literal["float32", "bfloat16", "fp8", "int8", "int4"]
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The runner of a model, and the format of its weights there."""
 
     runner: Literal["native", "torch"]
     device: Literal["cpu", "cuda"]
-    weights: WeightFormat
+    weights: Format
 
 
 def choose_runner(artifact: Artifact, weights: Weights = "auto") -> Choice:
     """The best there is here for a model; `UnsupportedModelError` for a format that needs another runner."""
     values = read_json(artifact.folder / "config.json")
-    if weights in ("auto", "bfloat16", "float32") and has_gpu():
-        return Choice("torch", "cuda", "float32" if weights == "float32" else "bfloat16")
+    if weights != "int8" and has_gpu():
+        return Choice("torch", "cuda", "bfloat16" if weights == "auto" else weights)
+    if weights == "fp8":
+        raise UnsupportedModelError(
+            "weights in fp8 need a GPU that torch can use, and there is none here",
+            remedy="`cairn doctor` says what torch sees; or choose int8",
+        )
     if can_run(DecoderConfig.from_hf(values)):
         stored = values.get("dtype") or values.get("torch_dtype")
         return Choice("native", "cpu", _small(artifact, stored) if weights == "auto" else weights)
@@ -63,9 +71,10 @@ def make_runner(
 ) -> tuple[ModelRunner, Mapping[str, Any]]:
     """The network on the best device there is, and what a receipt says about it."""
     choice = choose_runner(artifact, weights)
-    if choice.runner == "native":
-        return _native_runner(registry, artifact, choice.weights, progress)
-    return _torch_runner(artifact, choice.device, choice.weights)
+    if choice.runner == "torch":
+        return _torch_runner(artifact, choice)
+    assert choice.weights != "fp8", "the native engine has no fp8"
+    return _native_runner(registry, artifact, choice.weights, progress)
 
 
 @cache
@@ -129,13 +138,24 @@ def _find_packed(registry: Registry, artifact: Artifact, wanted: Mapping[str, An
     return None
 
 
-def _torch_runner(artifact: Artifact, device: str, dtype: str) -> tuple[ModelRunner, Mapping[str, Any]]:
+def _torch_runner(artifact: Artifact, choice: Choice) -> tuple[ModelRunner, Mapping[str, Any]]:
     if find_spec("torch") is None:
         raise MissingExtraError("serving this model without the native engine", "train")
     torch = import_module("torch")
+    is_rounded = choice.weights in ("fp8", "int4")
+    values = read_json(artifact.folder / "config.json")
+    # What is rounded is rounded from the numbers of the checkpoint, bfloat16 or wider.
+    stored = "bfloat16" if (values.get("dtype") or values.get("torch_dtype")) == "bfloat16" else "float32"
     model = import_module("cairn.models").load_decoder(
-        artifact.folder, dtype=getattr(torch, dtype), device=device
+        artifact.folder,
+        dtype=getattr(torch, stored if is_rounded else choice.weights),
+        device=choice.device,
     )
-    runner = import_module("cairn.engine").TorchRunner(model)
+    kind = import_module("cairn.engine").TorchRunner
+    if is_rounded:
+        runner = kind(model, dtype=torch.bfloat16, weights=choice.weights, tiled=True)
+    else:
+        runner = kind(model)
     versions = {"cairn": __version__, "torch": str(torch.__version__)}
-    return runner, {"name": "torch", "dtype": runner.dtype, "device": device, "versions": versions}
+    dtype = choice.weights if is_rounded else runner.dtype
+    return runner, {"name": "torch", "dtype": dtype, "device": choice.device, "versions": versions}

@@ -9,7 +9,7 @@ from cairn.core.errors import ConflictError, NotFoundError
 from cairn.providers.importing import import_adapter
 from cairn.server.auth import Administrator
 from cairn.server.body import RequestBody
-from cairn.server.chat import get_model
+from cairn.server.chat import LIST_MODELS, get_model
 from cairn.server.openai_types import ModelInfo
 from cairn.server.state import ServedModel, ServerState, state_of
 
@@ -61,7 +61,7 @@ async def unload_lora_adapter(
     state = state_of(request)
     found = await to_thread(_served, state, body.lora_name)
     if found is None or not found.parent:
-        raise NotFoundError(f"no adapter {body.lora_name!r}", remedy="list them: GET /v1/models")
+        raise NotFoundError(f"no adapter {body.lora_name!r}", remedy=LIST_MODELS)
     before = await to_thread(get_model, request, administrator, body.lora_name)
     await state.models.unload(body.lora_name)
     base, _, alias = body.lora_name.partition(":")

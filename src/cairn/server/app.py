@@ -17,7 +17,10 @@ from cairn.server import (
     completions,
     conversations,
     embeddings,
+    files,
+    knowledge,
     operations,
+    rerank,
     residency,
 )
 from cairn.server.errors import ErrorBody, install_error_handlers
@@ -44,10 +47,13 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         chat,
         completions,
         embeddings,
+        rerank,
+        files,
         adapters,
         auth,
         conversations,
         catalogue,
+        knowledge,
         residency,
         operations,
     ):
@@ -62,10 +68,12 @@ def create_app(state: ServerState, *, page_folder: Path = PAGE_FOLDER) -> ASGIAp
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
         # In the background: the page and the health checks answer while the model loads.
         loading = asyncio.create_task(state.models.warm_up())
+        await asyncio.to_thread(state.resume)
         yield
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
         await state.models.close()
+        await asyncio.to_thread(state.close)
 
     api = create_api(lifespan)
     api.state.cairn = state

@@ -11,10 +11,8 @@ from cairn.core.chat import Principal
 from cairn.core.errors import AuthenticationError, CairnError, ForbiddenError
 from cairn.server.body import RequestBody
 from cairn.server.errors import cairn_error_response
-from cairn.server.identity import ADMIN
+from cairn.server.identity import ADMIN, COOKIE
 from cairn.server.state import ServerState, state_of
-
-COOKIE = "cairn_session"
 
 router = APIRouter(tags=["session"])
 

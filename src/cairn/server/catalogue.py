@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ from pydantic import BaseModel
 
 from cairn.core.errors import NotFoundError
 from cairn.registry import Artifact, Registry, Run, reused_runs
+from cairn.retrieval.access import labels_of
+from cairn.retrieval.reading import given_passages
 from cairn.server.auth import Caller
 from cairn.server.state import state_of
 
@@ -187,10 +190,13 @@ def get_run_metrics(
 
 @router.get("/receipts/{receipt_id}")
 def get_receipt(request: Request, caller: Caller, receipt_id: str) -> ReceiptOut:
-    """A receipt of one's own."""
-    receipt = state_of(request).registry.receipt(receipt_id)
+    """A receipt of one's own; without its prompt once a passage in it is gone or closed to who asks."""
+    registry = state_of(request).registry
+    receipt = registry.receipt(receipt_id)
     if receipt.user_id != caller.user_id:
         raise NotFoundError(f"no receipt {receipt_id!r}")
+    if given_passages(registry.database, receipt.request.get("sources", ()), labels_of(caller)) is None:
+        receipt = replace(receipt, prompt_token_ids=[])
     return ReceiptOut(**{name: getattr(receipt, name) for name in ReceiptOut.model_fields})
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from cairn.core.chat import (
-    ChatEvent,
+    ChatRequest,
     ChoiceEnd,
     Principal,
     StreamEnd,
@@ -21,12 +21,20 @@ from cairn.core.errors import NotFoundError
 from cairn.providers.protocol import TextProvider
 from cairn.registry import new_receipt_id
 from cairn.server.auth import Caller
-from cairn.server.openai_types import ChatCompletion, ChatCompletionRequest, ModelInfo, ModelList, ModelState
-from cairn.server.replies import Head, fingerprint, metered, usage_json
-from cairn.server.requests import new_completion_id, to_chat_request
+from cairn.server.openai_types import (
+    ChatCompletion,
+    ChatCompletionRequest,
+    FileSearchSpec,
+    ModelInfo,
+    ModelList,
+    ModelState,
+)
+from cairn.server.replies import Head, RepliedEvent, Sources, fingerprint, metered, streamed, usage_json
+from cairn.server.requests import file_search_of, new_completion_id, to_chat_request
 from cairn.server.state import ServedModel, ServerState, state_of
 from cairn.server.streaming import DONE, EventStream, answer, frame, text_frames_like
 
+LIST_MODELS = "list them: GET /v1/models"
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
@@ -44,7 +52,7 @@ def get_model(request: Request, _caller: Caller, name: str) -> ModelInfo:
     for served in (*models.served(), *models.encoders()):
         if served.name == name:
             return _model(served)
-    raise NotFoundError(f"no model {name!r}", remedy="list them: GET /v1/models")
+    raise NotFoundError(f"no model {name!r}", remedy=LIST_MODELS)
 
 
 @router.post("/chat/completions", response_model=ChatCompletion)
@@ -53,43 +61,30 @@ async def chat_completions(request: Request, caller: Caller, body: ChatCompletio
     state = state_of(request)
     receipt_id = new_receipt_id()
     headers = {"x-cairn-receipt": receipt_id}
+    begin = partial(_begin, state, caller, body, receipt_id)
     if body.stream:
-        frames = _streamed(state, caller, body, receipt_id)
+        frames = streamed(state.models, body, begin, chat_frames)
         return EventStream(frames, config=state.config, headers=headers)
-    return await answer(
-        _whole(state, caller, body, receipt_id), request, config=state.config, headers=headers
-    )
 
+    async def whole() -> dict[str, Any]:
+        async with state.models.use(body.model) as provider:
+            return await collect_chat(*begin(provider))
 
-async def _streamed(
-    state: ServerState, caller: Principal, body: ChatCompletionRequest, receipt_id: str
-) -> AsyncGenerator[bytes, None]:
-    """The chunks of an answer; a model that is not in memory is loaded first, while keep-alives go out."""
-    async with state.models.use(body.model) as provider:
-        events, head = _begin(state, provider, caller, body, receipt_id)
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        async with aclosing(chat_frames(events, head, body.n or 1, with_usage=with_usage)) as frames:
-            async for each in frames:
-                yield each
-
-
-async def _whole(
-    state: ServerState, caller: Principal, body: ChatCompletionRequest, receipt_id: str
-) -> dict[str, Any]:
-    async with state.models.use(body.model) as provider:
-        return await collect_chat(*_begin(state, provider, caller, body, receipt_id))
+    return await answer(whole(), request, config=state.config, headers=headers)
 
 
 def _begin(
     state: ServerState,
-    provider: TextProvider,
     caller: Principal,
     body: ChatCompletionRequest,
     receipt_id: str,
-) -> tuple[AsyncGenerator[ChatEvent, None], Head]:
+    provider: TextProvider,
+) -> tuple[AsyncGenerator[RepliedEvent, None], Head]:
     """The events of an answer, and what all its chunks repeat."""
     chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
-    events = metered(provider.stream(chat), state.metrics, provider.name)
+    search = file_search_of(body)
+    replied = provider.stream(chat) if search is None else _searched(state, provider, chat, search)
+    events = metered(replied, state.metrics, provider.name)
     if body.parallel_tool_calls is False:
         events = _first_call_only(events)
     head = Head(
@@ -101,8 +96,16 @@ def _begin(
     return events, head
 
 
+def _searched(
+    state: ServerState, provider: TextProvider, chat: ChatRequest, search: FileSearchSpec
+) -> AsyncGenerator[RepliedEvent, None]:
+    from cairn.server.file_search import searched  # noqa: PLC0415 - a server may never need it
+
+    return searched(state, provider, chat, search)
+
+
 async def chat_frames(
-    events: AsyncGenerator[ChatEvent, None], head: Head, num_choices: int, *, with_usage: bool
+    events: AsyncGenerator[RepliedEvent, None], head: Head, num_choices: int, *, with_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """Events as chunks. The last chunk with choices waits for the end, so that it can carry the receipt."""
     common = head.as_json() | ({"usage": None} if with_usage else {})
@@ -139,7 +142,7 @@ async def chat_frames(
         await events.aclose()
 
 
-async def collect_chat(events: AsyncGenerator[ChatEvent, None], head: Head) -> dict[str, Any]:
+async def collect_chat(events: AsyncGenerator[RepliedEvent, None], head: Head) -> dict[str, Any]:
     """Events as one answer."""
     choices: dict[int, dict[str, Any]] = {}
     ending: StreamEnd | None = None
@@ -148,12 +151,16 @@ async def collect_chat(events: AsyncGenerator[ChatEvent, None], head: Head) -> d
             if isinstance(event, StreamEnd):
                 ending = event
                 continue
-            choice = choices.setdefault(event.index, {"text": "", "calls": [], "logprobs": [], "reason": ""})
+            choice = choices.setdefault(
+                event.index, {"text": "", "calls": [], "logprobs": [], "reason": "", "sources": {}}
+            )
             if isinstance(event, TextDelta):
                 choice["text"] += event.text
                 choice["logprobs"] += _logprobs(event.logprobs)
             elif isinstance(event, ToolCallDelta):
                 choice["calls"].append(_call(event))
+            elif isinstance(event, Sources):
+                choice["sources"] = event.as_json()
             else:
                 choice["reason"] = event.reason
     finally:
@@ -166,7 +173,9 @@ async def collect_chat(events: AsyncGenerator[ChatEvent, None], head: Head) -> d
     }
 
 
-async def _first_call_only(events: AsyncGenerator[ChatEvent, None]) -> AsyncGenerator[ChatEvent, None]:
+async def _first_call_only(
+    events: AsyncGenerator[RepliedEvent, None],
+) -> AsyncGenerator[RepliedEvent, None]:
     async with aclosing(events):
         async for event in events:
             if not (isinstance(event, ToolCallDelta) and event.position > 0):
@@ -177,6 +186,7 @@ def _choice(index: int, parts: dict[str, Any]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": parts["text"], "refusal": None}
     if parts["calls"]:
         message |= {"content": parts["text"] or None, "tool_calls": parts["calls"]}
+    message |= parts["sources"]
     return {
         "index": index,
         "message": message,
@@ -185,7 +195,9 @@ def _choice(index: int, parts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _event_delta(event: TextDelta | ToolCallDelta) -> dict[str, Any]:
+def _event_delta(event: TextDelta | ToolCallDelta | Sources) -> dict[str, Any]:
+    if isinstance(event, Sources):
+        return _delta(event.index, {"content": ""} | event.as_json())
     if isinstance(event, ToolCallDelta):
         return _delta(event.index, {"tool_calls": [{"index": event.position, **_call(event)}]})
     logprobs = {"content": _logprobs(event.logprobs), "refusal": None} if event.logprobs else None

@@ -21,7 +21,7 @@ from cairn.providers.protocol import CompletionEvent, CompletionRequest, PromptE
 from cairn.registry import new_receipt_id
 from cairn.server.auth import Caller
 from cairn.server.openai_types import TextCompletion, TextCompletionRequest, refuse
-from cairn.server.replies import Head, fingerprint, metered, usage_json
+from cairn.server.replies import Head, fingerprint, metered, streamed, usage_json
 from cairn.server.requests import new_completion_id, prompts_of, to_sampling
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import DONE, EventStream, answer, frame, text_frames_like
@@ -43,36 +43,24 @@ async def text_completions(request: Request, caller: Caller, body: TextCompletio
     _refuse_unserved(body)
     prompts = {new_receipt_id(): prompt for prompt in prompts_of(body, state.config.max_prompts)}
     headers = {"x-cairn-receipt": ",".join(prompts)}
+    begin = partial(_begin, state, caller, body, prompts)
     if body.stream:
-        return EventStream(_streamed(state, caller, body, prompts), config=state.config, headers=headers)
-    return await answer(_whole(state, caller, body, prompts), request, config=state.config, headers=headers)
+        frames = streamed(state.models, body, begin, text_frames)
+        return EventStream(frames, config=state.config, headers=headers)
 
+    async def whole() -> dict[str, Any]:
+        async with state.models.use(body.model) as provider:
+            return await collect_text(*begin(provider), body.n or 1)
 
-async def _streamed(
-    state: ServerState, caller: Principal, body: TextCompletionRequest, prompts: Prompts
-) -> AsyncGenerator[bytes, None]:
-    """The chunks of an answer; a model that is not in memory is loaded first, while keep-alives go out."""
-    async with state.models.use(body.model) as provider:
-        events, head = _begin(state, provider, caller, body, prompts)
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        async with aclosing(text_frames(events, head, body.n or 1, with_usage=with_usage)) as frames:
-            async for each in frames:
-                yield each
-
-
-async def _whole(
-    state: ServerState, caller: Principal, body: TextCompletionRequest, prompts: Prompts
-) -> dict[str, Any]:
-    async with state.models.use(body.model) as provider:
-        return await collect_text(*_begin(state, provider, caller, body, prompts), body.n or 1)
+    return await answer(whole(), request, config=state.config, headers=headers)
 
 
 def _begin(
     state: ServerState,
-    provider: TextProvider,
     caller: Principal,
     body: TextCompletionRequest,
     prompts: Prompts,
+    provider: TextProvider,
 ) -> tuple[AsyncGenerator[Numbered, None], Head]:
     """The events of an answer, and what all its chunks repeat."""
     asked = _requests(body, caller, provider, prompts)

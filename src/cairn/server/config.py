@@ -27,6 +27,12 @@ class ServerConfig(Config):
     body_seconds: float = Field(
         default=60.0, gt=0, description="longest time a client may take to send its body"
     )
+    max_upload_bytes: int = Field(
+        default=1 << 28, ge=1, description="largest file that may be uploaded into a collection"
+    )
+    upload_seconds: float = Field(
+        default=3600.0, gt=0, description="longest time a client may take to upload a file"
+    )
     request_seconds: float = Field(default=600.0, gt=0, description="longest time one completion may take")
     write_seconds: float = Field(
         default=60.0, gt=0, description="longest time a client may leave written bytes unread"
@@ -77,8 +83,8 @@ class ServerConfig(Config):
     )
     weights: Weights = Field(
         default="auto",
-        description="how models' weights are kept: auto, float32, bfloat16, or rounded to int8 or int4, "
-        "which is faster and less exact",
+        description="how models' weights are kept: auto, float32, bfloat16, or rounded to int8 (on a CPU), "
+        "fp8 (on a GPU) or int4, which is faster and less exact",
     )
     draft_models: dict[str, str] = Field(
         default={},

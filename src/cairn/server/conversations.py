@@ -1,22 +1,28 @@
 """Conversations of the page: a tree of messages per conversation, feedback, soft deletion.
 
-Every query names the user; somebody else's conversation answers 404, as one that does not exist.
+Every query names the user; somebody else's conversation answers 404, as one that does not exist. A reply
+keeps what it cites; what a document said is left out once the document is closed to the user, or gone.
 """
 
 import time
 import uuid
-from typing import Annotated, Literal
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from cairn.core.chat import Principal
 from cairn.core.errors import InvalidRequestError, NotFoundError
 from cairn.registry import Registry
+from cairn.retrieval.access import labels_of, may_see
+from cairn.retrieval.tables import DocumentRow
 from cairn.server.auth import Caller
 from cairn.server.body import RequestBody
+from cairn.server.openai_types import FileCitation, SentenceCheck
 from cairn.server.state import state_of
 from cairn.server.tables import ConversationRow, FeedbackRow, MessageRow
 
@@ -47,6 +53,8 @@ class NewMessage(RequestBody):
     content: str
     parent_id: str | None = None
     receipt_id: str | None = None
+    annotations: Annotated[list[FileCitation], Field(max_length=100)] | None = None
+    sentences: Annotated[list[SentenceCheck], Field(max_length=10_000)] | None = None
 
 
 class NewFeedback(RequestBody):
@@ -65,6 +73,13 @@ class Feedback(BaseModel):
     comment: str
 
 
+class StoredCitation(FileCitation):
+    """What a stored reply cites."""
+
+    is_open: bool
+    """Whether the document is there and open to the user; the quote is empty if not."""
+
+
 class MessageOut(BaseModel):
     """A stored turn."""
 
@@ -74,6 +89,8 @@ class MessageOut(BaseModel):
     parent_id: str | None
     receipt_id: str | None
     feedback: Feedback | None
+    annotations: list[StoredCitation]
+    sentences: list[SentenceCheck]
     created_at: float
 
 
@@ -120,7 +137,7 @@ def create_conversation(request: Request, caller: Caller, body: NewConversation)
     )
     with state_of(request).registry.database.session() as session, session.begin():
         session.add(row)
-        return _conversation(row, [], {})
+        return Conversation(**_summary(row).model_dump(), messages=[])
 
 
 @router.get("/conversations/{conversation_id}")
@@ -128,7 +145,7 @@ def get_conversation(request: Request, caller: Caller, conversation_id: str) -> 
     """A conversation with its messages."""
     with state_of(request).registry.database.session(read_only=True) as session:
         row = _owned(session, conversation_id, caller.user_id)
-        return _with_messages(session, row)
+        return _with_messages(session, row, caller)
 
 
 @router.patch("/conversations/{conversation_id}")
@@ -172,6 +189,7 @@ def add_message(request: Request, caller: Caller, conversation_id: str, body: Ne
         role=body.role,
         content=body.content,
         receipt_id=body.receipt_id or None,
+        sources=_sources(body),
         created_at=time.time(),
     )
     with state.registry.database.session() as session, session.begin():
@@ -184,7 +202,7 @@ def add_message(request: Request, caller: Caller, conversation_id: str, body: Ne
                 )
         conversation.updated_at = row.created_at
         session.add(row)
-        return _message(row, None)
+        return _message(row, None, _open_documents(session, [row], caller))
 
 
 @router.post("/feedback")
@@ -228,7 +246,7 @@ def _owned(
     return row
 
 
-def _with_messages(session: Session, row: ConversationRow) -> Conversation:
+def _with_messages(session: Session, row: ConversationRow, caller: Principal) -> Conversation:
     query = select(MessageRow).where(MessageRow.conversation_id == row.id).order_by(MessageRow.created_at)
     messages = list(session.scalars(query))
     judged = (
@@ -236,23 +254,39 @@ def _with_messages(session: Session, row: ConversationRow) -> Conversation:
         .join(MessageRow, FeedbackRow.message_id == MessageRow.id)
         .where(MessageRow.conversation_id == row.id)
     )
-    return _conversation(row, messages, {found.message_id: found for found in session.scalars(judged)})
-
-
-def _conversation(
-    row: ConversationRow, messages: list[MessageRow], feedback: dict[str, FeedbackRow]
-) -> Conversation:
+    feedback = {found.message_id: found for found in session.scalars(judged)}
+    are_open = _open_documents(session, messages, caller)
     return Conversation(
         **_summary(row).model_dump(),
-        messages=[_message(message, feedback.get(message.id)) for message in messages],
+        messages=[_message(message, feedback.get(message.id), are_open) for message in messages],
     )
+
+
+def _open_documents(session: Session, messages: Sequence[MessageRow], caller: Principal) -> set[str]:
+    """Documents that replies cite, of those that are open to the caller now."""
+    cited = {each["document_id"] for row in messages for each in _cited(row)}
+    if not cited:
+        return set()
+    query = select(DocumentRow.document_id, DocumentRow.labels).where(DocumentRow.document_id.in_(cited))
+    carried = labels_of(caller)
+    return {row.document_id for row in session.execute(query) if may_see(row.labels, carried)}
+
+
+def _sources(body: NewMessage) -> dict[str, Any] | None:
+    annotations = [each.model_dump() for each in body.annotations or []]
+    sentences = [each.model_dump() for each in body.sentences or []]
+    return {"annotations": annotations, "sentences": sentences} if annotations or sentences else None
+
+
+def _cited(row: MessageRow) -> list[dict[str, Any]]:
+    return row.sources["annotations"] if row.sources else []
 
 
 def _summary(row: ConversationRow) -> ConversationSummary:
     return ConversationSummary(id=row.id, title=row.title, updated_at=row.updated_at, model=row.model)
 
 
-def _message(row: MessageRow, feedback: FeedbackRow | None) -> MessageOut:
+def _message(row: MessageRow, feedback: FeedbackRow | None, are_open: Collection[str]) -> MessageOut:
     return MessageOut(
         id=row.id,
         role=row.role,
@@ -260,8 +294,15 @@ def _message(row: MessageRow, feedback: FeedbackRow | None) -> MessageOut:
         parent_id=row.parent_id,
         receipt_id=row.receipt_id,
         feedback=Feedback(rating=feedback.rating, comment=feedback.comment) if feedback else None,
+        annotations=[_citation(each, each["document_id"] in are_open) for each in _cited(row)],
+        sentences=row.sources["sentences"] if row.sources else [],
         created_at=row.created_at,
     )
+
+
+def _citation(cited: dict[str, Any], is_open: bool) -> StoredCitation:
+    said = {} if is_open else {"quote": "", "heading": []}
+    return StoredCitation(**cited | said, is_open=is_open)
 
 
 def _new_id(kind: str) -> str:

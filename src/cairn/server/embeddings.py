@@ -1,20 +1,29 @@
-"""`/v1/embeddings`: vectors of one or many texts, given as text or as the model's own token ids.
+"""`/v1/embeddings`: vectors of texts, given as text or as the model's own token ids; `/v1/classify`: labels.
 
-A text that is too long is refused, not cut. Texts of all requests are computed together; a text's vector is
-the same bits whatever comes with it.
+A text that is too long is refused, not cut. Texts of all requests are computed together; what is said of a
+text is the same bits whatever comes with it.
 """
 
 import base64
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from cairn.core.embedding import Embeddings, TextInput
+from cairn.core.embedding import TextInput
 from cairn.core.errors import InvalidRequestError
-from cairn.providers.encoders import LocalEmbedder
+from cairn.engine.runner import FloatArray
+from cairn.providers.encoders import LocalClassifier, LocalEmbedder, shortened
 from cairn.server.auth import Caller
-from cairn.server.openai_types import EmbeddingList, EmbeddingsRequest, refuse
+from cairn.server.openai_types import (
+    ClassificationList,
+    ClassifyRequest,
+    EmbeddingList,
+    EmbeddingsRequest,
+    refuse,
+)
+from cairn.server.requests import new_completion_id
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import answer
 
@@ -37,16 +46,17 @@ async def _embed(state: ServerState, body: EmbeddingsRequest) -> dict[str, Any]:
             raise InvalidRequestError(
                 f"{body.model!r} is a model for classification", remedy="choose an embedder", param="model"
             )
-        if body.dimensions not in (None, encoder.dimensions):
-            raise refuse(
-                "dimensions", body.dimensions, f"{encoder.dimensions}, this model's vectors cannot be cut"
-            )
+        if body.dimensions is not None and body.dimensions > encoder.dimensions:
+            raise refuse("dimensions", body.dimensions, f"1 to {encoder.dimensions}, as this model has")
         found = await encoder.embed_async(texts)
+    vectors = found.vectors
+    if body.dimensions is not None and body.dimensions < encoder.dimensions:
+        vectors = shortened(vectors, body.dimensions)
     state.metrics.prompt_tokens.labels(encoder.name).inc(found.num_tokens)
     return {
         "object": "list",
         "model": body.model,
-        "data": _data(found, is_packed=body.encoding_format == "base64"),
+        "data": _data(vectors, is_packed=body.encoding_format == "base64"),
         "usage": {"prompt_tokens": found.num_tokens, "total_tokens": found.num_tokens},
     }
 
@@ -65,12 +75,45 @@ def texts_of(body: EmbeddingsRequest) -> list[TextInput]:
     return [each for each in given if not isinstance(each, int)]
 
 
-def _data(found: Embeddings, *, is_packed: bool) -> list[dict[str, Any]]:
-    def coded(place: int) -> Any:
-        row = found.vectors[place]
+def _data(vectors: FloatArray, *, is_packed: bool) -> list[dict[str, Any]]:
+    def coded(row: FloatArray) -> Any:
         return base64.b64encode(row.astype("<f4").tobytes()).decode() if is_packed else row.tolist()
 
     return [
-        {"object": "embedding", "index": place, "embedding": coded(place)}
-        for place in range(len(found.vectors))
+        {"object": "embedding", "index": place, "embedding": coded(row)} for place, row in enumerate(vectors)
     ]
+
+
+@router.post("/classify", response_model=ClassificationList)
+async def classify(request: Request, _caller: Caller, body: ClassifyRequest) -> Response:
+    """The most likely label of each text, and the scores of all."""
+    state = state_of(request)
+    return await answer(_classify(state, body), request, config=state.config, headers={})
+
+
+async def _classify(state: ServerState, body: ClassifyRequest) -> dict[str, Any]:
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    if not 0 < len(texts) <= _MOST_TEXTS:
+        raise refuse("input", f"{len(texts)} texts", f"1 to {_MOST_TEXTS} texts in one request")
+    async with state.models.use_encoder(body.model) as encoder:
+        if not isinstance(encoder, LocalClassifier):
+            raise InvalidRequestError(
+                f"{body.model!r} is a model for embedding", remedy="choose a classifier", param="model"
+            )
+        found, labels = await encoder.classify_async(texts), encoder.labels
+    state.metrics.prompt_tokens.labels(encoder.name).inc(found.num_tokens)
+    return {
+        "id": new_completion_id("classify"),
+        "object": "list",
+        "created": int(time.time()),
+        "model": body.model,
+        "data": [
+            {"index": place, "label": labels[row.argmax()], "probs": row.tolist(), "num_classes": len(labels)}
+            for place, row in enumerate(found.scores)
+        ],
+        "usage": {
+            "prompt_tokens": found.num_tokens,
+            "completion_tokens": 0,
+            "total_tokens": found.num_tokens,
+        },
+    }

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cairn.core.errors import CairnError, UnavailableError, joined
 
@@ -112,10 +113,35 @@ def install_error_handlers(app: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    @app.exception_handler(Exception)
-    async def on_bug(request: Request, error: Exception) -> JSONResponse:
-        logger.error("failed: %s %s", request.method, request.url.path, exc_info=error)
-        return error_response(500, "the server failed on this request; its log says why", code="server.bug")
+    app.add_middleware(LastResort)
+
+
+class LastResort:
+    """Answers what no handler knew with 500. A reply that had begun cannot be mended: its connection ends.
+
+    Within Starlette's own, which raises what it has answered once more, so that the connection is cut.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def watch(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            if has_begun or scope["type"] != "http":
+                raise
+            request_id = scope["request_id"]
+            logger.error("failed: %s %s (%s)", scope["method"], scope["path"], request_id, exc_info=error)
+            message = f"the server failed on this request; its log says why, under {request_id}"
+            await error_response(500, message, code="server.bug")(scope, receive, send)
 
 
 def _validation_response(error: RequestValidationError) -> JSONResponse:

@@ -21,6 +21,8 @@ from cairn.server.tables import KeyRow, SessionRow, SignInTokenRow, UserRow
 
 KEY_PREFIX = "cairn_"
 ADMIN = "admin"
+COOKIE = "cairn_session"
+"""The name under which a browser keeps its session."""
 
 
 class Identity:

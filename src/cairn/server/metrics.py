@@ -1,12 +1,18 @@
 """Prometheus metrics of the server: requests, tokens, latencies, queue and key-value cache.
 
 Label values come from small sets (route templates, status codes, served model names, the first 64 tenants of
-a model), so that a client cannot grow the server's memory by inventing paths or models.
+a model, 64 collections), so that a client cannot grow the server's memory by inventing paths or models.
 """
+
+from collections.abc import Iterable
+from itertools import islice
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import Scope
 
+from cairn.retrieval.recall import Recall
+
+_MOST_COLLECTIONS = 64
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
@@ -91,6 +97,8 @@ class Metrics:
             registry=registry,
         )
 
+        self.recalls = RecallMetrics(registry)
+
     def observe_http(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a finished request under its route's template."""
         route = getattr(scope.get("route"), "path", "other")
@@ -101,3 +109,24 @@ class Metrics:
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+class RecallMetrics:
+    """How well collections are searched, as their monitors found."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"cairn_index_recall{name}", text, ("collection",), registry=registry)
+
+        self._recall = gauge("", "Share of the nearest passages that the search of a collection finds")
+        self._samples = gauge("_samples", "Searches that it was measured on")
+        self._low = gauge("_low", "1 while it is below the collection's bound")
+
+    def observe(self, recalls: Iterable[Recall]) -> None:
+        """Set what is known of the first collections, and forget those that are gone."""
+        for each in (self._recall, self._samples, self._low):
+            each.clear()
+        for found in islice(recalls, _MOST_COLLECTIONS):
+            self._recall.labels(found.collection).set(found.recall)
+            self._samples.labels(found.collection).set(found.num_samples)
+            self._low.labels(found.collection).set(found.is_low)

@@ -1,6 +1,6 @@
 """What every request passes before it reaches a route: plain ASGI, no buffering, nothing that breaks streams.
 
-Outermost first: metrics and last-resort errors, drain, host and origin, body limits, response headers.
+Outermost first: metrics, drain and ids, host and origin, body limits, response headers.
 Host names are checked against DNS rebinding (a rebound page can only name its own host), origins
 against cross-site requests. Refused bodies are answered before they are read; the rest is then
 thrown away for a moment, because a client that is still writing would otherwise see a reset
@@ -10,6 +10,8 @@ connection instead of the answer.
 import asyncio
 import ipaddress
 import logging
+import re
+import secrets
 import socket
 import time
 from urllib.parse import urlsplit
@@ -27,6 +29,8 @@ logger = logging.getLogger("cairn.server")
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 4_000_000
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_UPLOADS = re.compile(r"/v1/files|/api/collections/[^/]+/uploads")
+"""Where bodies are files, which go to disk as they come."""
 _ALWAYS_OPEN = {"/healthz", "/readyz", "/metrics"}
 
 _SECURITY_HEADERS = {
@@ -78,7 +82,7 @@ class InFlight:
 
 
 class Edge:
-    """Counts, drains and keeps what fails outside the application from reaching the client raw."""
+    """Counts, drains, and gives every request an id, which its answer's `x-request-id` says."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, in_flight: InFlight) -> None:
         self._app = app
@@ -97,11 +101,13 @@ class Edge:
             await response(scope, receive, send)
             return
         status = 499  # the client left before an answer began
+        request_id = scope["request_id"] = f"req_{secrets.token_hex(12)}"
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
         is_counted = scope["path"] not in _ALWAYS_OPEN
@@ -163,25 +169,27 @@ class HostAndOrigin:
 
 
 class BodyLimit:
-    """Bounds a request's body in bytes and in time."""
+    """Bounds a request's body in bytes and in time, that of a file by limits of its own."""
 
     def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
         self._app = app
-        self._max_bytes = config.max_body_bytes
-        self._seconds = config.body_seconds
+        self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        config, is_file = self._config, _UPLOADS.fullmatch(scope["path"]) is not None
+        max_bytes = config.max_upload_bytes if is_file else config.max_body_bytes
+        seconds = config.upload_seconds if is_file else config.body_seconds
         length = Headers(scope=scope).get("content-length", "")
-        if length.isdigit() and int(length) > self._max_bytes:
-            await _refuse(self._too_large(), receive, send)
+        if length.isdigit() and int(length) > max_bytes:
+            await _refuse(_too_large(max_bytes), receive, send)
             return
         refusal: Response | None = None
         has_started = is_whole = False
         num_bytes = 0
-        deadline = time.monotonic() + self._seconds
+        deadline = time.monotonic() + seconds
 
         async def limited() -> Message:
             nonlocal num_bytes, refusal, is_whole
@@ -190,12 +198,12 @@ class BodyLimit:
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
             except TimeoutError:
-                refusal = error_response(408, f"the body did not arrive within {self._seconds:g} s")
+                refusal = error_response(408, f"the body did not arrive within {seconds:g} s")
                 return {"type": "http.disconnect"}
             num_bytes += len(message.get("body", b""))
             is_whole = not message.get("more_body", False)
-            if num_bytes > self._max_bytes:
-                refusal = self._too_large()
+            if num_bytes > max_bytes:
+                refusal = _too_large(max_bytes)
                 return {"type": "http.disconnect"}
             return message
 
@@ -210,13 +218,6 @@ class BodyLimit:
         finally:
             if refusal is not None and not has_started:
                 await _refuse(refusal, receive, send)
-
-    def _too_large(self) -> Response:
-        return error_response(
-            413,
-            f"the body is larger than the {self._max_bytes} bytes this server takes",
-            code="request.too_large",
-        )
 
 
 class SecurityHeaders:
@@ -236,6 +237,12 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def _too_large(max_bytes: int) -> Response:
+    return error_response(
+        413, f"the body is larger than the {max_bytes} bytes this server takes", code="request.too_large"
+    )
 
 
 async def _refuse(response: Response, receive: Receive, send: Send) -> None:

@@ -5,9 +5,10 @@ without a restart; requests under way keep the artifact they began with.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from cairn.core.errors import CairnError, InvalidRequestError, NotFoundError
@@ -64,8 +65,9 @@ class ModelPool:
         self._names = tuple(names)
         self._pinned: dict[str, str] = {}
         self._problem = "starting"
+        self._set_aside: Callable[[], int] = lambda: 0
         self.residency: Residency[LocalProvider | AnyEncoder] = Residency(
-            lambda: memory_for_models(config.memory_budget),
+            lambda: max(0, memory_for_models(config.memory_budget) - self._set_aside()),
             idle_seconds=config.idle_seconds,
             patience=config.load_patience_seconds,
             progress=progress,
@@ -105,17 +107,28 @@ class ModelPool:
             num_bytes=residence.num_bytes,
             note=residence.note,
             is_pinned=is_pinned,
+            num_requests=residence.num_users,
+            last_used=residence.last_used,
         )
 
     def _loaded_adapters(self) -> dict[str, Residence]:
         """Adapters in their bases' engines, by digest."""
         return {
             adapter_id: Residence(
-                key=adapter_id, name=adapter_id, state="loaded", num_bytes=num_bytes, num_users=0, note=""
+                key=adapter_id,
+                name=adapter_id,
+                state="loaded",
+                num_bytes=loaded.adapter.num_bytes,
+                num_users=0,
+                note="",
             )
             for provider in self._local_providers()
-            for adapter_id, num_bytes in provider.engine.engine.adapters.sizes().items()
+            for adapter_id, loaded in provider.engine.engine.adapters.loaded().items()
         }
+
+    def set_aside(self, num_bytes: Callable[[], int]) -> None:
+        """Leave so many bytes of the budget to others, asked anew at every load."""
+        self._set_aside = num_bytes
 
     def memory(self) -> MemoryUse:
         """The memory of all models now."""
@@ -225,7 +238,8 @@ class ModelPool:
                 yield resident
                 return
             assert isinstance(resident, LocalProvider), "an adapter's base is a text model"
-            async with resident.engine.use_adapter(adapter.digest, adapter.folder):
+            room = partial(self.residency.growth, resident)
+            async with resident.engine.use_adapter(adapter.digest, adapter.folder, room):
                 yield resident.adapted(name, adapter.digest)
 
     def _loadable(self, artifact: Artifact, name: str) -> Loadable[LocalProvider | AnyEncoder]:

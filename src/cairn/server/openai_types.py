@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cairn.core.errors import InvalidRequestError
 from cairn.providers.encoder_loading import ModelTask
 from cairn.server.body import RequestBody, Strict
+from cairn.server.filters import Filter, RankingOptions
 
 
 class FunctionSpec(Strict):
@@ -29,6 +30,16 @@ class ToolSpec(Strict):
 
     type: Literal["function"]
     function: FunctionSpec
+
+
+class FileSearchSpec(Strict):
+    """A search of collections, by id or name, for what the last message asks."""
+
+    type: Literal["file_search"]
+    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16)]
+    max_num_results: Annotated[int, Field(ge=1, le=50, strict=True)] = 5
+    filters: Filter | None = None
+    ranking_options: RankingOptions = RankingOptions()
 
 
 class FunctionCall(Strict):
@@ -85,6 +96,12 @@ class ToolChoiceFunction(Strict):
     """The name of a forced tool."""
 
     name: str
+
+
+class FileSearchChoice(Strict):
+    """The search of collections, which is made anyway."""
+
+    type: Literal["file_search"]
 
 
 class ToolChoice(Strict):
@@ -160,8 +177,12 @@ class ChatCompletionRequest(SamplingFields):
     reasoning_effort: str | None = None
     response_format: ResponseFormat | None = None
     safety_identifier: str | None = None
-    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
-    tools: list[ToolSpec] | None = None
+    tool_choice: (
+        Literal["none", "auto", "required"]
+        | Annotated[ToolChoice | FileSearchChoice, Field(discriminator="type")]
+        | None
+    ) = None
+    tools: list[Annotated[ToolSpec | FileSearchSpec, Field(discriminator="type")]] | None = None
     top_logprobs: int | None = None
     verbosity: str | None = None
 
@@ -212,6 +233,41 @@ class CairnInfo(BaseModel):
     receipt: str
 
 
+class FileCitation(BaseModel):
+    """A passage that a reply names by its number, after a search of collections."""
+
+    type: Literal["file_citation"] = "file_citation"
+    number: int
+    """As `[1]` in the content."""
+    index: int
+    """Where the content first names it, in characters."""
+    file_id: str
+    filename: str
+    collection: str
+    """Its name."""
+    document_id: str
+    chunk_id: int
+    page: int
+    """Of the document, from 1."""
+    heading: list[str]
+    """Headings above the passage, the outermost first."""
+    start: int
+    """Of what is quoted: UTF-8 bytes of the document's text."""
+    end: int
+    quote: str
+
+
+class SentenceCheck(BaseModel):
+    """A sentence of a reply, held against the sources it names."""
+
+    start: int
+    """Characters of the content."""
+    end: int
+    sources: list[int]
+    supported: bool
+    """Whether its words stand in them."""
+
+
 class AssistantMessage(BaseModel):
     """The reply of a choice."""
 
@@ -219,6 +275,8 @@ class AssistantMessage(BaseModel):
     content: str | None
     refusal: None = None
     tool_calls: list[ToolCallSpec] | None = None
+    annotations: list[FileCitation] | None = None
+    sentences: list[SentenceCheck] | None = None
 
 
 class ChatChoice(BaseModel):
@@ -279,7 +337,7 @@ class EmbeddingsRequest(RequestBody):
 
     model: str
     input: str | list[str] | list[int] | list[list[int]]
-    dimensions: int | None = None
+    dimensions: Annotated[int, Field(ge=1, strict=True)] | None = None
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
 
@@ -306,6 +364,41 @@ class EmbeddingList(BaseModel):
     model: str
     data: list[Embedding]
     usage: EmbeddingUsage
+
+
+class ClassifyRequest(RequestBody):
+    """`POST /v1/classify`, as vLLM has it."""
+
+    model: str
+    input: str | list[str]
+    user: str | None = None
+
+
+class Classification(BaseModel):
+    """What a classifier says of a text; `probs` in the order of its labels."""
+
+    index: int
+    label: str
+    """The likeliest."""
+    probs: list[float]
+    num_classes: int
+
+
+class ClassifyUsage(EmbeddingUsage):
+    """Tokens in; none come out."""
+
+    completion_tokens: Literal[0] = 0
+
+
+class ClassificationList(BaseModel):
+    """The answer of `POST /v1/classify`."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[Classification]
+    usage: ClassifyUsage
 
 
 class ModelState(BaseModel):
@@ -340,6 +433,40 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelInfo]
+
+
+class RerankDocument(Strict):
+    """A document as an object."""
+
+    text: str
+
+
+class RerankRequest(RequestBody):
+    """`POST /v1/rerank`."""
+
+    model: str = "reranker"
+    query: str
+    documents: list[str | RerankDocument]
+    top_n: Annotated[int, Field(ge=1, strict=True)] | None = None
+    return_documents: bool = False
+
+
+class RerankResult(BaseModel):
+    """A document, by its place in the request."""
+
+    index: int
+    relevance_score: float
+    document: dict[str, str] | None = None
+
+
+class RerankList(BaseModel):
+    """Documents, the best first."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    results: list[RerankResult]
 
 
 def refuse(param: str, got: object, allowed: str) -> InvalidRequestError:

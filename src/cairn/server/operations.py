@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
 from cairn import __version__
+from cairn.retrieval.recall import recalls
 from cairn.server.auth import Caller, may_read_metrics
 from cairn.server.state import state_of
 
@@ -54,6 +55,7 @@ def metrics(request: Request, _allowed: Annotated[None, Depends(may_read_metrics
             state.metrics.tokens_guessed.labels(name, drafter).set(num)
         for drafter, num in load.tokens_guessed_right.items():
             state.metrics.tokens_guessed_right.labels(name, drafter).set(num)
+    state.metrics.recalls.observe(recalls(state.registry.database).values())
     return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -1,18 +1,45 @@
 """What both completion endpoints do around a provider's events: counting, timing, common parts."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from cairn.core.chat import ChoiceEnd, StreamEnd, TextDelta, ToolCallDelta, Usage
+from cairn.core.chat import ChatEvent, ChoiceEnd, StreamEnd, TextDelta, ToolCallDelta, Usage
 from cairn.core.digests import short
 from cairn.core.errors import UnavailableError
 from cairn.providers.protocol import TextProvider
 from cairn.server.metrics import Metrics
-from cairn.server.openai_types import CompletionUsage
+from cairn.server.openai_types import (
+    ChatCompletionRequest,
+    CompletionUsage,
+    FileCitation,
+    SentenceCheck,
+    TextCompletionRequest,
+)
+from cairn.server.state import Models
 
 E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What choice `index` of a reply rests on, after a search of collections; comes before its end."""
+
+    index: int
+    annotations: list[FileCitation]
+    sentences: list[SentenceCheck]
+
+    def as_json(self) -> dict[str, Any]:
+        """Those fields of a message."""
+        return {
+            "annotations": [each.model_dump() for each in self.annotations],
+            "sentences": [each.model_dump() for each in self.sentences],
+        }
+
+
+RepliedEvent = ChatEvent | Sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +72,20 @@ def usage_json(usage: Usage) -> dict[str, Any]:
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details={"cached_tokens": usage.cached_tokens},
     ).model_dump()
+
+
+async def streamed(
+    models: Models,
+    body: ChatCompletionRequest | TextCompletionRequest,
+    begin: Callable[[TextProvider], tuple[AsyncGenerator[E, None], Head]],
+    frames: Callable[..., AsyncGenerator[bytes, None]],
+) -> AsyncGenerator[bytes, None]:
+    """The chunks of an answer; a model that is not in memory is loaded first, while keep-alives go out."""
+    async with models.use(body.model) as provider:
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        async with aclosing(frames(*begin(provider), body.n or 1, with_usage=with_usage)) as made:
+            async for each in made:
+                yield each
 
 
 async def metered(events: AsyncGenerator[E, None], metrics: Metrics, model: str) -> AsyncGenerator[E, None]:

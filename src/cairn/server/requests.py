@@ -18,10 +18,13 @@ from cairn.core.chat import (
 from cairn.core.errors import InvalidRequestError
 from cairn.server.openai_types import (
     ChatCompletionRequest,
+    FileSearchChoice,
+    FileSearchSpec,
     MessageSpec,
     SamplingFields,
     TextCompletionRequest,
     ToolChoice,
+    ToolSpec,
     refuse,
 )
 from cairn.server.structured import grammar_of
@@ -48,6 +51,7 @@ def to_chat_request(
     tools = tuple(
         ToolDefinition(tool.function.name, tool.function.description or "", tool.function.parameters or {})
         for tool in body.tools or ()
+        if isinstance(tool, ToolSpec)
     )
     return ChatRequest(
         model=body.model,
@@ -60,6 +64,16 @@ def to_chat_request(
         principal=principal,
         request_id=receipt_id,
     )
+
+
+def file_search_of(body: ChatCompletionRequest) -> FileSearchSpec | None:
+    """The search of collections that a body asks for."""
+    found = [tool for tool in body.tools or () if isinstance(tool, FileSearchSpec)]
+    if len(found) > 1:
+        raise InvalidRequestError(
+            "tools holds file_search twice", remedy="name all collections in one", param="tools"
+        )
+    return found[0] if found and body.tool_choice != "none" else None
 
 
 def to_sampling(body: SamplingFields, defaults: Mapping[str, Any], **extra: Any) -> SamplingParams:
@@ -120,6 +134,10 @@ def _tool_choice(body: ChatCompletionRequest, tools: tuple[ToolDefinition, ...])
     choice = body.tool_choice
     if choice in (None, "auto", "none"):
         return str(choice or "auto")
+    if isinstance(choice, FileSearchChoice) or (choice == "required" and not tools):
+        if file_search_of(body) is None:
+            raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
+        return "auto"  # the search is made anyway
     if not tools:
         raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
     if isinstance(choice, ToolChoice):

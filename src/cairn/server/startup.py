@@ -4,15 +4,17 @@ import ipaddress
 import socket
 import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from cairn.core.digests import short
 from cairn.core.errors import ConfigError
 from cairn.core.progress import console_progress
-from cairn.providers.starter import STARTER_NAME, adopt_starter
+from cairn.providers.starter import STARTER_NAME, adopt_heads, adopt_starter
 from cairn.registry import Registry
 from cairn.server.config import ServerConfig
 from cairn.server.identity import ADMIN, Identity
 from cairn.server.models import NO_MODEL_REMEDY, ModelPool
+from cairn.server.running import published
 from cairn.server.serving import listen, make_server
 from cairn.server.state import ServerState
 
@@ -32,8 +34,9 @@ def serve(
     check_exposure(config, plain_http=plain_http)
     # Before anything else: a port that is taken should be known at once.
     sock = listen(config.host, config.port, write_seconds=config.write_seconds)
-    with sock, Registry.open() as registry:
+    with sock, Registry.open() as registry, ExitStack() as running:
         adopt_starter(registry)
+        adopt_heads(registry)
         identity = Identity(registry.database)
         key = identity.ensure_admin() or (identity.create_key(ADMIN) if new_key else None)
         pool = ModelPool(registry, config, names=models, progress=console_progress())
@@ -42,6 +45,7 @@ def serve(
 
         def announce() -> None:
             address = address_of(config, sock.getsockname()[1])
+            running.enter_context(published(registry.settings.home, address))
             token = identity.create_sign_in_token(ADMIN, seconds=config.sign_in_link_seconds)
             link = f"{address}/sign-in?token={token}"
             say("Page", f"{link}  (works once, for {config.sign_in_link_seconds / 60:.0f} minutes)")

@@ -1,11 +1,13 @@
 """What the routes need, in one value that the application carries: nothing here is global."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from fastapi import Request
+from sqlalchemy import select
 
 from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
@@ -15,6 +17,12 @@ from cairn.server.identity import Identity
 from cairn.server.metrics import Metrics
 from cairn.server.middleware import InFlight
 from cairn.server.rate import FailureLimiter
+from cairn.server.tables import VectorStoreFileRow
+
+if TYPE_CHECKING:
+    from cairn.providers.knowledge import Library
+    from cairn.server.files.ingestion import Ingestor
+    from cairn.server.knowledge.intake import Intake
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,10 @@ class ServedModel:
     parent: str = ""
     """Of an adapter: its base's name, or digest where it has none."""
     task: ModelTask = "text"
+    num_requests: int = 0
+    """Those it answers now, its adapters' among them."""
+    last_used: float = 0.0
+    """Seconds since 1970; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +86,10 @@ class Models(Protocol):
         """Let a model's memory go; False when it is not loaded, `ConflictError` while it answers."""
         ...
 
+    def set_aside(self, num_bytes: Callable[[], int]) -> None:
+        """Leave so many bytes of the budget to others, asked anew at every load."""
+        ...
+
     def memory(self) -> MemoryUse:
         """The memory of all models now."""
         ...
@@ -106,9 +122,63 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)
     failures: FailureLimiter = field(init=False)
+    _library: "Library | None" = field(default=None, init=False)
+    _intake: "Intake | None" = field(default=None, init=False)
+    _ingestor: "Ingestor | None" = field(default=None, init=False)
+    _making: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         self.failures = FailureLimiter(self.config.sign_in_failures)
+
+    @property
+    def library(self) -> "Library":
+        """Collections and what they need; made when first asked for, so that a start does not wait for it."""
+        from cairn.providers.knowledge import Library  # noqa: PLC0415 - a server may never need it
+
+        with self._making:
+            if self._library is None:
+                library = Library(self.registry, weights=self.config.weights)
+                # The encoders of collections count among the models.
+                self.models.set_aside(lambda: library.resident_bytes)
+                self._library = library
+            return self._library
+
+    @property
+    def intake(self) -> "Intake":
+        """Files on their way into collections."""
+        from cairn.server.knowledge.intake import Intake  # noqa: PLC0415 - as above
+
+        with self._making:
+            if self._intake is None:
+                self._intake = Intake(self.registry, lambda: self.library)
+            return self._intake
+
+    @property
+    def ingestor(self) -> "Ingestor":
+        """What works off the files in line for vector stores."""
+        from cairn.server.files.ingestion import Ingestor  # noqa: PLC0415 - as above
+
+        with self._making:
+            if self._ingestor is None:
+                self._ingestor = Ingestor(self.registry, lambda: self.library)
+            return self._ingestor
+
+    def resume(self) -> None:
+        """Go on with what an earlier server left in line."""
+        query = select(VectorStoreFileRow.file_id).where(VectorStoreFileRow.status == "in_progress")
+        with self.registry.database.session(read_only=True) as session:
+            is_waiting = session.scalar(query.limit(1)) is not None
+        if is_waiting:
+            self.ingestor.wake()
+
+    def close(self) -> None:
+        """Let go of what was made when asked for."""
+        if self._ingestor is not None:
+            self._ingestor.close()
+        if self._intake is not None:
+            self._intake.close()
+        if self._library is not None:
+            self._library.close()
 
 
 def state_of(request: Request) -> ServerState:

@@ -1,10 +1,12 @@
-"""Tables of the server: who may sign in, and what was said. Migrations live in the registry's history.
+"""Tables of the server: who may sign in, what was said, which files came. Migrations: the registry's history.
 
 Secrets (keys, links, sessions) are stored as SHA-256 only. They are 256 random bits, so a
 slow password hash would add nothing. Times are Unix seconds.
 """
 
-from sqlalchemy import ForeignKey, Index, Text
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from cairn.registry import Base
@@ -79,6 +81,8 @@ class MessageRow(Base):
     role: Mapped[str]
     content: Mapped[str] = mapped_column(Text)
     receipt_id: Mapped[str | None]
+    sources: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Of a reply from collections: `annotations` and `sentences`, as the chat gave them."""
     created_at: Mapped[float]
 
 
@@ -93,4 +97,60 @@ class FeedbackRow(Base):
     receipt_id: Mapped[str] = mapped_column(index=True)
     rating: Mapped[int]
     comment: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float]
+
+
+class FileRow(Base):
+    """A file that a user uploaded; an artifact holds its bytes."""
+
+    __tablename__ = "files"
+
+    file_id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(index=True)
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    artifact: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    created_at: Mapped[float]
+
+
+class VectorStoreRow(Base):
+    """What the API keeps of a collection besides what the collection is."""
+
+    __tablename__ = "vector_stores"
+
+    collection_id: Mapped[str] = mapped_column(
+        ForeignKey("collections.collection_id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str]
+    """As it was given: unlike a collection's it may be empty, or that of another one."""
+    description: Mapped[str] = mapped_column(Text)
+    labels: Mapped[dict[str, Any]]
+    """OpenAI's `metadata`."""
+    expires_days: Mapped[int | None]
+    """After its last use."""
+    last_active_at: Mapped[float]
+
+
+class VectorStoreFileRow(Base):
+    """A file in a collection, or on its way there."""
+
+    __tablename__ = "vector_store_files"
+    __table_args__ = (Index("ix_vector_store_files_status", "status", "created_at"),)
+
+    collection_id: Mapped[str] = mapped_column(
+        ForeignKey("collections.collection_id", ondelete="CASCADE"), primary_key=True
+    )
+    file_id: Mapped[str] = mapped_column(ForeignKey("files.file_id"), primary_key=True, index=True)
+    document_id: Mapped[str] = mapped_column(index=True)
+    """The document that it is or will be; follows from collection and source."""
+    source: Mapped[str]
+    batch_id: Mapped[str] = mapped_column(index=True)
+    attributes: Mapped[dict[str, Any]]
+    chunking: Mapped[dict[str, Any]]
+    """`{max_chunk_size_tokens, chunk_overlap_tokens}`; empty: as the collection says."""
+    status: Mapped[str]
+    """`in_progress`, `completed`, `failed`, `cancelled`."""
+    error_code: Mapped[str]
+    error_message: Mapped[str] = mapped_column(Text)
     created_at: Mapped[float]

@@ -1,6 +1,7 @@
 /** A streamed reply of `/v1/chat/completions` as plain events: text, then one end. */
 import { errorFrom, send } from "./client";
 import { readEvents } from "./sse";
+import type { Citation, SentenceCheck } from "./types";
 
 export interface ChatMessage {
   role: string;
@@ -12,6 +13,8 @@ export interface CompletionOrder {
   messages: ChatMessage[];
   /** Sampling fields, already in the names of the wire. */
   sampling: Record<string, unknown>;
+  /** Name of the collection that is asked first; empty: none. */
+  knowledge: string;
 }
 
 export interface Usage {
@@ -24,10 +27,18 @@ export interface Piece {
   receiptId?: string;
   finishReason?: string;
   usage?: Usage;
+  annotations?: Citation[];
+  sentences?: SentenceCheck[];
+}
+
+interface Delta {
+  content?: string | null;
+  annotations?: Citation[];
+  sentences?: SentenceCheck[];
 }
 
 interface Chunk {
-  choices?: { delta?: { content?: string | null }; finish_reason?: string | null }[];
+  choices?: { delta?: Delta; finish_reason?: string | null }[];
   usage?: Usage | null;
   cairn?: { receipt?: string };
   error?: unknown;
@@ -39,6 +50,8 @@ export function readChunk(data: string): Piece {
   if (chunk.error) throw errorFrom(500, chunk);
   const choice = chunk.choices?.[0];
   const piece: Piece = { text: choice?.delta?.content ?? "" };
+  if (choice?.delta?.annotations) piece.annotations = choice.delta.annotations;
+  if (choice?.delta?.sentences) piece.sentences = choice.delta.sentences;
   if (choice?.finish_reason) piece.finishReason = choice.finish_reason;
   if (chunk.usage) piece.usage = chunk.usage;
   if (chunk.cairn?.receipt) piece.receiptId = chunk.cairn.receipt;
@@ -57,6 +70,7 @@ export async function* streamReply(
       model: order.model,
       messages: order.messages,
       ...order.sampling,
+      ...(order.knowledge ? { tools: [{ type: "file_search", vector_store_ids: [order.knowledge] }] } : {}),
       stream: true,
       stream_options: { include_usage: true },
     }),

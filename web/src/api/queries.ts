@@ -7,6 +7,7 @@ import type {
   Conversation,
   ConversationEntry,
   Lineage,
+  Memory,
   ModelEntry,
   NewTurn,
   Receipt,
@@ -33,6 +34,16 @@ export const modelsQuery = queryOptions({
     return data.filter(({ cairn }) => cairn.task === "text");
   },
   staleTime: 30_000,
+});
+
+/** Who is in memory: followed closely while a model loads or answers. */
+export const memoryQuery = queryOptions({
+  queryKey: ["memory"],
+  queryFn: ({ signal }) => getJson<Memory>("/api/models/memory", signal),
+  refetchInterval: ({ state }) =>
+    state.data?.models.some((model) => model.state === "loading" || model.num_requests > 0)
+      ? LIVE_MS
+      : 5 * LIVE_MS,
 });
 
 export const conversationsQuery = queryOptions({

@@ -64,6 +64,210 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/collections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Collections
+         * @description Collections by name. The first time, Cairn's own documentation becomes one, in the background.
+         */
+        get: operations["list_collections"];
+        put?: never;
+        /**
+         * Create Collection
+         * @description Make a collection, which is its maker's.
+         */
+        post: operations["create_collection"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/collections/{ref}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Collection
+         * @description One collection, by name or id.
+         */
+        get: operations["get_collection"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Collection
+         * @description Delete a collection of one's own with all that is in it.
+         */
+        delete: operations["delete_collection"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Collection
+         * @description Change a collection of one's own.
+         */
+        patch: operations["change_collection"];
+        trace?: never;
+    };
+    "/api/collections/{ref}/documents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Documents
+         * @description Documents by source: those whose source or title holds the words of `q` and that have the status.
+         */
+        get: operations["list_documents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/collections/{ref}/documents/{document_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Document
+         * @description One document.
+         */
+        get: operations["get_document"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Document
+         * @description Delete a document from a collection of one's own.
+         */
+        delete: operations["delete_document"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Access
+         * @description Say who may see a document of one's own collection.
+         */
+        patch: operations["change_access"];
+        trace?: never;
+    };
+    "/api/collections/{ref}/documents/{document_id}/chunks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Chunks
+         * @description The passages of a document.
+         */
+        get: operations["list_chunks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/collections/{ref}/documents/{document_id}/original": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Original
+         * @description A document's file as it came, to be saved.
+         */
+        get: operations["get_original"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/collections/{ref}/documents/{document_id}/text": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Document Text
+         * @description What was read from a document, also from pages that are not indexed; at most 200,000 bytes.
+         */
+        get: operations["get_document_text"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/collections/{ref}/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Search Collection
+         * @description The passages that fit a query best, of what the caller may see.
+         */
+        post: operations["search_collection"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/collections/{ref}/uploads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Uploads
+         * @description What the caller sent since the server's start, the oldest first.
+         */
+        get: operations["list_uploads"];
+        put?: never;
+        /**
+         * Upload File
+         * @description Send a file, its bytes as the body. It takes the place of a document of the same name.
+         */
+        post: operations["upload_file"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations": {
         parameters: {
             query?: never;
@@ -205,7 +409,7 @@ export interface paths {
         };
         /**
          * Get Memory
-         * @description The memory of all models.
+         * @description The memory of all models, and who is in it.
          */
         get: operations["get_memory"];
         put?: never;
@@ -245,7 +449,7 @@ export interface paths {
         };
         /**
          * Get Receipt
-         * @description A receipt of one's own.
+         * @description A receipt of one's own; without its prompt once a passage in it is gone or closed to who asks.
          */
         get: operations["get_receipt"];
         put?: never;
@@ -456,6 +660,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/classify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Classify
+         * @description The most likely label of each text, and the scores of all.
+         */
+        post: operations["classify"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/completions": {
         parameters: {
             query?: never;
@@ -490,6 +714,74 @@ export interface paths {
          * @description Vectors of texts.
          */
         post: operations["embeddings"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Files
+         * @description The caller's files.
+         */
+        get: operations["list_files"];
+        put?: never;
+        /**
+         * Create File
+         * @description Upload a file.
+         */
+        post: operations["create_file"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/files/{file_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get File
+         * @description One of the caller's files.
+         */
+        get: operations["get_file"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete File
+         * @description Delete a file, from every vector store too.
+         */
+        delete: operations["delete_file"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/files/{file_id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get File Content
+         * @description The bytes of a file as they came, to be saved.
+         */
+        get: operations["get_file_content"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -556,6 +848,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/rerank": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rerank
+         * @description Documents in the order of how well they answer a query.
+         */
+        post: operations["rerank"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/unload_lora_adapter": {
         parameters: {
             query?: never;
@@ -576,10 +888,242 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/vector_stores": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Vector Stores
+         * @description Vector stores that the caller may search.
+         */
+        get: operations["list_vector_stores"];
+        put?: never;
+        /**
+         * Create Vector Store
+         * @description Make a vector store, which is its maker's, and put files into it.
+         */
+        post: operations["create_vector_store"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{store_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Vector Store
+         * @description One of them, by id or name.
+         */
+        get: operations["get_vector_store"];
+        put?: never;
+        /**
+         * Change Vector Store
+         * @description Change the name, what is kept with it, or when it expires.
+         */
+        post: operations["change_vector_store"];
+        /**
+         * Delete Vector Store
+         * @description Delete a vector store; uploaded files stay.
+         */
+        delete: operations["delete_vector_store"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{store_id}/file_batches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create File Batch
+         * @description Put many uploaded files into a vector store at once.
+         */
+        post: operations["create_file_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{store_id}/file_batches/{batch_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get File Batch
+         * @description A batch, and how many of its files are done.
+         */
+        get: operations["get_file_batch"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{store_id}/file_batches/{batch_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel File Batch
+         * @description Leave out what was not indexed yet.
+         */
+        post: operations["cancel_file_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{store_id}/file_batches/{batch_id}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List File Batch Files
+         * @description The files of a batch.
+         */
+        get: operations["list_file_batch_files"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{store_id}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Vector Store Files
+         * @description The files of a vector store, documents that came in otherwise among them.
+         */
+        get: operations["list_vector_store_files"];
+        put?: never;
+        /**
+         * Create Vector Store File
+         * @description Put an uploaded file into a vector store; it is read and indexed in the background.
+         */
+        post: operations["create_vector_store_file"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{store_id}/files/{file_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Vector Store File
+         * @description One of them.
+         */
+        get: operations["get_vector_store_file"];
+        put?: never;
+        /**
+         * Change Vector Store File
+         * @description Say what a file is, for filters.
+         */
+        post: operations["change_vector_store_file"];
+        /**
+         * Delete Vector Store File
+         * @description Take a file out of a vector store; the uploaded one stays.
+         */
+        delete: operations["delete_vector_store_file"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{store_id}/files/{file_id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Vector Store File Content
+         * @description What was read from a file, a part for each page.
+         */
+        get: operations["get_vector_store_file_content"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{store_id}/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Search Vector Store
+         * @description Passages that answer a query, of what the caller may see.
+         */
+        post: operations["search_vector_store"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AccessChange
+         * @description Who may see a document from now on.
+         */
+        AccessChange: {
+            /** Labels */
+            labels: string[];
+        };
         /**
          * ArtifactDetail
          * @description An artifact with its files and its card (Markdown; empty when it has none).
@@ -645,6 +1189,8 @@ export interface components {
          * @description The reply of a choice.
          */
         AssistantMessage: {
+            /** Annotations */
+            annotations?: components["schemas"]["FileCitation"][] | null;
             /** Content */
             content: string | null;
             /** Refusal */
@@ -655,8 +1201,31 @@ export interface components {
              * @constant
              */
             role: "assistant";
+            /** Sentences */
+            sentences?: components["schemas"]["SentenceCheck"][] | null;
             /** Tool Calls */
             tool_calls?: components["schemas"]["ToolCallSpec"][] | null;
+        };
+        /**
+         * AttributesChange
+         * @description What a file is said to be from now on.
+         */
+        AttributesChange: {
+            /** Attributes */
+            attributes: {
+                [key: string]: boolean | number | string;
+            } | null;
+        };
+        /**
+         * AutoChunking
+         * @description Chunks as the collection says.
+         */
+        AutoChunking: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "auto";
         };
         /**
          * CairnInfo
@@ -772,9 +1341,9 @@ export interface components {
             /** Temperature */
             temperature?: number | null;
             /** Tool Choice */
-            tool_choice?: ("none" | "auto" | "required") | components["schemas"]["ToolChoice"] | null;
+            tool_choice?: ("none" | "auto" | "required") | (components["schemas"]["ToolChoice"] | components["schemas"]["FileSearchChoice"]) | null;
             /** Tools */
-            tools?: components["schemas"]["ToolSpec"][] | null;
+            tools?: (components["schemas"]["ToolSpec"] | components["schemas"]["FileSearchSpec"])[] | null;
             /** Top K */
             top_k?: number | null;
             /** Top Logprobs */
@@ -797,6 +1366,198 @@ export interface components {
             refusal?: null;
         };
         /**
+         * Chunk
+         * @description A passage of a document.
+         */
+        Chunk: {
+            /** Chunk Id */
+            chunk_id: number;
+            /** End */
+            end: number;
+            /** Heading */
+            heading: string[];
+            /** Page */
+            page: number;
+            /** Start */
+            start: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * ChunkList
+         * @description Passages in their order, from number `offset` on.
+         */
+        ChunkList: {
+            /** Chunks */
+            chunks: components["schemas"]["Chunk"][];
+            /** Offset */
+            offset: number;
+            /** Total */
+            total: number;
+        };
+        /**
+         * Classification
+         * @description What a classifier says of a text; `probs` in the order of its labels.
+         */
+        Classification: {
+            /** Index */
+            index: number;
+            /** Label */
+            label: string;
+            /** Num Classes */
+            num_classes: number;
+            /** Probs */
+            probs: number[];
+        };
+        /**
+         * ClassificationList
+         * @description The answer of `POST /v1/classify`.
+         */
+        ClassificationList: {
+            /** Created */
+            created: number;
+            /** Data */
+            data: components["schemas"]["Classification"][];
+            /** Id */
+            id: string;
+            /** Model */
+            model: string;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+            usage: components["schemas"]["ClassifyUsage"];
+        };
+        /**
+         * ClassifyRequest
+         * @description `POST /v1/classify`, as vLLM has it.
+         */
+        ClassifyRequest: {
+            /** Input */
+            input: string | string[];
+            /** Model */
+            model: string;
+            /** User */
+            user?: string | null;
+        };
+        /**
+         * ClassifyUsage
+         * @description Tokens in; none come out.
+         */
+        ClassifyUsage: {
+            /**
+             * Completion Tokens
+             * @default 0
+             * @constant
+             */
+            completion_tokens: 0;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Total Tokens */
+            total_tokens: number;
+        };
+        /**
+         * CollectionChange
+         * @description What to change.
+         */
+        CollectionChange: {
+            /**
+             * For Documents
+             * @default false
+             */
+            for_documents: boolean;
+            /** Labels */
+            labels?: string[] | null;
+            /** Name */
+            name?: string | null;
+            settings?: components["schemas"]["SettingsChange"] | null;
+        };
+        /**
+         * CollectionList
+         * @description Collections with something for the reader.
+         */
+        CollectionList: {
+            /** Collections */
+            collections: components["schemas"]["CollectionOut"][];
+            missing: components["schemas"]["Missing"] | null;
+            preparing: components["schemas"]["Preparation"] | null;
+        };
+        /**
+         * CollectionOut
+         * @description A collection with what it holds for the reader.
+         */
+        CollectionOut: {
+            /** Created At */
+            created_at: number;
+            /** Embedder */
+            embedder: string;
+            /** Folders */
+            folders: string[];
+            /** Id */
+            id: string;
+            /** Is Own */
+            is_own: boolean;
+            /** Labels */
+            labels: string[];
+            /** Name */
+            name: string;
+            /** Num Bytes */
+            num_bytes: number;
+            /** Num Chunks */
+            num_chunks: number;
+            /** Num Documents */
+            num_documents: number;
+            /** Num Pages */
+            num_pages: number;
+            /** Num Skipped Pages */
+            num_skipped_pages: number;
+            /** Num Unreadable */
+            num_unreadable: number;
+            /** Owner */
+            owner: string;
+            settings: components["schemas"]["CollectionSettings"];
+        };
+        /**
+         * CollectionSettings
+         * @description How a collection cuts, finds and orders; `docs/settings.md` says what each does.
+         */
+        CollectionSettings: {
+            /** Candidates */
+            candidates: number;
+            /** Chunk Tokens */
+            chunk_tokens: number;
+            /** Diversity */
+            diversity: number;
+            /**
+             * Fusion
+             * @enum {string}
+             */
+            fusion: "reciprocal" | "calibrated";
+            /** Least Confidence */
+            least_confidence: number;
+            /** Overlap Tokens */
+            overlap_tokens: number;
+            /** Reranked */
+            reranked: number;
+        };
+        /**
+         * ComparisonFilter
+         * @description Holds where a file's attribute compares so; an attribute that is not there is only `ne` and `nin`.
+         */
+        ComparisonFilter: {
+            /** Key */
+            key: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "eq" | "gt" | "gte" | "in" | "lt" | "lte" | "ne" | "nin";
+            /** Value */
+            value: boolean | number | string | (boolean | number | string)[];
+        };
+        /**
          * CompletionUsage
          * @description Tokens in and out.
          */
@@ -813,6 +1574,19 @@ export interface components {
             total_tokens: number;
         };
         /**
+         * CompoundFilter
+         * @description Holds where all of its filters do, or any.
+         */
+        CompoundFilter: {
+            /** Filters */
+            filters: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter"])[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "and" | "or";
+        };
+        /**
          * ContentLogprob
          * @description A generated token, in chat.
          */
@@ -825,6 +1599,28 @@ export interface components {
             token: string;
             /** Top Logprobs */
             top_logprobs: components["schemas"]["TopLogprob"][];
+        };
+        /**
+         * ContentPage
+         * @description What was read from a file.
+         */
+        ContentPage: {
+            /** Data */
+            data: components["schemas"]["TextContent"][];
+            /**
+             * Has More
+             * @default false
+             * @constant
+             */
+            has_more: false;
+            /** Next Page */
+            next_page?: null;
+            /**
+             * Object
+             * @default vector_store.file_content.page
+             * @constant
+             */
+            object: "vector_store.file_content.page";
         };
         /**
          * ContentPartSpec
@@ -871,6 +1667,76 @@ export interface components {
             title: string;
             /** Updated At */
             updated_at: number;
+        };
+        /**
+         * Deleted
+         * @description What was deleted.
+         */
+        Deleted: {
+            /**
+             * Deleted
+             * @default true
+             * @constant
+             */
+            deleted: true;
+            /** Id */
+            id: string;
+            /** Object */
+            object: string;
+        };
+        /**
+         * DocumentList
+         * @description A part of the documents that fit.
+         */
+        DocumentList: {
+            /** Documents */
+            documents: components["schemas"]["DocumentOut"][];
+            /** Total */
+            total: number;
+        };
+        /**
+         * DocumentOut
+         * @description A document as it stands in a list.
+         */
+        DocumentOut: {
+            /** Id */
+            id: string;
+            /** Is Readable */
+            is_readable: boolean;
+            /** Labels */
+            labels: string[];
+            /** Media Type */
+            media_type: string;
+            /** Num Pages */
+            num_pages: number;
+            /** Problems */
+            problems: components["schemas"]["PageProblem"][];
+            /** Size */
+            size: number;
+            /** Skipped Pages */
+            skipped_pages: number[];
+            /** Source */
+            source: string;
+            /** Status */
+            status: string;
+            /** Title */
+            title: string;
+            /** Updated At */
+            updated_at: number;
+        };
+        /**
+         * DocumentText
+         * @description A part of a document's parsed text, as far as whole characters go.
+         */
+        DocumentText: {
+            /** End */
+            end: number;
+            /** Start */
+            start: number;
+            /** Text */
+            text: string;
+            /** Total */
+            total: number;
         };
         /**
          * Embedding
@@ -959,6 +1825,19 @@ export interface components {
             type: string;
         };
         /**
+         * ExpiresAfter
+         * @description How long a vector store is kept after its last use.
+         */
+        ExpiresAfter: {
+            /**
+             * Anchor
+             * @constant
+             */
+            anchor: "last_active_at";
+            /** Days */
+            days: number;
+        };
+        /**
          * Feedback
          * @description A stored judgement.
          */
@@ -967,6 +1846,185 @@ export interface components {
             comment: string;
             /** Rating */
             rating: number;
+        };
+        /**
+         * FileBatch
+         * @description Files that were put into a vector store together.
+         */
+        FileBatch: {
+            /** Created At */
+            created_at: number;
+            file_counts: components["schemas"]["FileCounts"];
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default vector_store.files_batch
+             * @constant
+             */
+            object: "vector_store.files_batch";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "in_progress" | "completed" | "failed" | "cancelled";
+            /** Vector Store Id */
+            vector_store_id: string;
+        };
+        /**
+         * FileCitation
+         * @description A passage that a reply names by its number, after a search of collections.
+         */
+        FileCitation: {
+            /** Chunk Id */
+            chunk_id: number;
+            /** Collection */
+            collection: string;
+            /** Document Id */
+            document_id: string;
+            /** End */
+            end: number;
+            /** File Id */
+            file_id: string;
+            /** Filename */
+            filename: string;
+            /** Heading */
+            heading: string[];
+            /** Index */
+            index: number;
+            /** Number */
+            number: number;
+            /** Page */
+            page: number;
+            /** Quote */
+            quote: string;
+            /** Start */
+            start: number;
+            /**
+             * Type
+             * @default file_citation
+             * @constant
+             */
+            type: "file_citation";
+        };
+        /**
+         * FileCounts
+         * @description Files by what became of them.
+         */
+        FileCounts: {
+            /**
+             * Cancelled
+             * @default 0
+             */
+            cancelled: number;
+            /**
+             * Completed
+             * @default 0
+             */
+            completed: number;
+            /**
+             * Failed
+             * @default 0
+             */
+            failed: number;
+            /**
+             * In Progress
+             * @default 0
+             */
+            in_progress: number;
+            /**
+             * Total
+             * @default 0
+             */
+            total: number;
+        };
+        /**
+         * FileList
+         * @description Files.
+         */
+        FileList: {
+            /** Data */
+            data: components["schemas"]["FileObject"][];
+            /** First Id */
+            first_id: string | null;
+            /** Has More */
+            has_more: boolean;
+            /** Last Id */
+            last_id: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /**
+         * FileObject
+         * @description An uploaded file.
+         */
+        FileObject: {
+            /** Bytes */
+            bytes: number;
+            /** Created At */
+            created_at: number;
+            /** Expires At */
+            expires_at?: null;
+            /** Filename */
+            filename: string;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default file
+             * @constant
+             */
+            object: "file";
+            /** Purpose */
+            purpose: string;
+            /**
+             * Status
+             * @default processed
+             * @constant
+             */
+            status: "processed";
+        };
+        /**
+         * FileSearchChoice
+         * @description The search of collections, which is made anyway.
+         */
+        FileSearchChoice: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "file_search";
+        };
+        /**
+         * FileSearchSpec
+         * @description A search of collections, by id or name, for what the last message asks.
+         */
+        FileSearchSpec: {
+            /** Filters */
+            filters?: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter"]) | null;
+            /**
+             * Max Num Results
+             * @default 5
+             */
+            max_num_results: number;
+            /**
+             * @default {
+             *       "ranker": "auto",
+             *       "score_threshold": 0
+             *     }
+             */
+            ranking_options: components["schemas"]["RankingOptions"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "file_search";
+            /** Vector Store Ids */
+            vector_store_ids: string[];
         };
         /**
          * FunctionCall
@@ -1029,6 +2087,19 @@ export interface components {
             key: string;
         };
         /**
+         * LastError
+         * @description What is wrong with a file, also of one of which only some pages are found.
+         */
+        LastError: {
+            /**
+             * Code
+             * @enum {string}
+             */
+            code: "server_error" | "unsupported_file" | "invalid_file";
+            /** Message */
+            message: string;
+        };
+        /**
          * LineageGraph
          * @description Ancestors and descendants; an edge is (parent, child).
          */
@@ -1077,19 +2148,23 @@ export interface components {
         };
         /**
          * MemoryInfo
-         * @description Bytes that all loaded models may take together, and do take.
+         * @description Bytes that all loaded models may take together, and do take; and every model's part in it.
          */
         MemoryInfo: {
             /** Budget */
             budget: number;
             /** Held */
             held: number;
+            /** Models */
+            models: components["schemas"]["ResidenceInfo"][];
         };
         /**
          * MessageOut
          * @description A stored turn.
          */
         MessageOut: {
+            /** Annotations */
+            annotations: components["schemas"]["StoredCitation"][];
             /** Content */
             content: string;
             /** Created At */
@@ -1103,6 +2178,8 @@ export interface components {
             receipt_id: string | null;
             /** Role */
             role: string;
+            /** Sentences */
+            sentences: components["schemas"]["SentenceCheck"][];
         };
         /**
          * MessageSpec
@@ -1134,6 +2211,16 @@ export interface components {
             }[];
             /** Next */
             next: number;
+        };
+        /**
+         * Missing
+         * @description Why nothing can be put in or found.
+         */
+        Missing: {
+            /** Message */
+            message: string;
+            /** Remedy */
+            remedy: string;
         };
         /**
          * ModelBody
@@ -1209,6 +2296,32 @@ export interface components {
             task: "text" | "embedding" | "classification";
         };
         /**
+         * NewBatch
+         * @description Files to put into a vector store together: `file_ids`, or `files` with attributes of their own.
+         */
+        NewBatch: {
+            /** Attributes */
+            attributes?: {
+                [key: string]: boolean | number | string;
+            } | null;
+            /** Chunking Strategy */
+            chunking_strategy?: (components["schemas"]["AutoChunking"] | components["schemas"]["StaticChunking"]) | null;
+            /** File Ids */
+            file_ids?: string[] | null;
+            /** Files */
+            files?: components["schemas"]["NewStoreFile"][] | null;
+        };
+        /**
+         * NewCollection
+         * @description A collection to make; without labels its documents are its owner's alone.
+         */
+        NewCollection: {
+            /** Labels */
+            labels?: string[] | null;
+            /** Name */
+            name: string;
+        };
+        /**
          * NewConversation
          * @description A conversation to begin.
          */
@@ -1252,6 +2365,8 @@ export interface components {
          * @description A turn to store; an edit is a new message with the same parent.
          */
         NewMessage: {
+            /** Annotations */
+            annotations?: components["schemas"]["FileCitation"][] | null;
             /** Content */
             content: string;
             /** Parent Id */
@@ -1263,6 +2378,96 @@ export interface components {
              * @enum {string}
              */
             role: "system" | "user" | "assistant";
+            /** Sentences */
+            sentences?: components["schemas"]["SentenceCheck"][] | null;
+        };
+        /**
+         * NewStoreFile
+         * @description A file to put into a vector store.
+         */
+        NewStoreFile: {
+            /** Attributes */
+            attributes?: {
+                [key: string]: boolean | number | string;
+            } | null;
+            /** Chunking Strategy */
+            chunking_strategy?: (components["schemas"]["AutoChunking"] | components["schemas"]["StaticChunking"]) | null;
+            /** File Id */
+            file_id: string;
+        };
+        /**
+         * NewVectorStore
+         * @description `POST /v1/vector_stores`.
+         */
+        NewVectorStore: {
+            /** Chunking Strategy */
+            chunking_strategy?: (components["schemas"]["AutoChunking"] | components["schemas"]["StaticChunking"]) | null;
+            /** Description */
+            description?: string | null;
+            expires_after?: components["schemas"]["ExpiresAfter"] | null;
+            /** File Ids */
+            file_ids?: string[];
+            /** Metadata */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+            /** Name */
+            name?: string | null;
+        };
+        /**
+         * OtherChunking
+         * @description How the chunks of a file were made: as the collection says.
+         */
+        OtherChunking: {
+            /**
+             * Type
+             * @default other
+             * @constant
+             */
+            type: "other";
+        };
+        /**
+         * PageProblem
+         * @description What is wrong with a page.
+         */
+        PageProblem: {
+            /** Is Indexed */
+            is_indexed: boolean;
+            /** Kind */
+            kind: string;
+            /** Message */
+            message: string;
+            /** Page */
+            page: number;
+        };
+        /**
+         * Preparation
+         * @description A collection of Cairn's own that is being made.
+         */
+        Preparation: {
+            /** Done */
+            done: number;
+            /** Name */
+            name: string;
+            /** Total */
+            total: number;
+        };
+        /**
+         * RankingOptions
+         * @description `none` is without the reranker; what scores below the threshold, from 0 to 1, is left out.
+         */
+        RankingOptions: {
+            /**
+             * Ranker
+             * @default auto
+             * @enum {string}
+             */
+            ranker: "none" | "auto" | "default-2024-11-15";
+            /**
+             * Score Threshold
+             * @default 0
+             */
+            score_threshold: number;
         };
         /**
          * ReceiptOut
@@ -1299,6 +2504,102 @@ export interface components {
             sampling: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * RerankDocument
+         * @description A document as an object.
+         */
+        RerankDocument: {
+            /** Text */
+            text: string;
+        };
+        /**
+         * RerankList
+         * @description Documents, the best first.
+         */
+        RerankList: {
+            /** Created */
+            created: number;
+            /** Id */
+            id: string;
+            /** Model */
+            model: string;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+            /** Results */
+            results: components["schemas"]["RerankResult"][];
+        };
+        /**
+         * RerankRequest
+         * @description `POST /v1/rerank`.
+         */
+        RerankRequest: {
+            /** Documents */
+            documents: (string | components["schemas"]["RerankDocument"])[];
+            /**
+             * Model
+             * @default reranker
+             */
+            model: string;
+            /** Query */
+            query: string;
+            /**
+             * Return Documents
+             * @default false
+             */
+            return_documents: boolean;
+            /** Top N */
+            top_n?: number | null;
+        };
+        /**
+         * RerankResult
+         * @description A document, by its place in the request.
+         */
+        RerankResult: {
+            /** Document */
+            document?: {
+                [key: string]: string;
+            } | null;
+            /** Index */
+            index: number;
+            /** Relevance Score */
+            relevance_score: number;
+        };
+        /**
+         * ResidenceInfo
+         * @description A model that may be asked for, and what it does in memory.
+         */
+        ResidenceInfo: {
+            /** Digest */
+            digest: string;
+            /** Last Used */
+            last_used: number | null;
+            /** Loading */
+            loading: string;
+            /** Name */
+            name: string;
+            /** Num Requests */
+            num_requests: number;
+            /** Parent */
+            parent: string;
+            /** Pinned */
+            pinned: boolean;
+            /** Resident Bytes */
+            resident_bytes: number;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "loaded" | "loading" | "unloaded";
+            /**
+             * Task
+             * @enum {string}
+             */
+            task: "text" | "embedding" | "classification";
         };
         /**
          * ResponseFormat
@@ -1371,6 +2672,120 @@ export interface components {
             status: string;
         };
         /**
+         * SearchBody
+         * @description `POST /v1/vector_stores/{id}/search`.
+         */
+        SearchBody: {
+            /** Filters */
+            filters?: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter"]) | null;
+            /**
+             * Max Num Results
+             * @default 10
+             */
+            max_num_results: number;
+            /** Query */
+            query: string | string[];
+            /**
+             * @default {
+             *       "ranker": "auto",
+             *       "score_threshold": 0
+             *     }
+             */
+            ranking_options: components["schemas"]["RankingOptions"];
+            /**
+             * Rewrite Query
+             * @default false
+             * @constant
+             */
+            rewrite_query: false;
+        };
+        /**
+         * SearchHit
+         * @description A passage that was found; more score is better.
+         */
+        SearchHit: {
+            /** Chunk Id */
+            chunk_id: number;
+            /** Document Id */
+            document_id: string;
+            /** End */
+            end: number;
+            /** Heading */
+            heading: string[];
+            /** Highlights */
+            highlights: [
+                number,
+                number
+            ][];
+            /** Page */
+            page: number;
+            /** Score */
+            score: number;
+            /** Source */
+            source: string;
+            /** Stages */
+            stages: {
+                [key: string]: number;
+            };
+            /** Start */
+            start: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * SearchOrder
+         * @description What to look for.
+         */
+        SearchOrder: {
+            /** Documents */
+            documents?: string[] | null;
+            /**
+             * Limit
+             * @default 10
+             */
+            limit: number;
+            /** Query */
+            query: string;
+        };
+        /**
+         * SearchPage
+         * @description Passages, the best first.
+         */
+        SearchPage: {
+            /** Data */
+            data: components["schemas"]["cairn__server__files__objects__SearchResult"][];
+            /**
+             * Has More
+             * @default false
+             * @constant
+             */
+            has_more: false;
+            /** Next Page */
+            next_page?: null;
+            /**
+             * Object
+             * @default vector_store.search_results.page
+             * @constant
+             */
+            object: "vector_store.search_results.page";
+            /** Search Query */
+            search_query: string[];
+        };
+        /**
+         * SentenceCheck
+         * @description A sentence of a reply, held against the sources it names.
+         */
+        SentenceCheck: {
+            /** End */
+            end: number;
+            /** Sources */
+            sources: number[];
+            /** Start */
+            start: number;
+            /** Supported */
+            supported: boolean;
+        };
+        /**
          * SessionInfo
          * @description Who is signed in.
          */
@@ -1379,6 +2794,86 @@ export interface components {
             roles: string[];
             /** User Id */
             user_id: string;
+        };
+        /**
+         * SettingsChange
+         * @description New settings; those about chunks hold for documents that come later.
+         */
+        SettingsChange: {
+            /** Candidates */
+            candidates?: number | null;
+            /** Chunk Tokens */
+            chunk_tokens?: number | null;
+            /** Diversity */
+            diversity?: number | null;
+            /** Fusion */
+            fusion?: ("reciprocal" | "calibrated") | null;
+            /** Least Confidence */
+            least_confidence?: number | null;
+            /** Overlap Tokens */
+            overlap_tokens?: number | null;
+            /** Reranked */
+            reranked?: number | null;
+        };
+        /**
+         * StaticChunking
+         * @description Chunks of given sizes.
+         */
+        StaticChunking: {
+            static: components["schemas"]["StaticSizes"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "static";
+        };
+        /**
+         * StaticSizes
+         * @description Sizes of chunks in tokens; a chunk is never longer than the embedder reads.
+         */
+        StaticSizes: {
+            /** Chunk Overlap Tokens */
+            chunk_overlap_tokens: number;
+            /** Max Chunk Size Tokens */
+            max_chunk_size_tokens: number;
+        };
+        /**
+         * StoredCitation
+         * @description What a stored reply cites.
+         */
+        StoredCitation: {
+            /** Chunk Id */
+            chunk_id: number;
+            /** Collection */
+            collection: string;
+            /** Document Id */
+            document_id: string;
+            /** End */
+            end: number;
+            /** File Id */
+            file_id: string;
+            /** Filename */
+            filename: string;
+            /** Heading */
+            heading: string[];
+            /** Index */
+            index: number;
+            /** Is Open */
+            is_open: boolean;
+            /** Number */
+            number: number;
+            /** Page */
+            page: number;
+            /** Quote */
+            quote: string;
+            /** Start */
+            start: number;
+            /**
+             * Type
+             * @default file_citation
+             * @constant
+             */
+            type: "file_citation";
         };
         /**
          * StreamOptions
@@ -1520,6 +3015,20 @@ export interface components {
             user?: string | null;
         };
         /**
+         * TextContent
+         * @description A passage.
+         */
+        TextContent: {
+            /** Text */
+            text: string;
+            /**
+             * Type
+             * @default text
+             * @constant
+             */
+            type: "text";
+        };
+        /**
          * TextLogprobs
          * @description Log-probabilities of a plain completion: one entry per token in every list.
          */
@@ -1565,8 +3074,8 @@ export interface components {
         ToolChoice: {
             function: components["schemas"]["ToolChoiceFunction"];
             /**
-             * Type
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             type: "function";
         };
@@ -1585,8 +3094,8 @@ export interface components {
         ToolSpec: {
             function: components["schemas"]["FunctionSpec"];
             /**
-             * Type
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             type: "function";
         };
@@ -1609,6 +3118,179 @@ export interface components {
         UnloadAdapterBody: {
             /** Lora Name */
             lora_name: string;
+        };
+        /**
+         * UploadOut
+         * @description A file that was sent.
+         */
+        UploadOut: {
+            /** Document Id */
+            document_id: string | null;
+            /** Message */
+            message: string;
+            /** Num Skipped Pages */
+            num_skipped_pages: number;
+            /** Size */
+            size: number;
+            /** Source */
+            source: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "waiting" | "reading" | "indexing" | "done" | "failed";
+            /** Status */
+            status: string;
+            /** Upload Id */
+            upload_id: string;
+        };
+        /**
+         * VectorStore
+         * @description A collection.
+         */
+        VectorStore: {
+            /** Created At */
+            created_at: number;
+            /** Description */
+            description: string;
+            expires_after: components["schemas"]["ExpiresAfter"] | null;
+            /** Expires At */
+            expires_at: number | null;
+            file_counts: components["schemas"]["FileCounts"];
+            /** Id */
+            id: string;
+            /** Last Active At */
+            last_active_at: number;
+            /** Metadata */
+            metadata: {
+                [key: string]: string;
+            };
+            /** Name */
+            name: string;
+            /**
+             * Object
+             * @default vector_store
+             * @constant
+             */
+            object: "vector_store";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "expired" | "in_progress" | "completed";
+            /** Usage Bytes */
+            usage_bytes: number;
+        };
+        /**
+         * VectorStoreChange
+         * @description What to change; `expires_after` null: never.
+         */
+        VectorStoreChange: {
+            expires_after?: components["schemas"]["ExpiresAfter"] | null;
+            /** Metadata */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+            /** Name */
+            name?: string | null;
+        };
+        /**
+         * VectorStoreFile
+         * @description A file in a vector store.
+         */
+        VectorStoreFile: {
+            /** Attributes */
+            attributes: {
+                [key: string]: boolean | number | string;
+            };
+            /** Chunking Strategy */
+            chunking_strategy: components["schemas"]["StaticChunking"] | components["schemas"]["OtherChunking"];
+            /** Created At */
+            created_at: number;
+            /** Id */
+            id: string;
+            last_error: components["schemas"]["LastError"] | null;
+            /**
+             * Object
+             * @default vector_store.file
+             * @constant
+             */
+            object: "vector_store.file";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "in_progress" | "completed" | "failed" | "cancelled";
+            /** Usage Bytes */
+            usage_bytes: number;
+            /** Vector Store Id */
+            vector_store_id: string;
+        };
+        /**
+         * VectorStoreFileList
+         * @description Files of a vector store or batch.
+         */
+        VectorStoreFileList: {
+            /** Data */
+            data: components["schemas"]["VectorStoreFile"][];
+            /** First Id */
+            first_id: string | null;
+            /** Has More */
+            has_more: boolean;
+            /** Last Id */
+            last_id: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /**
+         * VectorStoreList
+         * @description Vector stores.
+         */
+        VectorStoreList: {
+            /** Data */
+            data: components["schemas"]["VectorStore"][];
+            /** First Id */
+            first_id: string | null;
+            /** Has More */
+            has_more: boolean;
+            /** Last Id */
+            last_id: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /**
+         * SearchResult
+         * @description A passage that was found; the score runs from 0 to 1.
+         */
+        cairn__server__files__objects__SearchResult: {
+            /** Attributes */
+            attributes: {
+                [key: string]: boolean | number | string;
+            };
+            /** Content */
+            content: components["schemas"]["TextContent"][];
+            /** File Id */
+            file_id: string;
+            /** Filename */
+            filename: string;
+            /** Score */
+            score: number;
+        };
+        /**
+         * SearchResult
+         * @description Passages, best first.
+         */
+        cairn__server__knowledge__searching__SearchResult: {
+            /** Hits */
+            hits: components["schemas"]["SearchHit"][];
         };
     };
     responses: never;
@@ -1717,6 +3399,642 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["LineageGraph"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_collections: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CollectionList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_collection: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCollection"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CollectionOut"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_collection: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CollectionOut"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_collection: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_collection: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CollectionChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CollectionOut"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_documents: {
+        parameters: {
+            query?: {
+                q?: string;
+                status?: string;
+                offset?: number;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DocumentList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_document: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+                document_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DocumentOut"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_document: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+                document_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_access: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+                document_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AccessChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DocumentOut"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_chunks: {
+        parameters: {
+            query?: {
+                /** @description Begin so that this passage is in the middle. */
+                around?: number | null;
+                offset?: number;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                ref: string;
+                document_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChunkList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_original: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+                document_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_document_text: {
+        parameters: {
+            query?: {
+                /** @description Of this page alone. */
+                page?: number | null;
+                start?: number;
+                end?: number | null;
+            };
+            header?: never;
+            path: {
+                ref: string;
+                document_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DocumentText"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    search_collection: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SearchOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["cairn__server__knowledge__searching__SearchResult"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_uploads: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadOut"][];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    upload_file: {
+        parameters: {
+            query: {
+                /** @description The file's name, or its path in a folder. */
+                name: string;
+                /** @description Who may see it; otherwise as the collection says. */
+                label?: string[] | null;
+            };
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadOut"];
                 };
             };
             /** @description Client Error */
@@ -2623,6 +4941,48 @@ export interface operations {
             };
         };
     };
+    classify: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ClassifyRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClassificationList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     text_completions: {
         parameters: {
             query?: never;
@@ -2686,6 +5046,214 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["EmbeddingList"];
                 };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_files: {
+        parameters: {
+            query?: {
+                purpose?: string | null;
+                limit?: number;
+                order?: "asc" | "desc";
+                after?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    /** Format: binary */
+                    file: string;
+                    /** @enum {string} */
+                    purpose: "assistants" | "batch" | "fine-tune" | "vision" | "user_data" | "evals";
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileObject"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileObject"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deleted"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_file_content: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Client Error */
             "4XX": {
@@ -2827,6 +5395,48 @@ export interface operations {
             };
         };
     };
+    rerank: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RerankRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RerankList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     unload_lora_adapter: {
         parameters: {
             query?: never;
@@ -2847,6 +5457,690 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelInfo"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_vector_stores: {
+        parameters: {
+            query?: {
+                limit?: number;
+                order?: "asc" | "desc";
+                after?: string | null;
+                before?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VectorStoreList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_vector_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewVectorStore"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VectorStore"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_vector_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VectorStore"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_vector_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VectorStoreChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VectorStore"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_vector_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deleted"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_file_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewBatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileBatch"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_file_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+                batch_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileBatch"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_file_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+                batch_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileBatch"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_file_batch_files: {
+        parameters: {
+            query?: {
+                filter?: ("in_progress" | "completed" | "failed" | "cancelled") | null;
+                limit?: number;
+                order?: "asc" | "desc";
+                after?: string | null;
+                before?: string | null;
+            };
+            header?: never;
+            path: {
+                store_id: string;
+                batch_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VectorStoreFileList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_vector_store_files: {
+        parameters: {
+            query?: {
+                filter?: ("in_progress" | "completed" | "failed" | "cancelled") | null;
+                limit?: number;
+                order?: "asc" | "desc";
+                after?: string | null;
+                before?: string | null;
+            };
+            header?: never;
+            path: {
+                store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VectorStoreFileList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_vector_store_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewStoreFile"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VectorStoreFile"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_vector_store_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VectorStoreFile"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_vector_store_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AttributesChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VectorStoreFile"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_vector_store_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deleted"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_vector_store_file_content: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContentPage"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    search_vector_store: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SearchBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchPage"];
                 };
             };
             /** @description Client Error */

@@ -5,10 +5,15 @@ type Schemas = components["schemas"];
 
 export type Session = Schemas["SessionInfo"];
 export type ModelEntry = Schemas["ModelInfo"];
+export type Memory = Schemas["MemoryInfo"];
+export type ModelMemory = Schemas["ResidenceInfo"];
 export type ConversationEntry = Schemas["ConversationSummary"];
 export type Conversation = Schemas["Conversation"];
 export type Turn = Schemas["MessageOut"];
 export type NewTurn = Schemas["NewMessage"];
+export type Citation = Schemas["FileCitation"];
+export type StoredCitation = Schemas["StoredCitation"];
+export type SentenceCheck = Schemas["SentenceCheck"];
 export type Feedback = Schemas["Feedback"];
 export type NewFeedback = Schemas["NewFeedback"];
 export type ArtifactEntry = Schemas["ArtifactSummary"];
@@ -19,6 +24,15 @@ export type LineageNode = Schemas["LineageNode"];
 export type RunEntry = Schemas["RunSummary"];
 export type RunDetail = Schemas["RunDetail"];
 export type Receipt = Schemas["ReceiptOut"];
+export type Collection = Schemas["CollectionOut"];
+export type CollectionList = Schemas["CollectionList"];
+export type DocumentEntry = Schemas["DocumentOut"];
+export type DocumentList = Schemas["DocumentList"];
+export type ChunkEntry = Schemas["Chunk"];
+export type ChunkList = Schemas["ChunkList"];
+export type DocumentText = Schemas["DocumentText"];
+export type UploadEntry = Schemas["UploadOut"];
+export type SearchHit = Schemas["SearchHit"];
 export type CompletionOrderBody = Schemas["ChatCompletionRequest"];
 
 /** A line of a run's `metrics.jsonl`: a file format, which the API passes on as it is. */

@@ -1,6 +1,6 @@
 /** Markdown as elements, never as HTML: what a model or a card writes cannot run anything. */
 import { memo } from "react";
-import ReactMarkdown, { type Components } from "react-markdown";
+import ReactMarkdown, { type Components, type Options } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { splitBlocks } from "./blocks";
 import { CodeBlock } from "./code";
@@ -33,21 +33,60 @@ const COMPONENTS: Components = {
   input: ({ checked }) => <span aria-hidden>{checked ? "☑ " : "☐ "}</span>,
 };
 
-const Block = memo(function Block({ text }: { text: string }) {
+/** A piece of a document has its links from there: what leads to a neighbour of its file leads nowhere here. */
+const EXCERPT: Components = {
+  ...COMPONENTS,
+  a: ({ href, children }) =>
+    /^(https?|mailto):/.test(href ?? "") ? (
+      <a href={href} target="_blank" rel="noreferrer noopener">
+        {children}
+      </a>
+    ) : (
+      <span>{children}</span>
+    ),
+  img: ({ alt }) => <span>{alt || "image"}</span>,
+};
+
+interface MarkdownProps {
+  text: string;
+  /** Of a document that is not here. */
+  isExcerpt?: boolean;
+}
+
+const Block = memo(function Block({ text, isExcerpt = false }: MarkdownProps) {
   return (
-    <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS}>
+    <ReactMarkdown remarkPlugins={PLUGINS} components={isExcerpt ? EXCERPT : COMPONENTS}>
       {text}
     </ReactMarkdown>
   );
 });
 
-export function Markdown({ text }: { text: string }) {
+export function Markdown({ text, isExcerpt = false }: MarkdownProps) {
   return (
     <div className="markdown">
       {splitBlocks(text).map((block, place) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: a block's place is its identity while the text grows
-        <Block key={place} text={block} />
+        <Block key={place} text={block} isExcerpt={isExcerpt} />
       ))}
+    </div>
+  );
+}
+
+interface ChangedMarkdownProps {
+  text: string;
+  /** Elements besides the usual ones. */
+  components: Components;
+  /** Changes the tree of the text. */
+  plugin: NonNullable<Options["remarkPlugins"]>[number];
+}
+
+/** Markdown of a text that is complete, with elements of the caller's own in it. */
+export function ChangedMarkdown({ text, components, plugin }: ChangedMarkdownProps) {
+  return (
+    <div className="markdown">
+      <ReactMarkdown remarkPlugins={[...PLUGINS, plugin]} components={{ ...COMPONENTS, ...components }}>
+        {text}
+      </ReactMarkdown>
     </div>
   );
 }

@@ -1,6 +1,6 @@
 /** What stands around every room: the rail, the command palette, the notices. */
 import { Link, Outlet } from "@tanstack/react-router";
-import { Activity, Boxes, Command, MessageSquare, Settings } from "lucide-react";
+import { Activity, BookOpen, Boxes, Command, MessageSquare, Settings } from "lucide-react";
 import { lazy, Suspense, useEffect, useState } from "react";
 import { Mark } from "../look/mark";
 import { Toasts } from "./toasts";
@@ -9,6 +9,7 @@ const Palette = lazy(() => import("./palette"));
 
 export const ROOMS = [
   { to: "/chat", name: "Chat", Icon: MessageSquare },
+  { to: "/knowledge", name: "Knowledge", Icon: BookOpen },
   { to: "/models", name: "Models", Icon: Boxes },
   { to: "/runs", name: "Runs", Icon: Activity },
   { to: "/settings", name: "Settings", Icon: Settings },

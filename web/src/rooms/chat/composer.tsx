@@ -1,5 +1,5 @@
 import { ArrowUp, Square } from "lucide-react";
-import { type KeyboardEvent, useEffect, useRef, useState } from "react";
+import { type KeyboardEvent, type ReactNode, useEffect, useRef, useState } from "react";
 import { Problem } from "../../parts/problem";
 
 interface ComposerProps {
@@ -9,13 +9,16 @@ interface ComposerProps {
   onSend: (text: string) => Promise<void>;
   onStop: () => void;
   onEditLast: () => void;
+  /** What stands below the text. */
+  children: ReactNode;
 }
 
 /** What was typed but not sent, by conversation, as long as the page lives. */
 const drafts = new Map<string | null, string>();
 
 /** Enter sends, Shift-Enter breaks the line, Esc stops, Up in an empty box edits the last message. */
-export function Composer({ conversationId, isBusy, isDisabled, onSend, onStop, onEditLast }: ComposerProps) {
+export function Composer(props: ComposerProps) {
+  const { conversationId, isBusy, isDisabled, onSend, onStop, onEditLast } = props;
   const [text, setText] = useState(drafts.get(conversationId) ?? "");
   const [error, setError] = useState<unknown>(null);
   const [isSending, setSending] = useState(false);
@@ -104,6 +107,7 @@ export function Composer({ conversationId, isBusy, isDisabled, onSend, onStop, o
           </button>
         )}
       </div>
+      {props.children}
     </div>
   );
 }

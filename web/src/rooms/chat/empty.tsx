@@ -6,13 +6,24 @@ const SUGGESTIONS = [
   "Who lives in the forest, and what do they do all day?",
 ];
 
+/** What Cairn's own documentation can be asked; of other collections only their makers know. */
+const OWN_DOCS = "cairn-docs";
+const OWN_QUESTIONS = [
+  "What does garbage collection spare?",
+  "Who may see a document without labels?",
+  "What happens to a page that cannot be read?",
+];
+
 interface EmptyProps {
   hasNoModel: boolean;
+  /** Name of the collection that is asked; empty: none. */
+  knowledge: string;
   onChoose: (text: string) => void;
 }
 
 /** What a new conversation shows: three ways to begin, or what to do when no model is there to answer. */
-export function Empty({ hasNoModel, onChoose }: EmptyProps) {
+export function Empty({ hasNoModel, knowledge, onChoose }: EmptyProps) {
+  const suggestions = knowledge === "" ? SUGGESTIONS : knowledge === OWN_DOCS ? OWN_QUESTIONS : [];
   return (
     <div className="empty">
       <Mark size={56} />
@@ -26,9 +37,10 @@ export function Empty({ hasNoModel, onChoose }: EmptyProps) {
         </>
       ) : (
         <>
-          <h2>What shall we write?</h2>
+          <h2>{knowledge ? `Ask ${knowledge}` : "What shall we write?"}</h2>
+          {knowledge ? <p className="soft">Replies come from its documents, and say from where.</p> : null}
           <ul role="list">
-            {SUGGESTIONS.map((text) => (
+            {suggestions.map((text) => (
               <li key={text}>
                 <button type="button" className="button suggestion" onClick={() => onChoose(text)}>
                   {text}

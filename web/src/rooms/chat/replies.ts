@@ -7,7 +7,7 @@ import type { QueryClient } from "@tanstack/react-query";
 import { ApiError } from "../../api/client";
 import { type CompletionOrder, streamReply, type Usage } from "../../api/completions";
 import { storeTurn } from "../../api/queries";
-import type { NewTurn, Turn } from "../../api/types";
+import type { Citation, NewTurn, SentenceCheck, Turn } from "../../api/types";
 
 export interface Reply {
   conversationId: string;
@@ -25,6 +25,8 @@ export interface Reply {
   writingMs: number;
   finishReason: string;
   usage: Usage | null;
+  annotations: Citation[];
+  sentences: SentenceCheck[];
 }
 
 /** What is known about a stored reply until the page is loaded anew. */
@@ -83,6 +85,8 @@ export class Replies {
       writingMs: 0,
       finishReason: "",
       usage: null,
+      annotations: [],
+      sentences: [],
     });
     this.#notify();
     await this.#receive(conversationId, order, controller.signal);
@@ -120,6 +124,8 @@ export class Replies {
         if (piece.receiptId) next.receiptId = piece.receiptId;
         if (piece.finishReason) next.finishReason = piece.finishReason;
         if (piece.usage) next.usage = piece.usage;
+        if (piece.annotations) next.annotations = piece.annotations;
+        if (piece.sentences) next.sentences = piece.sentences;
         if (piece.text) {
           const now = performance.now();
           if (next.pieces === 0) first = now;
@@ -174,7 +180,14 @@ export class Replies {
 }
 
 async function storeReply(client: QueryClient, reply: Reply, isLeaving: boolean): Promise<Turn> {
-  const turn: NewTurn = { role: "assistant", content: reply.text, parent_id: reply.parentId };
+  const { annotations, sentences, parentId } = reply;
+  const turn: NewTurn = {
+    role: "assistant",
+    content: reply.text,
+    parent_id: parentId,
+    annotations,
+    sentences,
+  };
   const init: RequestInit = isLeaving ? { keepalive: true } : {};
   try {
     return await storeTurn(client, reply.conversationId, { ...turn, receipt_id: reply.receiptId }, init);

@@ -20,14 +20,20 @@ type Panel = { kind: "sampling" } | { kind: "receipt"; receiptId: string } | nul
 
 export function ChatRoom() {
   const { conversationId = null } = useParams({ strict: false });
-  const { model: wanted } = useSearch({ from: "/house/chat" });
+  const { model: wanted, knowledge: asked } = useSearch({ from: "/house/chat" });
   const models = useQuery(modelsQuery);
+  const navigate = useNavigate();
   const [sampling, setSampling] = useSampling(conversationId);
+  // A link from a collection chooses it; from then on the choice counts.
+  useEffect(() => {
+    if (!asked) return;
+    setSampling({ ...loadSampling(conversationId), knowledge: asked });
+    void navigate({ to: ".", search: ({ knowledge: _, ...rest }) => rest, replace: true });
+  }, [asked, conversationId, setSampling, navigate]);
   const [panel, setPanel] = useState<Panel>(null);
   const [isListOpen, setListOpen] = useState(false);
 
   const client = useQueryClient();
-  const navigate = useNavigate();
   const names = models.data?.map(({ id }) => id) ?? [];
   const chosen = chooseModel(wanted, sampling.model, names);
   // A first question may be quicker than the list of models.
@@ -99,6 +105,8 @@ export function ChatRoom() {
           conversationId={conversationId}
           models={models}
           onReceipt={(receiptId) => setPanel({ kind: "receipt", receiptId })}
+          knowledge={sampling.knowledge}
+          onKnowledge={(knowledge) => setSampling({ ...sampling, knowledge })}
         />
       </section>
       {panel?.kind === "sampling" ? (

@@ -57,7 +57,8 @@ export function SamplingPanel({ sampling, onChange, onClose }: SamplingPanelProp
           type="button"
           className="button"
           onClick={() => {
-            onChange({ ...DEFAULT_SAMPLING, model: sampling.model });
+            const { model, knowledge } = sampling;
+            onChange({ ...DEFAULT_SAMPLING, model, knowledge });
             setRound(round + 1);
           }}
         >

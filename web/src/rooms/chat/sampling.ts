@@ -3,6 +3,8 @@ import { recall, remember } from "../../storage";
 
 export interface Sampling {
   model: string;
+  /** Name of the collection that is asked first; empty: none. */
+  knowledge: string;
   system: string;
   temperature: number | null;
   top_p: number | null;
@@ -15,6 +17,7 @@ export interface Sampling {
 /** `null` leaves the choice to the server. */
 export const DEFAULT_SAMPLING: Sampling = {
   model: "",
+  knowledge: "",
   system: "",
   temperature: null,
   top_p: null,

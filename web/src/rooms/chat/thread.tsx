@@ -9,6 +9,7 @@ import { notify } from "../../parts/toasts";
 import { Announcer } from "./announcer";
 import { Composer } from "./composer";
 import { Empty } from "./empty";
+import { KnowledgeChoice } from "./knowledge-choice";
 import { LiveTurn } from "./live-turn";
 import { TurnView } from "./turn";
 import type { Chat } from "./use-chat";
@@ -19,9 +20,11 @@ interface ThreadProps {
   conversationId: string | null;
   models: UseQueryResult<ModelEntry[]>;
   onReceipt: (receiptId: string) => void;
+  knowledge: string;
+  onKnowledge: (name: string) => void;
 }
 
-export function Thread({ chat, conversationId, models, onReceipt }: ThreadProps) {
+export function Thread({ chat, conversationId, models, onReceipt, knowledge, onKnowledge }: ThreadProps) {
   const [editing, setEditing] = useState<string | null>(null);
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
@@ -47,7 +50,13 @@ export function Thread({ chat, conversationId, models, onReceipt }: ThreadProps)
           {models.isError ? (
             <Problem error={models.error} what="No models" onRetry={() => void models.refetch()} />
           ) : null}
-          {isEmpty ? <Empty hasNoModel={hasNoModel} onChoose={(text) => tellFailure(send(text))} /> : null}
+          {isEmpty ? (
+            <Empty
+              hasNoModel={hasNoModel}
+              knowledge={knowledge}
+              onChoose={(text) => tellFailure(send(text))}
+            />
+          ) : null}
           {path.map(({ turn, siblings }) => (
             <TurnView
               key={turn.id}
@@ -93,7 +102,9 @@ export function Thread({ chat, conversationId, models, onReceipt }: ThreadProps)
           onSend={send}
           onStop={chat.stop}
           onEditLast={() => setEditing(lastUser?.id ?? null)}
-        />
+        >
+          <KnowledgeChoice value={knowledge} onChange={onKnowledge} />
+        </Composer>
       </div>
     </>
   );

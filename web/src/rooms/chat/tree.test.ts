@@ -3,7 +3,17 @@ import type { Turn } from "../../api/types";
 import { ancestry, pathOf, picksTowards } from "./tree";
 
 function turn(id: string, parent_id: string | null, role = "user"): Turn {
-  return { id, role, content: id, parent_id, receipt_id: null, feedback: null, created_at: 0 };
+  return {
+    id,
+    role,
+    content: id,
+    parent_id,
+    receipt_id: null,
+    feedback: null,
+    annotations: [],
+    sentences: [],
+    created_at: 0,
+  };
 }
 
 // q1 ─ a1 ─ q2 ─ a2          (first branch)

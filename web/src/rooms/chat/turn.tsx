@@ -7,6 +7,7 @@ import { Markdown } from "../../parts/markdown";
 import { Judgement } from "./judgement";
 import { replies } from "./replies";
 import { ReplyFacts } from "./reply-facts";
+import { Sourced } from "./sourced";
 
 interface TurnProps {
   turn: Turn;
@@ -53,7 +54,11 @@ export function TurnView(props: TurnProps) {
   const { receipt_id: receiptId } = turn;
   return (
     <article className="turn assistant" aria-label="Reply" data-last={isLast || undefined}>
-      <Markdown text={turn.content} />
+      {turn.annotations.length > 0 || turn.sentences.length > 0 ? (
+        <Sourced turn={turn} />
+      ) : (
+        <Markdown text={turn.content} />
+      )}
       <div className="turn-foot">
         <Branches {...props} />
         <div className="turn-actions">

@@ -71,6 +71,7 @@ export function useChat(
         model,
         messages,
         sampling: toWire(sampling),
+        knowledge: sampling.knowledge,
       });
     },
     [client, sampling, setPicks],

@@ -19,13 +19,20 @@ export function useStick(scroller: RefObject<HTMLElement | null>, content: RefOb
     const text = content.current;
     if (!box || !text) return;
     let lastTop = box.scrollTop;
+    let lastHeight = box.scrollHeight;
     const distance = () => box.scrollHeight - box.scrollTop - box.clientHeight;
     const onScroll = () => {
-      // Only a move upwards is the reader's doing; the text growing below moves nothing.
-      if (box.scrollTop < lastTop - 1 && distance() > NEAR_PX) isStuck.current = false;
-      if (distance() <= NEAR_PX) isStuck.current = true;
+      // A move upwards is the reader's doing, unless the text became shorter; text that grows below moves
+      // nothing. The first pixels must count: to follow the end would break off a movement that has begun.
+      const isShorter = box.scrollHeight < lastHeight;
+      if (box.scrollTop < lastTop - 1 && !isShorter) isStuck.current = false;
+      else if (distance() <= NEAR_PX && (box.scrollTop > lastTop || isShorter)) isStuck.current = true;
       lastTop = box.scrollTop;
+      lastHeight = box.scrollHeight;
       setAway(!isStuck.current);
+    };
+    const onWheel = (event: WheelEvent) => {
+      if (event.deltaY < 0 && distance() < box.scrollHeight - box.clientHeight) isStuck.current = false;
     };
     const follow = () => {
       if (isStuck.current) box.scrollTop = box.scrollHeight;
@@ -35,9 +42,11 @@ export function useStick(scroller: RefObject<HTMLElement | null>, content: RefOb
     sizes.observe(text);
     sizes.observe(box);
     box.addEventListener("scroll", onScroll, { passive: true });
+    box.addEventListener("wheel", onWheel, { passive: true });
     return () => {
       sizes.disconnect();
       box.removeEventListener("scroll", onScroll);
+      box.removeEventListener("wheel", onWheel);
     };
   }, [scroller, content]);
 

@@ -16,6 +16,7 @@ interface LineageGraphProps {
 export function LineageGraph({ lineage, current }: LineageGraphProps) {
   const box = useRef<HTMLDivElement>(null);
   const [width, setWidth] = useState(0);
+  const [more, setMore] = useState("");
   const metadata = useMetadata();
   useLayoutEffect(() => {
     if (!box.current) return;
@@ -30,13 +31,17 @@ export function LineageGraph({ lineage, current }: LineageGraphProps) {
   const drawing = useMemo(() => draw(layout, directionFor(layout, width)), [layout, width]);
   const here = drawing.at(current);
 
-  // A graph wider than the page opens at the artifact that the page is about.
+  const see = () => setMore(box.current ? hiddenSides(box.current) : "");
+  // A graph wider than the page opens at its beginning, or where the artifact is that the page is about.
   useLayoutEffect(() => {
-    if (box.current) box.current.scrollLeft = here.x + NODE.width / 2 - width / 2;
+    if (!box.current) return;
+    const isSeen = here.x + NODE.width <= width;
+    box.current.scrollLeft = isSeen ? 0 : here.x + NODE.width / 2 - width / 2;
+    setMore(hiddenSides(box.current));
   }, [here.x, width]);
 
   return (
-    <div className="lineage" ref={box}>
+    <div className="lineage" ref={box} data-more={more || undefined} onScroll={see}>
       {width > 0 ? (
         <svg
           width={drawing.width}
@@ -65,6 +70,14 @@ export function LineageGraph({ lineage, current }: LineageGraphProps) {
       ) : null}
     </div>
   );
+}
+
+/** On which sides the graph goes on beyond what is seen: they fade out. */
+function hiddenSides({ scrollLeft, scrollWidth, clientWidth }: Element): string {
+  const sides = { left: scrollLeft > 1, right: scrollLeft + clientWidth < scrollWidth - 1 };
+  return Object.entries(sides)
+    .flatMap(([side, isHidden]) => (isHidden ? [side] : []))
+    .join(" ");
 }
 
 type Metadata = Record<string, unknown>;

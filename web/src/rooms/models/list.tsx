@@ -8,6 +8,7 @@ import { Digest } from "../../parts/digest";
 import { Choice, Filter } from "../../parts/filter";
 import { Problem, Skeleton } from "../../parts/problem";
 import { useTitle } from "../../parts/title";
+import { MemoryCell, MemoryMeter } from "./memory";
 import "./models.css";
 
 export function ModelsRoom() {
@@ -18,7 +19,8 @@ export function ModelsRoom() {
   const all = artifacts.data ?? [];
   const kinds = [...new Set(all.map((artifact) => artifact.kind))].sort();
   const shown = all
-    .filter((artifact) => kind === "" || artifact.kind === kind)
+    // Documents have a room of their own.
+    .filter((artifact) => (kind === "" ? artifact.kind !== "document" : artifact.kind === kind))
     .filter((artifact) =>
       matches(q, artifactName(artifact), artifact.kind, artifact.digest, ...artifact.names),
     )
@@ -40,6 +42,7 @@ export function ModelsRoom() {
           />
         </div>
       </div>
+      <MemoryMeter />
       {artifacts.isPending ? <Skeleton lines={8} label="Loading the artifacts" /> : null}
       {artifacts.isError ? (
         <Problem
@@ -68,7 +71,8 @@ function ArtifactTable({ artifacts }: { artifacts: readonly ArtifactEntry[] }) {
             <th scope="col" className="right">
               Size
             </th>
-            <th scope="col" className="right">
+            <th scope="col">Memory</th>
+            <th scope="col" className="right wide-only">
               Made
             </th>
           </tr>
@@ -96,7 +100,10 @@ function ArtifactTable({ artifacts }: { artifacts: readonly ArtifactEntry[] }) {
                 <Digest digest={artifact.digest} />
               </td>
               <td className="right numbers soft">{formatSize(artifact.size)}</td>
-              <td className="right numbers soft" title={formatMoment(artifact.created_at)}>
+              <td className="memory-cell">
+                <MemoryCell digest={artifact.digest} />
+              </td>
+              <td className="right numbers soft wide-only" title={formatMoment(artifact.created_at)}>
                 {formatWhen(artifact.created_at)}
               </td>
             </tr>

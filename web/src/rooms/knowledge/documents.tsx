@@ -1,0 +1,182 @@
+/** The documents of a collection, with what could not be read of them. */
+import { useQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { AlertTriangle, Ban, Check, ChevronLeft, ChevronRight } from "lucide-react";
+import { DOCUMENTS_SHOWN, documentsQuery } from "../../api/knowledge";
+import type { Collection, DocumentEntry } from "../../api/types";
+import { counted, formatMoment, formatSize, formatWhen } from "../../format";
+import { Choice, Filter } from "../../parts/filter";
+import { Problem, Skeleton } from "../../parts/problem";
+import { LabelTags } from "./access";
+
+const STATES = [
+  ["", "All"],
+  ["ready", "ready"],
+  ["partial", "partly read"],
+  ["unreadable", "not readable"],
+] as const;
+
+export function Documents({ collection }: { collection: Collection }) {
+  const { q = "", status = "", page = "1" } = useSearch({ from: "/house/knowledge/$collection" });
+  const navigate = useNavigate({ from: "/knowledge/$collection" });
+  const at = Math.max(1, Number.parseInt(page, 10) || 1);
+  const list = useQuery(documentsQuery(collection.name, { q, status, page: at }));
+  const isFiltered = q !== "" || status !== "";
+  const change = (search: { q?: string; status?: string; page?: string }) =>
+    void navigate({ search: (old) => ({ ...old, page: "", ...search }), replace: true });
+
+  return (
+    <section className="section" aria-labelledby="documents">
+      <div className="room-head">
+        <h2 id="documents">Documents</h2>
+        {collection.num_documents > 0 ? (
+          <div className="room-tools">
+            <Filter label="Filter by name or title" value={q} onChange={(text) => change({ q: text })} />
+            <Choice
+              label="Status"
+              value={status}
+              onChange={(value) => change({ status: value })}
+              options={STATES}
+            />
+          </div>
+        ) : null}
+      </div>
+      {list.isPending ? <Skeleton lines={6} label="Loading the documents" /> : null}
+      {list.isError ? (
+        <Problem error={list.error} what="The list did not load" onRetry={() => void list.refetch()} />
+      ) : null}
+      {list.data && list.data.documents.length > 0 ? (
+        <DocumentTable collection={collection} documents={list.data.documents} />
+      ) : null}
+      {list.data ? (
+        <Pager total={list.data.total} at={at} onChange={(next) => change({ page: String(next) })} />
+      ) : null}
+      {list.data?.total === 0 ? <NothingHere collection={collection} isFiltered={isFiltered} /> : null}
+    </section>
+  );
+}
+
+function DocumentTable({
+  collection,
+  documents,
+}: {
+  collection: Collection;
+  documents: readonly DocumentEntry[];
+}) {
+  return (
+    <div className="table-scroll">
+      <table className="table">
+        <thead>
+          <tr>
+            <th scope="col">Document</th>
+            <th scope="col">Status</th>
+            <th scope="col" className="right wide-only">
+              Pages
+            </th>
+            <th scope="col" className="right wide-only">
+              Size
+            </th>
+            <th scope="col" className="wide-only">
+              Open to
+            </th>
+            <th scope="col" className="right wide-only">
+              Changed
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {documents.map((each) => (
+            <tr key={each.id}>
+              <td>
+                <Link
+                  to="/knowledge/$collection/documents/$documentId"
+                  params={{ collection: collection.name, documentId: each.id }}
+                  search={{}}
+                  className="row-link"
+                >
+                  {each.source}
+                </Link>
+                {each.title && each.title !== each.source ? (
+                  <span className="document-title small faint">{each.title}</span>
+                ) : null}
+              </td>
+              <td>
+                <DocumentStatus document={each} />
+              </td>
+              <td className="right numbers soft wide-only">{each.num_pages.toLocaleString("en-GB")}</td>
+              <td className="right numbers soft wide-only">{formatSize(each.size)}</td>
+              <td className="wide-only">
+                <LabelTags labels={each.labels} isOwn={collection.is_own} />
+              </td>
+              <td className="right numbers soft wide-only" title={formatMoment(each.updated_at)}>
+                {formatWhen(each.updated_at)}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** In words and a shape, not in colour alone. */
+export function DocumentStatus({ document }: { document: DocumentEntry }) {
+  const { status, num_pages: pages, skipped_pages: skipped, problems } = document;
+  if (status === "unreadable") {
+    return (
+      <span className="document-status" data-status="bad">
+        <Ban size={14} aria-hidden /> {problems[0]?.kind.replaceAll("_", " ") ?? "not readable"}
+      </span>
+    );
+  }
+  if (skipped.length > 0) {
+    return (
+      <span className="document-status" data-status="warn">
+        <AlertTriangle size={14} aria-hidden /> {skipped.length} of {counted(pages, "page")} not indexed
+      </span>
+    );
+  }
+  return (
+    <span className="document-status">
+      <Check size={14} aria-hidden /> ready
+      {problems.length > 0 ? <span className="faint">, {counted(problems.length, "note")}</span> : null}
+    </span>
+  );
+}
+
+function Pager({ total, at, onChange }: { total: number; at: number; onChange: (page: number) => void }) {
+  const last = Math.max(1, Math.ceil(total / DOCUMENTS_SHOWN));
+  if (last === 1) return null;
+  return (
+    <nav className="pager" aria-label="Pages of the list">
+      <button type="button" className="button" disabled={at <= 1} onClick={() => onChange(at - 1)}>
+        <ChevronLeft size={15} aria-hidden /> Earlier
+      </button>
+      <span className="numbers soft">
+        {at} of {last}
+      </span>
+      <button type="button" className="button" disabled={at >= last} onClick={() => onChange(at + 1)}>
+        Later <ChevronRight size={15} aria-hidden />
+      </button>
+    </nav>
+  );
+}
+
+function NothingHere({ collection, isFiltered }: { collection: Collection; isFiltered: boolean }) {
+  if (isFiltered) return <p className="blank">Nothing matches the filter.</p>;
+  if (!collection.is_own) return <p className="blank">There is nothing in it that is open to you.</p>;
+  return (
+    <div className="blank">
+      <p>Nothing is in it yet.</p>
+      <p>
+        Drop files or folders above: PDF, Word, Excel, PowerPoint, HTML, EPUB, e-mail, Markdown, text, tables
+        and source code. Or put a folder in and keep it so:{" "}
+        <code>cairn index add FOLDER --collection {quoted(collection.name)}</code>
+      </p>
+    </div>
+  );
+}
+
+function quoted(name: string): string {
+  return /^[\w.-]+$/.test(name) ? name : `"${name}"`;
+}

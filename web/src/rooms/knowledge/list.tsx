@@ -1,0 +1,230 @@
+/** Collections: what can be asked, and what is in it. */
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { Plus } from "lucide-react";
+import { type FormEvent, useState } from "react";
+import { sendJson } from "../../api/client";
+import { collectionsQuery } from "../../api/knowledge";
+import type { Collection, CollectionList } from "../../api/types";
+import { counted, formatMoment, formatSize, formatWhen, matches } from "../../format";
+import { Filter } from "../../parts/filter";
+import { Problem, Skeleton } from "../../parts/problem";
+import { useTitle } from "../../parts/title";
+import { LabelTags } from "./access";
+import { Modal } from "./modal";
+
+import "./knowledge.css";
+
+export function KnowledgeRoom() {
+  useTitle("Knowledge");
+  const { q = "" } = useSearch({ from: "/house/knowledge" });
+  const navigate = useNavigate({ from: "/knowledge" });
+  const list = useQuery(collectionsQuery);
+  const all = list.data?.collections ?? [];
+  const shown = all.filter(({ name, owner }) => matches(q, name, owner));
+
+  return (
+    <div className="room">
+      <div className="room-head">
+        <h1>Knowledge</h1>
+        <div className="room-tools">
+          <Filter
+            label="Filter by name or owner"
+            value={q}
+            onChange={(text) => void navigate({ search: { q: text }, replace: true })}
+          />
+          <NewCollection />
+        </div>
+      </div>
+      {list.data?.missing ? <MissingNote missing={list.data.missing} /> : null}
+      {list.data?.preparing ? <PreparingNote preparing={list.data.preparing} /> : null}
+      {list.isPending ? <Skeleton lines={6} label="Loading the collections" /> : null}
+      {list.isError ? (
+        <Problem error={list.error} what="The list did not load" onRetry={() => void list.refetch()} />
+      ) : null}
+      {shown.length > 0 ? <CollectionTable collections={shown} /> : null}
+      {list.isSuccess && shown.length === 0 ? <NothingHere isFiltered={all.length > 0} /> : null}
+    </div>
+  );
+}
+
+function CollectionTable({ collections }: { collections: readonly Collection[] }) {
+  return (
+    <div className="table-scroll">
+      <table className="table">
+        <thead>
+          <tr>
+            <th scope="col">Collection</th>
+            <th scope="col" className="right">
+              Documents
+            </th>
+            <th scope="col" className="right wide-only">
+              Passages
+            </th>
+            <th scope="col" className="right wide-only">
+              Size
+            </th>
+            <th scope="col">Open to</th>
+            <th scope="col" className="right wide-only">
+              Made
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {collections.map((each) => (
+            <tr key={each.id}>
+              <td>
+                <Link
+                  to="/knowledge/$collection"
+                  params={{ collection: each.name }}
+                  search={{}}
+                  className="row-link"
+                >
+                  {each.name}
+                </Link>
+                {each.is_own ? null : <span className="tag beside">of {each.owner}</span>}
+                <SkippedNote collection={each} />
+              </td>
+              <td className="right numbers soft">{each.num_documents.toLocaleString("en-GB")}</td>
+              <td className="right numbers soft wide-only">{each.num_chunks.toLocaleString("en-GB")}</td>
+              <td className="right numbers soft wide-only">{formatSize(each.num_bytes)}</td>
+              <td>
+                <LabelTags labels={each.labels} isOwn={each.is_own} />
+              </td>
+              <td className="right numbers soft wide-only" title={formatMoment(each.created_at)}>
+                {formatWhen(each.created_at)}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** Pages that could not be trusted are said wherever the collection is named. */
+export function SkippedNote({ collection }: { collection: Collection }) {
+  const { num_skipped_pages: pages } = collection;
+  if (pages === 0) return null;
+  return <span className="small warning">{counted(pages, "page")} not indexed</span>;
+}
+
+export function MissingNote({ missing }: { missing: NonNullable<CollectionList["missing"]> }) {
+  return (
+    <div className="problem note" role="alert">
+      <div>
+        <p>
+          <strong>{missing.message}.</strong> Until it is, nothing can be put into a collection or found in
+          one.
+        </p>
+        <p>
+          <code>{missing.remedy}</code>
+        </p>
+      </div>
+    </div>
+  );
+}
+
+function PreparingNote({ preparing }: { preparing: NonNullable<CollectionList["preparing"]> }) {
+  const { name, done, total } = preparing;
+  if (total === 0) return null;
+  return (
+    <div className="preparing" role="status">
+      <span>
+        Cairn’s own documentation becomes the collection <strong>{name}</strong>
+      </span>
+      <progress value={done} max={total} aria-label={`Pages of ${name}`} />
+      <span className="numbers soft">
+        {done} of {counted(total, "page")}
+      </span>
+    </div>
+  );
+}
+
+function NewCollection() {
+  const [isOpen, setOpen] = useState(false);
+  return (
+    <>
+      <button type="button" className="button primary" onClick={() => setOpen(true)}>
+        <Plus size={16} aria-hidden />
+        New collection
+      </button>
+      {isOpen ? <NewCollectionForm onClose={() => setOpen(false)} /> : null}
+    </>
+  );
+}
+
+function NewCollectionForm({ onClose }: { onClose: () => void }) {
+  const [name, setName] = useState("");
+  const [isShared, setShared] = useState(false);
+  const client = useQueryClient();
+  const navigate = useNavigate();
+  const make = useMutation({
+    mutationFn: () =>
+      sendJson<Collection>("POST", "/api/collections", {
+        name,
+        ...(isShared ? { labels: ["everyone"] } : {}),
+      }),
+    onSuccess: (made) => {
+      void client.invalidateQueries({ queryKey: collectionsQuery.queryKey });
+      void navigate({ to: "/knowledge/$collection", params: { collection: made.name }, search: {} });
+    },
+  });
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    if (name.trim() !== "") make.mutate();
+  };
+  return (
+    <Modal title="New collection" onClose={onClose}>
+      <form className="modal-form" onSubmit={submit}>
+        <div>
+          <label className="label" htmlFor="collection-name">
+            Name
+          </label>
+          <input
+            id="collection-name"
+            className="field"
+            placeholder="Such as contracts or house rules"
+            maxLength={100}
+            value={name}
+            onChange={(event) => setName(event.target.value)}
+          />
+        </div>
+        <fieldset className="choices">
+          <legend className="label">Who may see what is put into it</legend>
+          <label>
+            <input type="radio" name="open-to" checked={!isShared} onChange={() => setShared(false)} />
+            Only you
+          </label>
+          <label>
+            <input type="radio" name="open-to" checked={isShared} onChange={() => setShared(true)} />
+            Everyone who signs in here
+          </label>
+        </fieldset>
+        <p className="small soft">That can be changed later, for each document too.</p>
+        {make.isError ? <Problem error={make.error} what="Not made" /> : null}
+        <div className="modal-buttons">
+          <button type="button" className="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button type="submit" className="button primary" disabled={name.trim() === "" || make.isPending}>
+            Make it
+          </button>
+        </div>
+      </form>
+    </Modal>
+  );
+}
+
+function NothingHere({ isFiltered }: { isFiltered: boolean }) {
+  if (isFiltered) return <p className="blank">Nothing matches the filter.</p>;
+  return (
+    <div className="blank">
+      <p>There is no collection yet.</p>
+      <p>
+        Make one and drop files into it, or put a folder in with <code>cairn index add FOLDER</code>. Then
+        choose it beside the message box of the chat, and ask.
+      </p>
+    </div>
+  );
+}
