@@ -14,17 +14,15 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import venv
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import psutil
+from benchmarks.peer_environment import peer_python, peer_versions
+from benchmarks.process_tree import run_watched
 from benchmarks.record import ROOT, record
 
 from cairn.core import console_progress
@@ -43,7 +41,6 @@ PEER = ("datatrove[io,processing]==0.10.1", "spacy==3.8.18")
 PEER_STEPS = Path(__file__).parent / "peer" / "datatrove_steps.py"
 WORKERS = 2
 VOCAB_SIZE = 16_384
-_SAMPLE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,44 +71,8 @@ def cairn_steps(corpus: Path, tokenizer_folder: Path, work: Path) -> None:
 
 def measured(command: list[str]) -> Measured:
     """Run a contestant and watch the memory of it and its children."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, _tree_bytes(process.pid))
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_SAMPLE_SECONDS)
-    out, err = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{err[-2000:]}")
-    said = json.loads(out.strip().splitlines()[-1])
-    return Measured(said["seconds"], said["tokens"], peak)
-
-
-def _tree_bytes(pid: int) -> int:
-    """Proportional set sizes of a process and all below it."""
-    total = 0
-    with suppress(psutil.Error):
-        root = psutil.Process(pid)
-        for each in (root, *root.children(recursive=True)):
-            with suppress(psutil.Error):
-                total += each.memory_full_info().pss
-    return total
-
-
-def peer_python(folder: Path) -> Path:
-    """The peer's interpreter; its environment is made the first time."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER], check=True)
-    return python
-
-
-def peer_versions(python: Path) -> dict[str, str]:
-    """What was installed for the peer."""
-    code = "import importlib.metadata as m; print(m.version('datatrove'), m.version('spacy'))"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    return dict(zip(("datatrove", "spacy"), done.stdout.split(), strict=True))
+    done = run_watched(command, ROOT)
+    return Measured(done.said["seconds"], done.said["tokens"], done.peak_bytes)
 
 
 def prepare(work: Path, limit: int | None) -> tuple[Path, Path, int]:
@@ -130,18 +91,18 @@ def prepare(work: Path, limit: int | None) -> tuple[Path, Path, int]:
     return corpus, work / "tokenizer", sum(len(document.text.encode()) for document in documents)
 
 
-def contest(work: Path, corpus: Path, tokenizer: Path, python: Path) -> tuple[Measured, Measured]:
+def contest(work: Path, corpus: Path, tokenizer: Path, python: str) -> tuple[Measured, Measured]:
     """One round: Cairn, then datatrove, each into an empty folder."""
     commands = (
         [sys.executable, "-m", "benchmarks.data.pipeline", "--contestant", str(corpus), str(tokenizer)],
-        [str(python), str(PEER_STEPS), str(corpus), str(tokenizer / "tokenizer.json")],
+        [python, str(PEER_STEPS), str(corpus), str(tokenizer / "tokenizer.json")],
     )
     results = []
     for command in commands:
         out = work / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        results.append(measured([*command, str(out), *([str(WORKERS)] if command[0] == str(python) else [])]))
+        results.append(measured([*command, str(out), *([str(WORKERS)] if command[0] == python else [])]))
     return results[0], results[1]
 
 
@@ -156,7 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.contestant:
         return cairn_steps(*arguments.contestant)
-    python = peer_python(arguments.peer_venv)
+    python = peer_python(arguments.peer_venv, PEER)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -170,7 +131,7 @@ def main() -> None:
     print(f"{num_bytes / 1e6:.1f} MB, {ours[0].tokens:,} tokens (datatrove {theirs[0].tokens:,})")
     print(f"Cairn {speeds[0]:.2f} MB/s, {peaks[0]:.0f} MB; datatrove {speeds[1]:.2f} MB/s, {peaks[1]:.0f} MB")
     if not arguments.smoke:
-        write_records(speeds, peaks, peer_versions(python))
+        write_records(speeds, peaks, peer_versions(python, PEER))
     return None
 
 

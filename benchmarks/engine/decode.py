@@ -45,7 +45,7 @@ BARS = {
     ("int8", "420m"): 1.4,
 }
 """Of decoding; prompts: 2 for all but the smallest shape."""
-_PROMPT = 512
+PROMPT = 512
 
 
 @dataclass(slots=True)
@@ -66,12 +66,12 @@ class Cairn:
 
     def prefill(self) -> float:
         """Prompt tokens per second, in chunks of the engine's usual budget."""
-        self.runner.allocate_kv_cache(_PROMPT // BLOCK, BLOCK)
-        steps = list(prompt_steps(_PROMPT))
+        self.runner.allocate_kv_cache(PROMPT // BLOCK, BLOCK)
+        steps = list(prompt_steps(PROMPT))
         started = time.perf_counter()
         for step in steps:
             self.runner.run(step)
-        return _PROMPT / (time.perf_counter() - started)
+        return PROMPT / (time.perf_counter() - started)
 
     def bytes_per_token(self) -> float:
         """Read while decoding, on average."""
@@ -98,7 +98,7 @@ def measure(args: argparse.Namespace, shape: str, weights: WeightFormat, folder:
     """One line of the table: both sides in turn, medians."""
     side = Cairn(NativeRunner(folder, weights=weights, num_threads=args.threads), args.tokens)
     run = side.prefill if args.prefill else side.decode
-    kind, work = ("prefill", {"prompt": _PROMPT}) if args.prefill else ("decode", {"output": args.tokens})
+    kind, work = ("prefill", {"prompt": PROMPT}) if args.prefill else ("decode", {"output": args.tokens})
     peers = PEER_FORMATS[weights] if args.llama_bin else ()
     run()
     pairs = steady_pairs(

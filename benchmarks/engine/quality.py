@@ -17,7 +17,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from benchmarks.record import ROOT, record
+from benchmarks.record import record
 from benchmarks.starter.text import texts
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
@@ -29,7 +29,6 @@ from cairn.engine import NativeRunner, Request
 from cairn.engine.runner import LogitRow, ModelInput, PromptSpan
 from cairn.engine.sequence import Sequence
 from cairn.engine.weight_reader import WeightFormat
-from cairn.lifecycle import load_recipe
 from cairn.lifecycle.corpus import token_documents
 from cairn.lifecycle.starter import STARTERS
 from cairn.models.mapped_weights import map_weights
@@ -104,7 +103,7 @@ def rounded_checkpoint(source: Path, folder: Path, kind: gguf.GGMLQuantizationTy
 
 def held_out_windows(model: Path, count: int, length: int) -> list[list[int]]:
     """Windows of held-out text, evenly over the books."""
-    _, held_out = texts(load_recipe(ROOT / "recipes" / "starter" / "text.toml"), Settings.from_env())
+    _, held_out = texts(Settings.from_env())
     stream = np.concatenate(token_documents(held_out, Tokenizer.load(model)))
     starts = np.linspace(0, len(stream) - length, count).astype(int)
     return [stream[start : start + length].tolist() for start in starts]

@@ -28,6 +28,7 @@ class Running:
 def running(command: Sequence[str], *, home: Path, cwd: Path | None = None) -> Iterator[Running]:
     """Start a command that ends in `cairn up`, and end it with SIGTERM."""
     env = {**os.environ, "CAIRN_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its modules compiled
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=cwd)
     assert process.stdout is not None
     try:

@@ -28,8 +28,10 @@ COMMAND = "python -m benchmarks.starter.text"
 BAR = 1.05
 
 
-def texts(recipe: Recipe, settings: Settings) -> tuple[list[str], list[str]]:
-    """(training, held out): what the recipe trains on, and the held-out documents its scores are on."""
+def texts(settings: Settings) -> tuple[list[str], list[str]]:
+    """(training, held out): what the starter trains on, and the held-out documents its scores are on."""
+    recipe = load_recipe(ROOT / "recipes" / "starter" / "text.toml")
+    assert isinstance(recipe, Recipe)
     splits: dict[str, TextSplit] = {}
     for source in recipe.data.sources:
         splits[source.name] = read_source(source, get_dataset(source.dataset, settings).folder)
@@ -57,9 +59,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=STARTERS / "text", help="folder of the model")
     parser.add_argument("--dry-run", action="store_true", help="print, record nothing")
     options = parser.parse_args()
-    recipe = load_recipe(ROOT / "recipes" / "starter" / "text.toml")
     tokenizer = Tokenizer.load(options.model)
-    training, held_out = texts(recipe, Settings.from_env())
+    training, held_out = texts(Settings.from_env())
     if options.bytes:
         held_out = ["\n".join(held_out).encode()[: options.bytes].decode(errors="ignore")]
     num_bytes = sum(len(text.encode()) for text in held_out)
