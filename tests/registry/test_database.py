@@ -1,14 +1,18 @@
 """The database: migrations, locks, snapshots, and what it says when it cannot."""
 
 import multiprocessing
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import insert, select, text
+from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.exc import IntegrityError as ConstraintError
 
 from cairn.core import ConfigError, IntegrityError, MissingExtraError, Settings, StorageError
 from cairn.registry import Base, Database, Registry, migrations
@@ -90,6 +94,53 @@ def test_a_failed_migration_leaves_nothing(settings: Settings, monkeypatch: pyte
     with database.session(read_only=True) as session:
         assert session.scalar(text("SELECT version_num FROM alembic_version")) == head_revision()
     database.close()
+
+
+def _migrate_to(database: Database, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__ or "").parent))
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def test_names_become_their_owners_and_nothing_goes_with_the_old_table(settings: Settings) -> None:
+    settings.home.mkdir(parents=True)
+    database = Database(settings.sqlalchemy_url)
+    _migrate_to(database, "0007")
+    kept = {
+        "vector_spaces": "(space_id, embedder, dimensions) VALUES (1, 'sha256:e', 2)",
+        "artifacts": "VALUES ('sha256:a', 'file', 1, '{}', NULL, 1, 1)",
+        "collections": "VALUES ('vs_1', 'house', 'ann', '{\"reranked\": 7}', '[\"everyone\"]', 1, 1.5)",
+        "documents": "VALUES ('file-1', 'vs_1', 'a.md', 'd', 'sha256:a', 't', 'm', 1, 0, '[]', 'ready', "
+        "'[]', 1, '[]', 1)",
+        "vector_stores": "VALUES ('vs_1', 'house', '', '{}', NULL, 1)",
+        "files": "VALUES ('file-2', 'ann', 'b.md', 'assistants', 1, 'sha256:a', 1)",
+        "vector_store_files": "VALUES ('vs_1', 'file-2', 'file-3', 'b.md', '', '{}', '{}', 'in_progress', "
+        "'', '', 1)",
+    }
+    new = "VALUES (:id, 'house', :owner, '{}', '[]', NULL, 1)"
+    with database.engine.begin() as connection:
+        for table, row in kept.items():
+            connection.exec_driver_sql(f"INSERT INTO {table} {row}")
+        before = _rows(connection, kept)
+    database.migrate()
+    with database.engine.begin() as connection:
+        after = _rows(connection, kept)
+        assert {each: [row[: len(before[each][0])] for row in rows] for each, rows in after.items()} == before
+        connection.execute(text(f"INSERT INTO collections {new}"), {"id": "vs_2", "owner": "bob"})
+    for wrong in (
+        text(f"INSERT INTO collections {new}").bindparams(id="vs_3", owner="ann"),
+        text("DELETE FROM collections WHERE collection_id = 'vs_1'"),  # a document refers to it
+    ):
+        with pytest.raises(ConstraintError), database.engine.begin() as connection:
+            connection.execute(wrong)
+    database.close()
+
+
+def _rows(connection: Connection, tables: Iterable[str]) -> dict[str, list[tuple[Any, ...]]]:
+    found = {each: connection.exec_driver_sql(f"SELECT * FROM {each}") for each in tables}
+    return {each: [tuple(row) for row in rows] for each, rows in found.items()}
 
 
 def test_a_reader_sees_one_snapshot(database: Database) -> None:

@@ -15,7 +15,9 @@ from cairn.retrieval.catalogue import (
     create_collection,
     delete_collection,
     find_collection,
+    find_visible,
     list_collections,
+    told_names,
 )
 from cairn.retrieval.collection import Collection, NewDocument
 from cairn.retrieval.encoders import Encoders
@@ -225,8 +227,8 @@ def test_collections_by_name(registry: Registry, indexes: ExactIndexes) -> None:
     made = create_collection(registry, "team notes", owner="ann")
     assert made.labels == ("user:ann",)
     assert find_collection(registry.database, made.collection_id) == made
-    with pytest.raises(ConflictError, match="already"):
-        create_collection(registry, "team notes", owner="bob")
+    with pytest.raises(ConflictError, match="ann has a collection 'team notes' already"):
+        create_collection(registry, "team notes", owner="ann")
     with pytest.raises(InvalidRequestError, match="allowed: letters"):
         create_collection(registry, "../notes", owner="ann")
     changed = change_collection(registry, "team notes", name="notes", config={"chunk_tokens": 50})
@@ -243,6 +245,32 @@ def test_collections_by_name(registry: Registry, indexes: ExactIndexes) -> None:
         assert session.scalar(select(func.count()).select_from(ChangeRow)) == 0
     with pytest.raises(NotFoundError, match="no collection 'notes'"):
         find_collection(registry.database, "notes")
+
+
+def test_owners_have_names_of_their_own(registry: Registry) -> None:
+    database = registry.database
+    open_to_all = create_collection(registry, "notes", owner="ann", labels=["everyone"])
+    secret = create_collection(registry, "notes", owner="bob")
+    eve, bob = Principal("eve"), Principal("bob")
+    assert find_visible(database, "notes", eve) == open_to_all  # of bob's she knows nothing
+    assert find_visible(database, "notes", bob) == secret
+    assert find_visible(database, "ann/notes", bob) == open_to_all
+    assert find_visible(database, secret.collection_id, bob) == secret
+    for hidden in ("bob/notes", secret.collection_id, "ann/note", "/notes/notes"):
+        with pytest.raises(NotFoundError):
+            find_visible(database, hidden, eve)
+    change_collection(registry, "bob/notes", labels=["everyone"])
+    with pytest.raises(ConflictError, match="2 collections are called 'notes': ann/notes, bob/notes"):
+        find_visible(database, "notes", eve)
+    with pytest.raises(ConflictError, match="are called"):
+        find_collection(database, "notes")
+    assert find_collection(database, "notes", owner="ann") == open_to_all
+    assert find_visible(database, "bob/notes", eve).collection_id == secret.collection_id
+    other = create_collection(registry, "papers", owner="bob")
+    with pytest.raises(ConflictError, match="bob has a collection 'notes' already"):
+        change_collection(registry, other.collection_id, name="notes")
+    names = told_names(list_collections(database))
+    assert sorted(names.values()) == ["ann/notes", "bob/notes", "papers"]
 
 
 def test_a_document_cannot_enter_a_collection_that_is_gone(collection: Collection) -> None:

@@ -1,12 +1,17 @@
 """`file_search` in chat: answers from collections, what they rest on, and for whom."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from typer.testing import CliRunner
 
+from cairn.cli import app
+from cairn.core import Settings
+from cairn.core.errors import NotFoundError
 from cairn.core.retrieval import Span
 from cairn.data.parsing import parse_bytes
 from cairn.providers.importing import import_checkpoint
@@ -90,6 +95,7 @@ def test_a_model_writes_and_each_sentence_is_held_against_its_source(
         "file_id": document.document_id,
         "filename": "bikes.md",
         "collection": info.name,
+        "collection_id": info.collection_id,
         "document_id": document.document_id,
         "chunk_id": 0,
         "page": 1,
@@ -117,6 +123,39 @@ def test_a_model_writes_and_each_sentence_is_held_against_its_source(
     library.collection("handbook").relabel([document.document_id], ["user:ann"])
     closed = server.http().get(path).json()
     assert (closed["prompt_token_ids"], closed["outputs"]) == ([], receipt.outputs)
+
+
+def test_what_is_deleted_is_in_no_view_of_a_receipt(
+    serve: Serve,
+    script: Script,
+    library: Library,
+    registry: Registry,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CAIRN_HOME", str(settings.home))
+    server = serve(script("In the cellar [1]."))
+    receipt_id = ask(server.client(), "where do the bicycles stand?").cairn["receipt"]
+    stored = registry.receipt(receipt_id)
+    whole = stored.prompt_token_ids
+    assert len(whole) > 10
+
+    def views() -> list[list[int]]:
+        told = json.loads(CliRunner().invoke(app, ["receipt", "show", receipt_id, "--json"]).stdout)
+        asked = server.http().get(f"/api/receipts/{receipt_id}").json()
+        return [told["prompt_token_ids"], asked["prompt_token_ids"]]
+
+    assert views() == [whole, whole]
+    bikes = next(each for each in library.collection("handbook").documents(None) if each.source == "bikes.md")
+    library.collection("handbook").delete([bikes.document_id])
+    assert views() == [[], []]
+    plain = CliRunner().invoke(app, ["receipt", "show", receipt_id])
+    assert "not shown: a passage in it is gone" in plain.stdout
+    again = CliRunner().invoke(app, ["replay", receipt_id])
+    assert isinstance(again.exception, NotFoundError)
+    # Of another text under the same name nothing is shown either: it is not what was given.
+    put(library, "handbook", "bikes.md", TEXTS["bikes.md"][0], ["everyone"])
+    assert views() == [[], []]
 
 
 def test_a_stream_ends_with_what_it_rests_on(serve: Serve, script: Script, library: Library) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,14 +11,21 @@ from typing import Any
 
 import openai
 import pytest
+from sqlalchemy import select
 
 from cairn.providers.importing import import_checkpoint
 from cairn.registry import Registry
-from cairn.retrieval.collection import Collection
+from cairn.retrieval.collection import Collection, NewDocument
+from cairn.retrieval.tables import DocumentRow
+from cairn.server.files.attaching import attach
+from cairn.server.files.housekeeping import tidy
 from cairn.server.files.ingestion import Ingestor
+from cairn.server.files.objects import NewStoreFile
 from cairn.server.filters import ComparisonFilter, CompoundFilter, fits
+from cairn.server.tables import VectorStoreFileRow, VectorStoreRow
 from tests.engine.native_tiny import needs_native
 from tests.providers.tiny_encoder import embedder_folder
+from tests.retrieval.conftest import parsed
 from tests.server.conftest import PATIENCE, Running, Script, Serve
 
 pytestmark = needs_native
@@ -264,10 +272,92 @@ def test_a_store_that_was_not_used_expires(client: openai.OpenAI, monkeypatch: p
     store = client.vector_stores.create(expires_after={"anchor": "last_active_at", "days": 1})
     indexed(client, store.id)
     assert client.vector_stores.search(store.id, query="cat").data
-    monkeypatch.setattr("cairn.server.files.stores._DAY", -1.0)
+    monkeypatch.setattr("cairn.server.files.housekeeping._DAY", -1.0)
     assert client.vector_stores.retrieve(store.id).status == "expired"
     with pytest.raises(openai.NotFoundError, match="expired 1 days after its last use"):
         client.vector_stores.search(store.id, query="cat")
+
+
+def test_what_has_expired_goes_with_its_index_and_what_is_used_again_stays(
+    client: openai.OpenAI, server: Running, serve: Serve, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day: Any = {"anchor": "last_active_at", "days": 1}
+    kept = [client.vector_stores.create(), client.vector_stores.create(expires_after=day)]
+    gone, late = (client.vector_stores.create(expires_after=day) for _ in range(2))
+    file = indexed(client, gone.id)
+    registry = server.state.registry
+    indexes = registry.settings.home / "indexes"
+    assert list(indexes.glob(f"{gone.id}-*"))
+    _last_used(registry, gone.id, 0.0)
+    # Between the look and the deletion somebody says that it is to stay.
+    whole = server.state.library.delete
+
+    def delete(collection_id: str, **more: Any) -> None:
+        client.vector_stores.update(gone.id, expires_after=None)
+        whole(collection_id, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.state.library, "delete", delete)
+        assert tidy(registry, lambda: server.state.library) == []
+    client.vector_stores.update(gone.id, expires_after=day)
+    _last_used(registry, gone.id, 0.0)
+    assert tidy(registry, lambda: server.state.library) == [gone.id]
+    assert not list(indexes.glob(f"{gone.id}-*"))
+    left = [late.id, *(each.id for each in kept[::-1])]
+    assert [each.id for each in client.vector_stores.list()] == left
+    assert client.files.retrieve(file.id).filename == "cats.md"
+    with registry.database.session(read_only=True) as session:
+        assert session.scalars(select(DocumentRow)).all() == []
+    # Another server looks at its start.
+    _last_used(registry, late.id, 0.0)
+    server.stop()
+    again = as_user(serve(script("It is.")), "ann")
+    server.wait_until(lambda: [each.id for each in again.vector_stores.list()] == left[1:])
+
+
+def _last_used(registry: Registry, store_id: str, at: float) -> None:
+    with registry.database.writing() as session:
+        session.get_one(VectorStoreRow, store_id).last_active_at = at
+
+
+def test_files_of_a_store_are_paged_like_a_sorted_list(client: openai.OpenAI, server: Running) -> None:
+    store, registry = client.vector_stores.create().id, server.state.registry
+    others = [indexed(client, client.vector_stores.create().id, name=f"{n}.md").id for n in range(5)]
+    with registry.database.writing() as session:
+        for place, file_id in enumerate(others):  # of some the time is the same
+            attach(session, store, "ann", [NewStoreFile(file_id=file_id)])
+            row = session.get_one(VectorStoreFileRow, (store, file_id))
+            row.created_at, row.status = 100.0 + place // 2, "cancelled" if place % 2 else "failed"
+    opened = server.state.library.collection(store)
+    plain = opened.put(NewDocument(source="a.md", original=CATS, parsed=parsed("A cat.")))
+    other = opened.put(NewDocument(source="b.md", original=CATS, parsed=parsed("A dog.")))
+    times = {file_id: 100.0 + place // 2 for place, file_id in enumerate(others)}
+    times |= {each.document_id: time.time() for each in (plain, other)}
+    for order in ("asc", "desc"):
+        ids = sorted(others, key=lambda each: (times[each], each), reverse=order == "desc")
+        documents = sorted([plain.document_id, other.document_id], reverse=order == "desc")
+        if plain.updated_at == other.updated_at:
+            ids = [*ids, *documents] if order == "asc" else [*documents, *ids]
+        files = client.vector_stores.files
+        whole = [each.id for each in files.list(store, order=order).data]
+        assert whole[:5] == ids[:5] if order == "asc" else whole[2:] == ids[-5:]
+        for limit in (1, 2, 3):
+            assert [each.id for each in files.list(store, order=order, limit=limit)] == whole
+            for place in range(7):
+                before = files.list(store, order=order, before=whole[place], limit=limit)
+                assert [each.id for each in before.data] == whole[max(0, place - limit) : place]
+                assert before.has_more == (place > limit)
+    failed = [each.id for each in files.list(store, filter="failed", limit=1)]
+    assert sorted(failed) == sorted(others[::2])
+    with pytest.raises(openai.BadRequestError, match="not in this list"):
+        files.list(store, filter="failed", after=others[1])
+    assert client.vector_stores.retrieve(store).file_counts.model_dump() == {
+        "cancelled": 2,
+        "completed": 2,
+        "failed": 3,
+        "in_progress": 0,
+        "total": 7,
+    }
 
 
 def test_batches_are_indexed_and_cancelled(
@@ -304,7 +394,7 @@ def test_what_is_taken_back_while_it_is_read_is_not_there(
 
     def prepare(self: Collection, batch: Any) -> Any:
         found = whole(self, batch)
-        if not taken:
+        if batch[0].source == "cats.md":
             taken.append(client.files.delete(file.id))
         return found
 
@@ -331,8 +421,9 @@ def test_the_next_server_goes_on_with_what_is_in_line(
         house = upload(client, HOUSE, "house.md")
         client.vector_stores.files.create(store.id, file_id=house.id)
         ingestor = server.state.ingestor
-        assert ingestor._thread is not None
-        ingestor._thread.join(PATIENCE)
+        assert ingestor._threads
+        for thread in ingestor._threads:
+            thread.join(PATIENCE)
     assert client.vector_stores.files.retrieve(house.id, vector_store_id=store.id).status == "in_progress"
     server.stop()
 

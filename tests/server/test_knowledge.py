@@ -1,19 +1,26 @@
 """Collections over HTTP: made, filled, read and searched by who may, and not there for anybody else."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
+from cairn.core.errors import ConflictError
 from cairn.providers import own_docs
 from cairn.providers.knowledge import Library
 from cairn.registry import Registry
+from cairn.retrieval.collection import Collection
 from cairn.retrieval.encoders import Encoders
-from cairn.server.knowledge import intake
+from cairn.server.files.housekeeping import tidy
+from cairn.server.knowledge import own_docs as bringing
+from cairn.server.knowledge import uploads
+from cairn.server.tables import FileRow, VectorStoreFileRow
 from tests.retrieval.exact import encoders
-from tests.server.conftest import Running, Serve
+from tests.server.conftest import PATIENCE, Running, Serve
 
 HOUSE = "# The house\n\nThe blue door leads to the cellar.\n\n## Below\n\nBicycles stand in the cellar 🙂.\n"
 
@@ -27,7 +34,7 @@ class PlainLibrary(Library):
 
 @pytest.fixture
 def running(serve: Serve, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Running:
-    monkeypatch.setattr(intake, "embedder_is_here", lambda registry: True)
+    monkeypatch.setattr(bringing, "embedder_is_here", lambda registry: True)
     monkeypatch.setattr(own_docs, "own_docs_files", list)
     server = serve(max_upload_bytes=100_000)
     server.state._library = PlainLibrary(registry)
@@ -91,6 +98,28 @@ def test_a_collection_is_made_changed_and_deleted(running: Running) -> None:
     assert client.get("/api/collections").json()["collections"] == []
 
 
+def test_names_are_their_owners_own(running: Running) -> None:
+    client, ada, eve = running.http(), user(running, "ada"), user(running, "eve")
+    mine = made(client, "notes", labels=["everyone"])
+    (seen,) = eve.get("/api/collections").json()["collections"]
+    assert (seen["ref"], seen["owner"]) == ("notes", "admin")
+    hers = made(ada, "notes", labels=["everyone"])
+    assert client.get("/api/collections/notes").json()["id"] == mine.rsplit("/", 1)[1]
+    assert ada.get("/api/collections/notes").json()["id"] == hers.rsplit("/", 1)[1]
+    # Each reference leads back to what it stands for.
+    for reader in (client, ada, eve):
+        for each in reader.get("/api/collections").json()["collections"]:
+            assert reader.get(f"/api/collections/{each['ref']}").json() == each
+    twice = eve.get("/api/collections/notes")
+    assert twice.status_code == 409
+    assert "ada/notes, admin/notes" in twice.json()["error"]["message"]
+    assert ada.post("/api/collections", json={"name": "notes"}).status_code == 409
+    store = eve.get("/v1/vector_stores/notes")
+    assert store.status_code == 409
+    assert ada.delete("/api/collections/notes").status_code == 204
+    assert eve.get("/api/collections/notes").json()["owner"] == "admin"
+
+
 def test_a_file_is_uploaded_read_found_and_deleted(running: Running) -> None:
     client = running.http()
     path = made(client)
@@ -142,6 +171,75 @@ def test_a_file_is_uploaded_read_found_and_deleted(running: Running) -> None:
     assert "document.delete" in actions
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_was_sent_is_indexed_once_by_whichever_server_comes_next(
+    running: Running, serve: Serve, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = running.http()
+    path = made(client)
+    entered = threading.Event()
+
+    def stops(*_: object, **__: object) -> None:
+        entered.set()
+        raise SystemExit  # ends the thread, as the end of its process would
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Collection, "write", stops)
+        for text in (b"# House\n\nIt is red.\n", b"# House\n\nIt is blue.\n"):
+            answer = client.post(
+                f"{path}/uploads", params={"name": "house.md", "label": "user:ada"}, content=text
+            )
+            assert answer.status_code == 202
+        assert entered.wait(PATIENCE)
+        for thread in running.state.ingestor._threads:
+            thread.join(PATIENCE)
+    assert [each["state"] for each in client.get(f"{path}/uploads").json()] == ["waiting"] * 2
+    assert client.get("/v1/files").json()["data"] == []  # they are no uploads of the API
+    running.stop()
+
+    monkeypatch.setattr(Library, "encoders", PlainLibrary.encoders)
+    again = serve()
+    client, ada = again.http(), user(again, "ada")
+    again.wait_until(lambda: [each["state"] for each in client.get(f"{path}/uploads").json()] == ["done"] * 2)
+    (document,) = client.get(f"{path}/documents").json()["documents"]
+    assert document["labels"] == ["user:ada"]
+    # The one that was sent last stays, and nothing is left of the way there.
+    assert "blue" in ada.get(f"{path}/documents/{document['id']}/text").json()["text"]
+    assert registry.artifacts("file") == []
+    with registry.database.session(read_only=True) as session:
+        assert session.scalars(select(FileRow)).all() == []
+        assert session.scalars(select(VectorStoreFileRow)).all() == []
+
+
+def test_a_file_that_fails_says_why_for_a_day_and_goes_with_its_collection(
+    running: Running, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = running.http()
+    path = made(client)
+
+    def breaks(*_: object, **__: object) -> None:
+        raise ConflictError("the cellar is flooded")
+
+    with monkeypatch.context() as breaking:
+        breaking.setattr(Collection, "write", breaks)
+        failed = sent(running, client, path, "house.md", HOUSE.encode())
+    assert (failed["state"], failed["message"]) == ("failed", "the cellar is flooded")
+    library = running.state.library
+    tidy(registry, lambda: library)
+    assert [each["state"] for each in client.get(f"{path}/uploads").json()] == ["failed"]
+    with monkeypatch.context() as later:
+        later.setattr("cairn.server.files.attaching._FAILED_SECONDS", -1.0)
+        tidy(registry, lambda: library)
+    assert client.get(f"{path}/uploads").json() == []
+    assert registry.artifacts("file") == []
+    with monkeypatch.context() as breaking:
+        breaking.setattr(Collection, "write", breaks)
+        sent(running, client, path, "house.md", HOUSE.encode())
+    client.delete(path)
+    tidy(registry, lambda: library)
+    assert registry.artifacts("file") == []
+
+
 def test_documents_are_listed_by_words_status_and_page(running: Running) -> None:
     client = running.http()
     path = made(client)
@@ -184,17 +282,16 @@ def test_what_cannot_be_taken_is_refused(running: Running, monkeypatch: pytest.M
     assert (
         client.post(f"{path}/uploads", params={"name": "a", "label": "you"}, content=b"x").status_code == 400
     )
-    monkeypatch.setattr(intake, "_MOST_WAITING", 0)
+    monkeypatch.setattr(uploads, "_MOST_WAITING", 0)
     full = client.post(f"{path}/uploads", params={"name": "a.txt"}, content=b"x")
     assert (full.status_code, full.headers["retry-after"]) == (429, "5")
-    monkeypatch.setattr(intake, "embedder_is_here", lambda registry: False)
+    monkeypatch.setattr(bringing, "embedder_is_here", lambda registry: False)
     missing = client.post(f"{path}/uploads", params={"name": "a.txt"}, content=b"x")
     assert missing.status_code == 409
     assert "pip install" in missing.json()["error"]["remedy"]
     assert client.get("/api/collections").json()["missing"]["remedy"].startswith("pip install")
     assert client.get(f"{path}/uploads").json() == []
-    scratch = running.state.intake._scratch
-    assert scratch is None or list(scratch.iterdir()) == []
+    assert list(running.state.registry.store._staging.iterdir()) == []
 
 
 def test_nobody_sees_what_is_not_open_to_them(running: Running) -> None:
@@ -292,7 +389,7 @@ def test_own_documentation_comes_once_and_follows_its_pages(
         return [each["source"] for each in listed.get("documents", [])]
 
     assert client.get("/api/collections").json()["collections"] == []  # asking begins it
-    running.wait_until(lambda: sources() == ["one.md", "two.md"] and not running.state.intake.preparing)
+    running.wait_until(lambda: sources() == ["one.md", "two.md"] and not running.state.own_docs.preparing)
     running.wait_until(lambda: client.get("/api/collections").json()["preparing"] is None)
     path = "/api/collections/cairn-docs"
     closed = next(
@@ -334,6 +431,7 @@ def test_a_stored_reply_keeps_what_it_cites_as_long_as_it_is_open(running: Runni
         "file_id": done["document_id"],
         "filename": "house.md",
         "collection": "house",
+        "collection_id": path.rsplit("/", 1)[1],
         "document_id": done["document_id"],
         "chunk_id": passage["chunk_id"],
         "page": 1,

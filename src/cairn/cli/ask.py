@@ -58,7 +58,7 @@ def ask(
     )
     options = SearchOptions(limit=limit, graph=graph)
     with Registry.open() as registry, Library(registry, progress=console_progress()) as library:
-        opened = library.collection(collection or _only(registry))
+        opened = library.collection(_meant(registry, collection, user or ADMIN))
         answer, hits = asyncio.run(_answered(registry, library, opened, request, options))
         found: dict[str, Any] = {"question": question, "collection": opened.info.name, "answer": answer}
     found["passages"] = [_passage(number, each) for number, each in enumerate(hits, 1)]
@@ -67,18 +67,22 @@ def ask(
     return _show(found)
 
 
-def _only(registry: "Registry") -> str:
-    """The one collection there is."""
-    from cairn.retrieval.catalogue import list_collections
+def _meant(registry: "Registry", collection: str, user: str) -> str:
+    """The collection that is named, or else the one there is."""
+    from cairn.cli.index.opening import meant
+    from cairn.retrieval.catalogue import list_collections, told_names
 
-    names = [info.name for info in list_collections(registry.database)]
+    if collection:
+        return meant(registry, collection, owner=user).collection_id
+    names = told_names(list_collections(registry.database))
     if not names:
         raise NotFoundError("there is nothing to ask", remedy="put documents in: cairn index add PATH")
     if len(names) > 1:
         raise ConflictError(
-            f"there are {len(names)} collections: {', '.join(names)}", remedy="choose with --collection NAME"
+            f"there are {len(names)} collections: {', '.join(names.values())}",
+            remedy="choose with --collection NAME",
         )
-    return names[0]
+    return next(iter(names))
 
 
 async def _answered(

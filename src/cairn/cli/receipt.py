@@ -49,10 +49,12 @@ def show(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
 
     from cairn.core.errors import CairnError
     from cairn.data import Tokenizer
+    from cairn.providers.receipts import shown
     from cairn.registry import Registry
 
     with Registry.open() as registry:
-        receipt = registry.receipt(receipt_id)
+        stored = registry.receipt(receipt_id)
+        receipt = shown(registry.database, stored, None)
         if as_json:
             return print_json(asdict(receipt))
         try:
@@ -67,7 +69,8 @@ def show(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
         "user": receipt.user_id,
         "runner": ", ".join(f"{key} {value}" for key, value in receipt.runner.items()),
         "sampling": ", ".join(f"{key} {value}" for key, value in receipt.sampling.items() if value),
-        "prompt": f"{len(receipt.prompt_token_ids)} tokens",
+        "prompt": f"{len(stored.prompt_token_ids)} tokens"
+        + ("" if receipt is stored else ", not shown: a passage in it is gone"),
     }
     for key, value in lines.items():
         typer.echo(f"{key:<9} {value}")
@@ -85,14 +88,21 @@ def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
     import asyncio
     from dataclasses import asdict
 
+    from cairn.core.errors import NotFoundError
     from cairn.engine import EngineConfig
     from cairn.providers import load_local_provider
+    from cairn.providers.receipts import is_whole
     from cairn.registry import Registry
 
     with Registry.open() as registry:
         receipt = registry.receipt(receipt_id)
         if receipt.kind == "reading":
             return _replay_reading(registry, receipt, as_json)
+        if not is_whole(registry.database, receipt, None):
+            raise NotFoundError(
+                f"a passage that {receipt_id} was made from is gone or has changed",
+                remedy="ask again: the answer may be another one now",
+            )
         config = EngineConfig(weights=receipt.runner.get("dtype", "auto"))
         provider = load_local_provider(registry, receipt.adapter or receipt.artifact, config=config)
         try:

@@ -6,11 +6,13 @@ an index come when they are first needed, and stay until it is closed.
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from sqlalchemy.orm import Session
 
 from cairn.core.errors import ConflictError, InvalidRequestError, NotFoundError
 from cairn.core.progress import Progress
@@ -95,15 +97,17 @@ class Library:
             self._open.pop(each).close()
             del self._used[each]
 
-    def delete(self, ref: str, *, actor: str) -> None:
-        """Delete a collection and all that is in it."""
+    def delete(
+        self, ref: str, *, actor: str, check: Callable[[Session], None] = lambda session: None
+    ) -> None:
+        """Delete a collection and all that is in it; `check` as `delete_collection` has it."""
         info = find_collection(self.registry.database, ref)
         with self._lock:
             self._used.pop(info.collection_id, None)
             held = self._open.pop(info.collection_id, None)
         if held is not None:
             held.close()
-        delete_collection(self.registry, info.collection_id, self.indexes, actor=actor)
+        delete_collection(self.registry, info.collection_id, self.indexes, actor=actor, check=check)
 
     def encoders(self, name: str, digest: str = "") -> Encoders:
         """An embedder by name, or by digest where the name stands for another by now; with the reranker."""

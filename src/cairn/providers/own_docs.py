@@ -66,14 +66,14 @@ def _bring(collection: Collection, library: Library, pages: Mapping[str, bytes],
 def _wanted(registry: Registry, owner: str, *, is_first: bool) -> CollectionInfo | None:
     """The collection, made when it never was before; None when somebody deleted it."""
     try:
-        return find_collection(registry.database, OWN_DOCS)
+        return find_collection(registry.database, f"{owner}/{OWN_DOCS}")
     except NotFoundError:
         if not is_first:
             return None
     try:
         return create_collection(registry, OWN_DOCS, owner=owner, labels=[EVERYONE])
     except ConflictError:  # another process was faster
-        return find_collection(registry.database, OWN_DOCS)
+        return find_collection(registry.database, f"{owner}/{OWN_DOCS}")
 
 
 def _is_same(document: DocumentInfo | None, page: bytes) -> bool:

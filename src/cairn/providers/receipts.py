@@ -1,4 +1,4 @@
-"""Sampling and messages as they are written into a receipt, and read back."""
+"""Sampling and messages as they are written into a receipt, and read back; and who may read its prompt."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -6,6 +6,8 @@ from typing import Any
 
 from cairn.core.chat import Message, SamplingParams
 from cairn.core.grammar import Grammar
+from cairn.registry import Database, Receipt
+from cairn.retrieval.reading import given_passages
 
 
 def message_json(message: Message) -> dict[str, Any]:
@@ -37,3 +39,15 @@ def sampling_from_json(values: Mapping[str, Any]) -> SamplingParams:
     if values.get("grammar"):
         exact["grammar"] = Grammar(**values["grammar"])
     return SamplingParams(**{**values, **exact})
+
+
+def is_whole(database: Database, receipt: Receipt, labels: frozenset[str] | None) -> bool:
+    """Whether every passage that a prompt was made of is there and open to the labels; None opens all."""
+    return given_passages(database, receipt.request.get("sources", ()), labels) is not None
+
+
+def shown(database: Database, receipt: Receipt, labels: frozenset[str] | None) -> Receipt:
+    """The receipt as it may be shown: without its prompt where a passage is gone or closed."""
+    if is_whole(database, receipt, labels):
+        return receipt
+    return replace(receipt, prompt_token_ids=[])

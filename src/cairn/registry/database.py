@@ -70,14 +70,19 @@ class Database:
                 _upgrade(connection)
             return
         assert self.engine.url.database is not None
-        with locked(Path(self.engine.url.database + ".lock")):
-            with self.engine.connect() as connection:
-                # Kept in the file once set; outside a transaction, or SQLite refuses.
-                cast("sqlite3.Connection", connection.connection.driver_connection).execute(
-                    "PRAGMA journal_mode=WAL"
-                )
-            with self.engine.begin() as connection:
-                _upgrade(connection)
+        with locked(Path(self.engine.url.database + ".lock")), self.engine.connect() as connection:
+            # Both outside a transaction, or SQLite refuses. The first is kept in the file; the second lets a
+            # table be made anew without what refers to it going with the old one.
+            driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+            driver.execute("PRAGMA journal_mode=WAL")
+            driver.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    _upgrade(connection)
+                    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                    assert broken is None, f"a migration left {broken} without what it refers to"
+            finally:
+                driver.execute("PRAGMA foreign_keys=ON")
 
     def close(self) -> None:
         """Close every pooled connection."""

@@ -1,10 +1,15 @@
-"""Collections by name: made, found, listed, changed and thrown away with all that is in them."""
+"""Collections by name: made, found, listed, changed and thrown away with all that is in them.
+
+Names are an owner's own. A reference is an id, OWNER/NAME, or a name. A name means the own collection of who
+refers, or else the only one; where several others have it, none.
+"""
 
 import json
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,24 +83,31 @@ def create_collection(
             session.add(row)
     except ConstraintError:
         raise ConflictError(
-            f"there is a collection {name!r} already", remedy="choose another name, or delete that one"
+            f"{owner} has a collection {name!r} already", remedy="choose another name, or delete that one"
         ) from None
     return _info(row)
 
 
-def find_collection(database: Database, ref: str) -> CollectionInfo:
-    """The collection of a name or id."""
+def find_collection(database: Database, ref: str, *, owner: str = "") -> CollectionInfo:
+    """The collection of a reference; `owner`'s own goes before others of the name."""
     with database.session(read_only=True) as session:
-        return _info(_find(session, ref))
+        return _info(_find(session, ref, owner))
 
 
 def find_visible(database: Database, ref: str, reader: Principal) -> CollectionInfo:
-    """The collection of a name or id, if `sees` lets its reader know of it; else as if there were none."""
+    """The collection of a reference among those that `sees` lets its reader know of."""
     with database.session(read_only=True) as session:
-        row = _find(session, ref)
-        if not sees(session, row, reader):
-            raise _gone(ref)
-        return _info(row)
+        return _info(_find(session, ref, reader.user_id, lambda row: sees(session, row, reader)))
+
+
+def told_names(infos: Iterable[CollectionInfo]) -> dict[str, str]:
+    """By id what means each alone: its name, or OWNER/NAME where several have that."""
+    known = list(infos)
+    times = Counter(info.name for info in known)
+    return {
+        info.collection_id: info.name if times[info.name] == 1 else f"{info.owner}/{info.name}"
+        for info in known
+    }
 
 
 def sees(session: Session, row: CollectionRow, reader: Principal) -> bool:
@@ -111,9 +123,10 @@ def sees(session: Session, row: CollectionRow, reader: Principal) -> bool:
 
 
 def list_collections(database: Database) -> list[CollectionInfo]:
-    """Every collection, by name."""
+    """Every collection, by name and owner."""
+    query = select(CollectionRow).order_by(CollectionRow.name, CollectionRow.owner)
     with database.session(read_only=True) as session:
-        return [_info(row) for row in session.scalars(select(CollectionRow).order_by(CollectionRow.name))]
+        return [_info(row) for row in session.scalars(query)]
 
 
 def change_collection(
@@ -125,9 +138,11 @@ def change_collection(
     config: Mapping[str, Any] | None = None,
 ) -> CollectionInfo:
     """Change what is given; labels hold for documents that come later."""
+    owner = ""
     try:
         with registry.database.writing() as session:
             row = _find(session, ref)
+            owner = row.owner
             if name is not None:
                 row.name = _checked_name(name)
             if labels is not None:
@@ -136,14 +151,27 @@ def change_collection(
                 changed = {**row.config, **config}
                 row.config = parse_config(CollectionConfig, changed, source="collection").model_dump()
     except ConstraintError:
-        raise ConflictError(f"there is a collection {name!r} already", remedy="choose another name") from None
+        raise ConflictError(
+            f"{owner} has a collection {name!r} already", remedy="choose another name"
+        ) from None
     return _info(row)
 
 
-def delete_collection(registry: Registry, ref: str, indexes: Indexes, *, actor: str = "local") -> None:
-    """Delete a collection with documents, vectors, its index, and artifacts that nothing else uses."""
+def delete_collection(
+    registry: Registry,
+    ref: str,
+    indexes: Indexes,
+    *,
+    actor: str = "local",
+    check: Callable[[Session], None] = lambda session: None,
+) -> None:
+    """Delete a collection with documents, vectors, its index, and artifacts that nothing else uses.
+
+    `check` is called in the transaction, and raises where the collection shall stay.
+    """
     with registry.database.writing() as session:
         row = _find(session, ref)
+        check(session)
         documents = list(
             session.scalars(
                 select(DocumentRow.document_id).where(DocumentRow.collection_id == row.collection_id)
@@ -155,7 +183,8 @@ def delete_collection(registry: Registry, ref: str, indexes: Indexes, *, actor: 
             session.execute(delete(table).where(table.collection_id == row.collection_id))
         session.execute(delete(ChangeRow).where(ChangeRow.collection_id == row.collection_id))
         session.delete(row)
-        registry.audit.append_in(session, "collection.delete", actor, row.name, {"documents": len(documents)})
+        told = {"documents": len(documents), "collection": row.collection_id}
+        registry.audit.append_in(session, "collection.delete", actor, row.name, told)
     discard_artifacts(registry, freed)
     for space_id in spaces:
         indexes.drop(index_key(row.collection_id, space_id))
@@ -215,13 +244,29 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _find(session: Session, ref: str) -> CollectionRow:
-    row = session.get(CollectionRow, ref) or session.scalar(
-        select(CollectionRow).where(CollectionRow.name == ref)
-    )
-    if row is None:
+def _find(
+    session: Session,
+    ref: str,
+    owner: str = "",
+    is_known: Callable[[CollectionRow], bool] = lambda row: True,
+) -> CollectionRow:
+    by_id = session.get(CollectionRow, ref)
+    whose, _, name = ref.rpartition("/")
+    named = select(CollectionRow).where(CollectionRow.name == name).order_by(CollectionRow.owner)
+    if whose:
+        named = named.where(CollectionRow.owner == whose)
+    found = [by_id] if by_id is not None else session.scalars(named).all()
+    known = [row for row in found if is_known(row)]
+    if not known:
         raise _gone(ref)
-    return row
+    own = [row for row in known if row.owner == owner]
+    if len(known) > 1 and not own:
+        told = ", ".join(f"{row.owner}/{row.name}" for row in known)
+        raise ConflictError(
+            f"{len(known)} collections are called {ref!r}: {told}",
+            remedy="name one of these, or its id",
+        )
+    return (own or known)[0]
 
 
 def _gone(ref: str) -> NotFoundError:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from cairn.registry import Database
+from cairn.retrieval.catalogue import list_collections, told_names
 from cairn.retrieval.index import Filter, Index
 from cairn.retrieval.space_tables import RecallRow
 from cairn.retrieval.tables import CollectionRow
@@ -25,7 +26,7 @@ class Recall:
     """What is known of a collection's active space."""
 
     collection: str
-    """Its name."""
+    """What it alone is called: its name, or OWNER/NAME."""
     recall: float
     """Mean share of the nearest ten that the search finds."""
     num_samples: int
@@ -70,10 +71,11 @@ def recalls(database: Database) -> dict[str, Recall]:
         (RecallRow.collection_id == CollectionRow.collection_id)
         & (RecallRow.space_id == CollectionRow.space_id),
     )
+    names = told_names(list_collections(database))
     with database.session(read_only=True) as session:
         return {
             row.collection_id: Recall(
-                row.name,
+                names.get(row.collection_id, row.name),
                 sum(samples.recent) / len(samples.recent),
                 len(samples.recent),
                 float(row.config.get("least_recall", 0.95)),

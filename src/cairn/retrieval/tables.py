@@ -33,9 +33,10 @@ class CollectionRow(Base):
     """A collection of documents."""
 
     __tablename__ = "collections"
+    __table_args__ = (UniqueConstraint("owner", "name"),)
 
     collection_id: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
     owner: Mapped[str]
     config: Mapped[dict[str, Any]]
     labels: Mapped[list[str]]

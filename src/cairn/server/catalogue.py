@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +10,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from cairn.core.errors import NotFoundError
+from cairn.providers.receipts import shown
 from cairn.registry import Artifact, Registry, Run, reused_runs
 from cairn.retrieval.access import labels_of
-from cairn.retrieval.reading import given_passages
 from cairn.server.auth import Caller
 from cairn.server.state import state_of
 
@@ -195,8 +194,7 @@ def get_receipt(request: Request, caller: Caller, receipt_id: str) -> ReceiptOut
     receipt = registry.receipt(receipt_id)
     if receipt.user_id != caller.user_id:
         raise NotFoundError(f"no receipt {receipt_id!r}")
-    if given_passages(registry.database, receipt.request.get("sources", ()), labels_of(caller)) is None:
-        receipt = replace(receipt, prompt_token_ids=[])
+    receipt = shown(registry.database, receipt, labels_of(caller))
     return ReceiptOut(**{name: getattr(receipt, name) for name in ReceiptOut.model_fields})
 
 

@@ -111,6 +111,7 @@ def _annotation(citation: Citation, info: CollectionInfo, file_id: str) -> FileC
         file_id=file_id,
         filename=passage.name,
         collection=info.name,
+        collection_id=info.collection_id,
         document_id=passage.document_id,
         chunk_id=passage.chunk_id,
         page=passage.page,

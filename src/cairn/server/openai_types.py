@@ -245,6 +245,7 @@ class FileCitation(BaseModel):
     filename: str
     collection: str
     """Its name."""
+    collection_id: str = ""
     document_id: str
     chunk_id: int
     page: int

@@ -21,8 +21,9 @@ from cairn.server.tables import VectorStoreFileRow
 
 if TYPE_CHECKING:
     from cairn.providers.knowledge import Library
+    from cairn.server.files.housekeeping import Housekeeper
     from cairn.server.files.ingestion import Ingestor
-    from cairn.server.knowledge.intake import Intake
+    from cairn.server.knowledge.own_docs import OwnDocs
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,9 @@ class ServerState:
     in_flight: InFlight = field(default_factory=InFlight)
     failures: FailureLimiter = field(init=False)
     _library: "Library | None" = field(default=None, init=False)
-    _intake: "Intake | None" = field(default=None, init=False)
+    _own_docs: "OwnDocs | None" = field(default=None, init=False)
     _ingestor: "Ingestor | None" = field(default=None, init=False)
+    _housekeeper: "Housekeeper | None" = field(default=None, init=False)
     _making: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
@@ -144,18 +146,18 @@ class ServerState:
             return self._library
 
     @property
-    def intake(self) -> "Intake":
-        """Files on their way into collections."""
-        from cairn.server.knowledge.intake import Intake  # noqa: PLC0415 - as above
+    def own_docs(self) -> "OwnDocs":
+        """What makes a collection of Cairn's own documentation."""
+        from cairn.server.knowledge.own_docs import OwnDocs  # noqa: PLC0415 - as above
 
         with self._making:
-            if self._intake is None:
-                self._intake = Intake(self.registry, lambda: self.library)
-            return self._intake
+            if self._own_docs is None:
+                self._own_docs = OwnDocs(self.registry, lambda: self.library)
+            return self._own_docs
 
     @property
     def ingestor(self) -> "Ingestor":
-        """What works off the files in line for vector stores."""
+        """What works off the files in line for collections."""
         from cairn.server.files.ingestion import Ingestor  # noqa: PLC0415 - as above
 
         with self._making:
@@ -164,7 +166,10 @@ class ServerState:
             return self._ingestor
 
     def resume(self) -> None:
-        """Go on with what an earlier server left in line."""
+        """Go on with what an earlier server left in line, and let go what has expired."""
+        from cairn.server.files.housekeeping import Housekeeper  # noqa: PLC0415 - as above
+
+        self._housekeeper = Housekeeper(self.registry, lambda: self.library)
         query = select(VectorStoreFileRow.file_id).where(VectorStoreFileRow.status == "in_progress")
         with self.registry.database.session(read_only=True) as session:
             is_waiting = session.scalar(query.limit(1)) is not None
@@ -173,12 +178,9 @@ class ServerState:
 
     def close(self) -> None:
         """Let go of what was made when asked for."""
-        if self._ingestor is not None:
-            self._ingestor.close()
-        if self._intake is not None:
-            self._intake.close()
-        if self._library is not None:
-            self._library.close()
+        for each in (self._housekeeper, self._ingestor, self._own_docs, self._library):
+            if each is not None:
+                each.close()
 
 
 def state_of(request: Request) -> ServerState:

@@ -111,6 +111,8 @@ class FileRow(Base):
     purpose: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
     artifact: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    collection_id: Mapped[str | None]
+    """Of one that was sent into a collection: it is gone when it is indexed, or its collection is."""
     created_at: Mapped[float]
 
 
@@ -149,6 +151,8 @@ class VectorStoreFileRow(Base):
     attributes: Mapped[dict[str, Any]]
     chunking: Mapped[dict[str, Any]]
     """`{max_chunk_size_tokens, chunk_overlap_tokens}`; empty: as the collection says."""
+    labels: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Who may see the document; null: as it is now, or as the collection says."""
     status: Mapped[str]
     """`in_progress`, `completed`, `failed`, `cancelled`."""
     error_code: Mapped[str]

@@ -253,7 +253,7 @@ export interface paths {
         };
         /**
          * List Uploads
-         * @description What the caller sent since the server's start, the oldest first.
+         * @description What the caller sent: on its way, failed, or indexed since the server's start; the oldest first.
          */
         get: operations["list_uploads"];
         put?: never;
@@ -1517,6 +1517,8 @@ export interface components {
             num_unreadable: number;
             /** Owner */
             owner: string;
+            /** Ref */
+            ref: string;
             settings: components["schemas"]["CollectionSettings"];
         };
         /**
@@ -1880,6 +1882,11 @@ export interface components {
             chunk_id: number;
             /** Collection */
             collection: string;
+            /**
+             * Collection Id
+             * @default
+             */
+            collection_id: string;
             /** Document Id */
             document_id: string;
             /** End */
@@ -2846,6 +2853,11 @@ export interface components {
             chunk_id: number;
             /** Collection */
             collection: string;
+            /**
+             * Collection Id
+             * @default
+             */
+            collection_id: string;
             /** Document Id */
             document_id: string;
             /** End */
@@ -3125,10 +3137,16 @@ export interface components {
          */
         UploadOut: {
             /** Document Id */
-            document_id: string | null;
-            /** Message */
+            document_id?: string | null;
+            /**
+             * Message
+             * @default
+             */
             message: string;
-            /** Num Skipped Pages */
+            /**
+             * Num Skipped Pages
+             * @default 0
+             */
             num_skipped_pages: number;
             /** Size */
             size: number;
@@ -3139,7 +3157,10 @@ export interface components {
              * @enum {string}
              */
             state: "waiting" | "reading" | "indexing" | "done" | "failed";
-            /** Status */
+            /**
+             * Status
+             * @default
+             */
             status: string;
             /** Upload Id */
             upload_id: string;

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cairn.cli.index.opening import COLLECTION, chosen, open_library
+from cairn.cli.index.opening import COLLECTION, chosen, meant, open_library
 from cairn.cli.output import JSON_OPTION, print_json
 from cairn.core.errors import InvalidRequestError, NotFoundError
 
@@ -61,6 +61,7 @@ def sync_folders(
 ) -> None:
     """Bring collections up to their folders: what is new, changed, moved or gone there."""
     from cairn.registry import Registry
+    from cairn.retrieval.catalogue import told_names
 
     with Registry.open() as registry, open_library(registry) as library:
         kept = [info for info in chosen(registry, collection) if info.config.folders]
@@ -68,8 +69,9 @@ def sync_folders(
             raise NotFoundError("no folder is kept in a collection", remedy="cairn index add FOLDER")
         if watch:
             return _watch(library, kept, as_json=as_json)
+        names = told_names(kept)
         found = {
-            info.name: [
+            names[info.collection_id]: [
                 _sync(library, library.collection(info.collection_id), prefix, Path(folder), empty=empty)
                 for prefix, folder in info.config.folders.items()
             ]
@@ -141,11 +143,11 @@ def _watch(
 
 def _wanted(registry: "Registry", name: str, allow: Sequence[str]) -> "CollectionInfo":
     """The collection of a name, made when it is not there; labels that are given become its own."""
-    from cairn.retrieval.catalogue import change_collection, create_collection, find_collection
+    from cairn.retrieval.catalogue import change_collection, create_collection
     from cairn.server.identity import ADMIN
 
     try:
-        info = find_collection(registry.database, name)
+        info = meant(registry, name)
     except NotFoundError:
         return create_collection(registry, name, owner=ADMIN, labels=allow or None)
     return change_collection(registry, info.collection_id, labels=allow) if allow else info

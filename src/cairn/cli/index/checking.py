@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cairn.cli.index.opening import open_library
+from cairn.cli.index.opening import NAME, meant, open_collection, open_library
 from cairn.cli.output import JSON_OPTION, print_json, print_table
 from cairn.core.errors import InvalidRequestError
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cairn.retrieval.checking import Check
     from cairn.retrieval.collection import Collection
 
-NAME = typer.Argument(metavar="COLLECTION", help="A name or id.")
 _SET_ELSEWHERE = {"embedder": "cairn index reembed", "folders": "cairn index add FOLDER"}
 
 
@@ -33,7 +32,7 @@ def check(
     from cairn.registry import Registry
 
     with Registry.open() as registry, open_library(registry) as library:
-        opened = library.collection(collection)
+        opened = open_collection(library, collection)
         found = _checked(opened, queries, samples)
         was_rebuilt = rebuild and not found.is_sound
         if was_rebuilt:
@@ -66,7 +65,7 @@ def rebuild(
     from cairn.retrieval.checking import rebuild_documents
 
     with Registry.open() as registry, open_library(registry) as library:
-        opened = library.collection(collection)
+        opened = open_collection(library, collection)
         reader = library.parsers.parse if parse else None
         done = rebuild_documents(opened, parse=reader, progress=console_progress())
         opened.rebuild()
@@ -96,7 +95,7 @@ def set_config(
             raise InvalidRequestError(f"{key!r} is not set so", remedy=_SET_ELSEWHERE[key])
         given[key] = _value(value)
     with Registry.open() as registry:
-        info = change_collection(registry, collection, config=given)
+        info = change_collection(registry, meant(registry, collection).collection_id, config=given)
     typer.echo(f"{info.name}: {', '.join(settings)}", err=True)
 
 
@@ -108,10 +107,9 @@ def queries(
     """Show the queries that a collection keeps (setting `keep_queries`), newest first."""
     from cairn.registry import Registry
     from cairn.retrieval.asked import delete_queries, kept_queries
-    from cairn.retrieval.catalogue import find_collection
 
     with Registry.open() as registry:
-        info = find_collection(registry.database, collection)
+        info = meant(registry, collection)
         if forget:
             delete_queries(registry.database, info.collection_id)
             return typer.echo(f"{info.name}: forgot its queries", err=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cairn.cli.index.opening import open_library
+from cairn.cli.index.opening import NAME, open_collection, open_library
 from cairn.cli.output import JSON_OPTION, print_json, print_table
 from cairn.core.errors import InvalidRequestError
 
@@ -17,7 +17,7 @@ _SHOWN_NAMES = 5
 
 
 def graph(
-    collection: str = typer.Argument(metavar="COLLECTION", help="A name or id."),
+    collection: str = NAME,
     entities: bool = typer.Option(False, "--entities", help="List entities, those that tell most first."),
     communities: bool = typer.Option(False, "--communities", help="List communities with their summaries."),
     limit: int = typer.Option(30, min=1, max=1000, help="Most entities or communities."),
@@ -41,7 +41,7 @@ def graph(
             "--entities and --communities at once, allowed: one of them", remedy="ask for one, then the other"
         )
     with Registry.open() as registry, open_library(registry) as library:
-        opened = library.collection(collection)
+        opened = open_collection(library, collection)
         num_read = opened.graph.update(progress=console_progress())
         report = write_communities(opened, progress=console_progress())
         reader = Principal(user or ADMIN, frozenset(group))

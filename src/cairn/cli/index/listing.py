@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cairn.cli.index.opening import COLLECTION, chosen, documents_of, open_library
+from cairn.cli.index.opening import COLLECTION, NAME, chosen, documents_of, meant, open_library
 from cairn.cli.output import JSON_OPTION, human_bytes, human_time, print_json, print_table
 from cairn.core.errors import NotFoundError
 
@@ -22,7 +22,7 @@ def list_collections(collection: str = COLLECTION, as_json: bool = JSON_OPTION) 
 
     with Registry.open() as registry:
         if collection:
-            documents = documents_of(registry, collection)
+            documents = documents_of(registry, meant(registry, collection))
             if as_json:
                 return print_json([asdict(each) for each in documents])
             rows = [_document_row(each) for each in documents]
@@ -40,12 +40,12 @@ def list_collections(collection: str = COLLECTION, as_json: bool = JSON_OPTION) 
         }
         for row in rows
     ]
-    columns = ["name", "documents", "passages", "size", "allowed", "created"]
+    columns = ["name", "owner", "documents", "passages", "size", "allowed", "created"]
     return print_table(shown, columns, empty="No collections yet; cairn index add PATH")
 
 
 def rm(
-    collection: str = typer.Argument(metavar="COLLECTION", help="A name or id."),
+    collection: str = NAME,
     documents: list[str] = typer.Argument(
         None, metavar="[DOCUMENT]...", help="Names as cairn index ls COLLECTION shows them; otherwise all."
     ),
@@ -56,20 +56,22 @@ def rm(
     from cairn.retrieval.documents import discard_artifacts, remove_documents
 
     with Registry.open() as registry:
-        found = {each.source: each for each in documents_of(registry, collection)}
+        info = meant(registry, collection)
+        held = {each.source: each for each in documents_of(registry, info)}
         if not documents:
             if not yes:
-                typer.confirm(f"Delete {collection} with {len(found)} documents?", abort=True, err=True)
-            open_library(registry).delete(collection, actor="local")
+                whose = f"{info.owner}/{info.name}"
+                typer.confirm(f"Delete {whose} with {len(held)} documents?", abort=True, err=True)
+            open_library(registry).delete(info.collection_id, actor="local")
             return typer.echo(f"deleted {collection}", err=True)
-        unknown = [each for each in documents if each not in found]
+        unknown = [each for each in documents if each not in held]
         if unknown:
             raise NotFoundError(
                 f"{collection} has no document {unknown[0]!r}",
                 remedy=f"list them: cairn index ls {collection}",
             )
         with registry.database.writing() as session:
-            freed = remove_documents(session, [found[each].document_id for each in documents])
+            freed = remove_documents(session, [held[each].document_id for each in documents])
         discard_artifacts(registry, freed)
     return typer.echo(f"deleted {len(documents)} from {collection}", err=True)
 
@@ -79,13 +81,13 @@ def stats(collection: str = COLLECTION, as_json: bool = JSON_OPTION) -> None:
     from cairn.registry import Registry
 
     with Registry.open() as registry:
-        found = [
-            {**_collection_row(registry, info), "problems": _problems(documents_of(registry, info.name))}
+        rows = [
+            {**_collection_row(registry, info), "problems": _problems(documents_of(registry, info))}
             for info in chosen(registry, collection)
         ]
     if as_json:
-        return print_json(found)
-    for row in found:
+        return print_json(rows)
+    for row in rows:
         problems = row.pop("problems")
         row |= {name: human_bytes(row[name]) for name in ("size", "index")}
         row |= {"created": human_time(row["created"]), "allowed": ", ".join(row["allowed"])}
@@ -94,7 +96,7 @@ def stats(collection: str = COLLECTION, as_json: bool = JSON_OPTION) -> None:
         print_table(fields, ["field", "value"], empty="")
         if problems:
             print_table(problems, ["document", "page", "problem", "indexed", "message"], empty="")
-    if not found:
+    if not rows:
         typer.echo("No collections yet; cairn index add PATH", err=True)
     return None
 
@@ -103,16 +105,17 @@ def _collection_row(registry: "Registry", info: "CollectionInfo") -> dict[str, A
     from cairn.providers.knowledge import index_bytes
     from cairn.retrieval.catalogue import collection_stats
 
-    found = collection_stats(registry.database, info.collection_id)
+    counts = collection_stats(registry.database, info.collection_id)
     return {
         "name": info.name,
+        "owner": info.owner,
         "id": info.collection_id,
-        "documents": found.num_documents,
-        "unreadable": found.num_unreadable,
-        "pages": found.num_pages,
-        "skipped pages": found.num_skipped_pages,
-        "passages": found.num_chunks,
-        "size": found.num_bytes,
+        "documents": counts.num_documents,
+        "unreadable": counts.num_unreadable,
+        "pages": counts.num_pages,
+        "skipped pages": counts.num_skipped_pages,
+        "passages": counts.num_chunks,
+        "size": counts.num_bytes,
         "index": index_bytes(registry, info.collection_id),
         "embedder": info.config.embedder,
         **_spaces(registry, info),
@@ -128,26 +131,26 @@ def _spaces(registry: "Registry", info: "CollectionInfo") -> dict[str, Any]:
     from cairn.retrieval.catalogue import collection_stats
     from cairn.retrieval.spaces import num_lacking, spaces_of
 
-    found = {}
+    beside = {}
     total = collection_stats(registry.database, info.collection_id).num_chunks
     with registry.database.session(read_only=True) as session:
         for role, space in spaces_of(session, info.collection_id).items():
             if role != "active":
                 done = total - num_lacking(session, info.collection_id, space.space_id)
-                found[f"{role} embedder"] = f"{space.embedder}, {done} of {total} passages"
-    return found
+                beside[f"{role} embedder"] = f"{space.embedder}, {done} of {total} passages"
+    return beside
 
 
 def _recall(registry: "Registry", info: "CollectionInfo") -> dict[str, Any]:
     """What the monitor found, and the alarm as long as it lasts."""
     from cairn.retrieval.recall import recalls
 
-    found = recalls(registry.database).get(info.collection_id)
-    if found is None:
+    seen = recalls(registry.database).get(info.collection_id)
+    if seen is None:
         return {}
-    row: dict[str, Any] = {"recall": round(found.recall, 4), "recall samples": found.num_samples}
-    if found.is_low:
-        row["alarm"] = f"recall is below {found.least}; cairn index check {info.name} --rebuild"
+    row: dict[str, Any] = {"recall": round(seen.recall, 4), "recall samples": seen.num_samples}
+    if seen.is_low:
+        row["alarm"] = f"recall is below {seen.least}; cairn index check {seen.collection} --rebuild"
     return row
 
 

@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from cairn.cli.index.opening import open_library
+from cairn.cli.index.opening import NAME, open_collection, open_library
 from cairn.cli.output import JSON_OPTION, print_json, print_table
 from cairn.core.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from cairn.retrieval.collection import Collection
-
-NAME = typer.Argument(metavar="COLLECTION", help="A name or id.")
 
 
 def reembed(
@@ -38,7 +36,7 @@ def reembed(
     from cairn.retrieval import reembedding
 
     with Registry.open() as registry, open_library(registry) as library:
-        opened = library.collection(collection)
+        opened = open_collection(library, collection)
         if drop:
             gone = reembedding.drop(registry, opened.info.collection_id, opened.indexes)
             return typer.echo(f"dropped {', '.join(each.embedder for each in gone) or 'nothing'}", err=True)
@@ -82,7 +80,7 @@ def _switched(collection: str, role: Literal["next", "previous"], *, drop: bool)
     from cairn.retrieval import reembedding
 
     with Registry.open() as registry, open_library(registry) as library:
-        opened = library.collection(collection)
+        opened = open_collection(library, collection)
         move = reembedding.switch if role == "next" else reembedding.roll_back
         space = move(opened, console_progress())
         if drop:

@@ -2,45 +2,30 @@
 
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, exists, select
 from sqlalchemy.orm import Session
 
 from cairn.core.errors import InvalidRequestError, NotFoundError
 from cairn.registry.tables import ArtifactUseRow
 from cairn.retrieval.documents import document_id, remove_documents
 from cairn.retrieval.tables import DocumentRow
-from cairn.server.files.objects import FileCounts, NewStoreFile, sizes_of
+from cairn.server.files.objects import NewStoreFile, sizes_of
 from cairn.server.filters import ComparisonFilter, CompoundFilter, Scalar, fits
 from cairn.server.tables import FileRow, VectorStoreFileRow
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreFile:
-    """A file of a collection; a document that came in another way is one too, under its own id."""
-
-    file_id: str
-    collection_id: str
-    document_id: str
-    status: str
-    created_at: float
-    size: int = 0
-    """Of its document; 0 while there is none."""
-    attributes: dict[str, Scalar]
-    chunking: dict[str, int]
-    error_code: str = ""
-    error_message: str = ""
-    batch_id: str = ""
+CONTENT = "content"
+"""The file of an artifact of the kind `file`."""
+_FAILED_SECONDS = 86400.0
+"""How long a file that was sent and could not be indexed is kept, so that it can be told why."""
 
 
 def own_file(session: Session, file_id: str, owner: str) -> FileRow:
     """A file of this user's; `NotFoundError` also when it is another's."""
     row = session.get(FileRow, file_id)
-    if row is None or row.owner != owner:
+    if row is None or row.owner != owner or row.collection_id is not None:
         raise NotFoundError(f"there is no file {file_id!r}", remedy="list them: GET /v1/files")
     return row
 
@@ -78,13 +63,70 @@ def detach(session: Session, rows: Iterable[VectorStoreFileRow]) -> list[str]:
     return freed
 
 
+def send(
+    session: Session, collection_id: str, file: FileRow, source: str, labels: Sequence[str] | None
+) -> VectorStoreFileRow:
+    """Put a file in line that becomes a document of a collection, in the place of one of its name."""
+    session.add(file)
+    session.add(ArtifactUseRow(digest=file.artifact, user=use_of(file.file_id)))
+    session.flush()
+    row = VectorStoreFileRow(
+        collection_id=collection_id,
+        file_id=file.file_id,
+        document_id=document_id(collection_id, source),
+        source=source,
+        batch_id="",
+        attributes={},
+        chunking={},
+        labels=None if labels is None else list(labels),
+        status="in_progress",
+        error_code="",
+        error_message="",
+        created_at=time.time(),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def leave_line(session: Session, collection_id: str, file_id: str) -> None:
+    """A file that was sent became its document: it goes, and rows of what was the document before.
+
+    The caller discards its artifact.
+    """
+    row = session.get_one(VectorStoreFileRow, (collection_id, file_id))
+    same = select(VectorStoreFileRow).where(
+        VectorStoreFileRow.document_id == row.document_id,
+        (VectorStoreFileRow.status != "in_progress") | (VectorStoreFileRow.file_id == file_id),
+    )
+    for each in session.scalars(same).all():
+        session.delete(each)
+    session.flush()
+    _delete_files(session, [session.get_one(FileRow, file_id)])
+
+
+def left_over(session: Session) -> Sequence[FileRow]:
+    """Files that were sent and are not in line, or failed long ago."""
+    is_of_file = VectorStoreFileRow.file_id == FileRow.file_id
+    is_failed = (VectorStoreFileRow.status == "failed") & (
+        VectorStoreFileRow.created_at < time.time() - _FAILED_SECONDS
+    )
+    is_wanted = exists().where(is_of_file, ~is_failed)
+    return session.scalars(select(FileRow).where(FileRow.collection_id.is_not(None), ~is_wanted)).all()
+
+
+def remove_left_over(session: Session) -> list[str]:
+    """Delete these; returns their artifacts."""
+    gone = left_over(session)
+    for file in gone:
+        session.execute(delete(VectorStoreFileRow).where(VectorStoreFileRow.file_id == file.file_id))
+    return _delete_files(session, gone)
+
+
 def remove_file(session: Session, file: FileRow) -> list[str]:
     """Delete a file, from every collection too; returns artifacts that nothing here uses any more."""
     rows = session.scalars(select(VectorStoreFileRow).where(VectorStoreFileRow.file_id == file.file_id)).all()
-    freed = detach(session, rows)
-    session.execute(delete(ArtifactUseRow).where(ArtifactUseRow.user == use_of(file.file_id)))
-    session.delete(file)
-    return [*freed, file.artifact]
+    return [*detach(session, rows), *_delete_files(session, [file])]
 
 
 def use_of(file_id: str) -> str:
@@ -97,63 +139,18 @@ def new_file_id() -> str:
     return f"file-{uuid.uuid4().hex[:24]}"
 
 
-def store_files(session: Session, collection_id: str, *, batch_id: str = "") -> list[StoreFile]:
-    """The files of a collection or batch; what was deleted from under them is gone."""
-    rows = session.scalars(
-        select(VectorStoreFileRow).where(
-            VectorStoreFileRow.collection_id == collection_id,
-            *([VectorStoreFileRow.batch_id == batch_id] if batch_id else []),
-        )
-    ).all()
-    documents = {
-        row.document_id: row
-        for row in session.execute(
-            select(DocumentRow.document_id, DocumentRow.size, DocumentRow.updated_at).where(
-                DocumentRow.collection_id == collection_id
-            )
-        )
-    }
-    found = [
-        _store_file(row, documents[row.document_id].size if row.document_id in documents else 0)
-        for row in rows
-        if row.status != "completed" or row.document_id in documents
-    ]
-    if not batch_id:
-        uploaded = {row.document_id for row in rows}
-        found += [
-            StoreFile(
-                file_id=each.document_id,
-                collection_id=collection_id,
-                document_id=each.document_id,
-                status="completed",
-                created_at=each.updated_at,
-                size=each.size,
-                attributes={},
-                chunking={},
-            )
-            for each in documents.values()
-            if each.document_id not in uploaded
-        ]
-    return found
-
-
-def store_file(session: Session, collection_id: str, file_id: str) -> StoreFile:
-    """One file of a collection."""
-    for each in store_files(session, collection_id):
-        if each.file_id == file_id:
-            return each
-    raise NotFoundError(f"there is no file {file_id!r} in {collection_id}", remedy="list its files")
-
-
-def counts(files: Iterable[StoreFile]) -> FileCounts:
-    """Files by what became of them."""
-    found = Counter(each.status for each in files)
-    return FileCounts(**found, total=found.total())
+def of_files() -> Select[VectorStoreFileRow]:
+    """Rows of uploaded files, without those that were sent into collections."""
+    return (
+        select(VectorStoreFileRow)
+        .join(FileRow, FileRow.file_id == VectorStoreFileRow.file_id)
+        .where(FileRow.collection_id.is_(None))
+    )
 
 
 def file_ids(session: Session, document_ids: Iterable[str]) -> dict[str, tuple[str, dict[str, Scalar]]]:
     """For documents that came as files: the file, and what it is said to be."""
-    query = select(VectorStoreFileRow).where(VectorStoreFileRow.document_id.in_(set(document_ids)))
+    query = of_files().where(VectorStoreFileRow.document_id.in_(set(document_ids)))
     return {row.document_id: (row.file_id, row.attributes) for row in session.scalars(query)}
 
 
@@ -163,7 +160,7 @@ def fitting(
     """The documents of collections whose files pass a filter."""
     fits(wanted, {})  # one that compares what cannot be compared is wrong with no files too
     ids = set(collection_ids)
-    rows = select(VectorStoreFileRow).where(VectorStoreFileRow.collection_id.in_(ids))
+    rows = of_files().where(VectorStoreFileRow.collection_id.in_(ids))
     attributes = {row.document_id: row.attributes for row in session.scalars(rows)}
     documents = session.scalars(select(DocumentRow.document_id).where(DocumentRow.collection_id.in_(ids)))
     return frozenset(each for each in documents if fits(wanted, attributes.get(each, {})))
@@ -180,6 +177,15 @@ def clean_filename(given: str) -> str:
     return name[-200:]
 
 
+def _delete_files(session: Session, files: Iterable[FileRow]) -> list[str]:
+    freed = []
+    for file in files:
+        session.execute(delete(ArtifactUseRow).where(ArtifactUseRow.user == use_of(file.file_id)))
+        session.delete(file)
+        freed.append(file.artifact)
+    return freed
+
+
 def _free_source(session: Session, collection_id: str, file: FileRow) -> str:
     """The file's name, or one made from it where another document has it."""
     path = PurePosixPath(file.filename)
@@ -190,19 +196,3 @@ def _free_source(session: Session, collection_id: str, file: FileRow) -> str:
         ):
             break
     return source
-
-
-def _store_file(row: VectorStoreFileRow, size: int) -> StoreFile:
-    return StoreFile(
-        file_id=row.file_id,
-        collection_id=row.collection_id,
-        document_id=row.document_id,
-        status=row.status,
-        created_at=row.created_at,
-        size=size,
-        attributes=row.attributes,
-        chunking=row.chunking,
-        error_code=row.error_code,
-        error_message=row.error_message,
-        batch_id=row.batch_id,
-    )

@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from cairn.core.errors import InvalidRequestError, NotFoundError
 from cairn.server.auth import Caller
-from cairn.server.files.attaching import attach, counts, store_files
+from cairn.server.files.attaching import attach
+from cairn.server.files.listing import page_of_files, totals
 from cairn.server.files.objects import FileBatch, NewBatch, NewStoreFile, Status, VectorStoreFileList
 from cairn.server.files.paging import Page
 from cairn.server.files.store_files import POLL, page_of
@@ -78,8 +79,7 @@ def list_file_batch_files(
     info = own_store(state, store_id, caller)
     with state.registry.database.session(read_only=True) as session:
         _batch(session, info.collection_id, batch_id)
-        files = store_files(session, info.collection_id, batch_id=batch_id)
-    return page_of(files, status, walk)
+        return page_of(*page_of_files(session, info.collection_id, walk, status=status, batch_id=batch_id))
 
 
 def _files(body: NewBatch) -> list[NewStoreFile]:
@@ -96,10 +96,10 @@ def _files(body: NewBatch) -> list[NewStoreFile]:
 
 
 def _batch(session: Session, collection_id: str, batch_id: str) -> FileBatch:
-    files = store_files(session, collection_id, batch_id=batch_id)
-    if not files:
+    together = totals(session, collection_id, batch_id=batch_id)
+    found = together.counts
+    if not found.total:
         raise NotFoundError(f"there is no batch {batch_id!r} in {collection_id}")
-    found = counts(files)
     status: Status = "completed"
     if found.in_progress:
         status = "in_progress"
@@ -109,7 +109,7 @@ def _batch(session: Session, collection_id: str, batch_id: str) -> FileBatch:
         status = "failed"
     return FileBatch(
         id=batch_id,
-        created_at=int(min(each.created_at for each in files)),
+        created_at=int(together.created_at),
         vector_store_id=collection_id,
         status=status,
         file_counts=found,

@@ -1,15 +1,17 @@
-"""Files in line for collections are read and indexed one after the other, by one thread.
+"""Files in line for collections are read and indexed: those of the API, and those that the page sends.
 
 The line is in the database: what waits when a server ends, however it ends, the next one goes on with. A
-document, and that its file is done, are one transaction, so each is indexed once or not at all.
+document, and that its file is done, are one transaction, so each is indexed once or not at all. A file that
+was sent into a collection leaves the line when it is indexed; its bytes are then the document's alone.
 """
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,8 +20,8 @@ from cairn.core.errors import CairnError, StorageError
 from cairn.providers.knowledge import Library
 from cairn.registry import Registry
 from cairn.retrieval.collection import NewDocument
-from cairn.retrieval.documents import DocumentInfo
-from cairn.server.files.uploaded import CONTENT
+from cairn.retrieval.documents import DocumentInfo, discard_artifacts
+from cairn.server.files.attaching import CONTENT, leave_line
 from cairn.server.tables import FileRow, VectorStoreFileRow
 
 logger = logging.getLogger("cairn.server")
@@ -27,6 +29,10 @@ logger = logging.getLogger("cairn.server")
 _MOST_MESSAGE = 2000
 _PAUSE = 30.0
 """Seconds after which a disk or database that refused is asked again."""
+_WORKERS = 2  # while one file is parsed by a child process, another is embedded
+_MOST_REMEMBERED = 1000
+
+Phase = Literal["reading", "indexing"]
 
 
 class WithdrawnError(Exception):
@@ -39,10 +45,17 @@ class Waiting:
 
     collection_id: str
     file_id: str
+    document_id: str
     source: str
     filename: str
     artifact: str
+    size: int
+    owner: str
+    created_at: float
     chunking: dict[str, Any]
+    labels: list[str] | None
+    is_sent: bool
+    """Whether it leaves the line for good when it is done."""
 
 
 class Ingestor:
@@ -50,40 +63,62 @@ class Ingestor:
 
     def __init__(self, registry: Registry, library: Callable[[], Library]) -> None:
         self._registry, self._library = registry, library
-        self._lock = threading.Lock()
-        self._signal = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self._num_calls = 0
+        self._threads: list[threading.Thread] = []
+        self._taken: set[str] = set()
+        """Documents that are worked on; of two files for one the second waits for the first."""
         self._is_closed = False
+        self.phases: dict[str, Phase] = {}
+        """What is done with the files that are worked on, by id."""
+        self.done: OrderedDict[str, tuple[Waiting, DocumentInfo]] = OrderedDict()
+        """The newest files that were sent, by id, and what they became."""
 
     def wake(self) -> None:
         """There is something in line."""
-        with self._lock:
-            if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(target=self._run, name="ingestor", daemon=True)
-                self._thread.start()
-        self._signal.set()
+        with self._changed:
+            if not self._threads and not self._is_closed:
+                self._threads = [
+                    threading.Thread(target=self._run, name=f"ingestor-{number}", daemon=True)
+                    for number in range(_WORKERS)
+                ]
+                for thread in self._threads:
+                    thread.start()
+            self._tell()
 
     def close(self) -> None:
-        """End with the file that is being read."""
-        with self._lock:
+        """End with the files that are being read."""
+        with self._changed:
             self._is_closed = True
-            thread = self._thread
-        self._signal.set()
-        if thread is not None:
+            threads = self._threads
+            self._tell()
+        for thread in threads:
             thread.join()
+
+    def _tell(self) -> None:
+        self._num_calls += 1
+        self._changed.notify_all()
 
     def _run(self) -> None:
         while not self._is_closed:
-            self._signal.clear()
+            seen, pause = self._num_calls, None
             try:
-                each = next_in_line(self._registry)
+                each = self._claim()
                 if each is not None:
                     self._take(each)
-                elif not self._is_closed:
-                    self._signal.wait()
+                    continue
             except StorageError as error:
                 logger.warning("files wait to be indexed: %s", error)
-                self._signal.wait(_PAUSE)
+                pause = _PAUSE
+            with self._changed:
+                self._changed.wait_for(lambda seen=seen: self._is_closed or self._num_calls != seen, pause)  # type: ignore[misc]
+
+    def _claim(self) -> Waiting | None:
+        with self._changed:
+            each = next_in_line(self._registry, self._taken)
+            if each is not None:
+                self._taken.add(each.document_id)
+        return each
 
     def _take(self, each: Waiting) -> None:
         """Read and index a file. A process edge: whatever happens to it is told with it."""
@@ -98,20 +133,45 @@ class Ingestor:
         except Exception:
             logger.exception("cannot index %s", each.file_id)
             self._fail(each, "the server failed on this file; its log says why")
+        finally:
+            with self._changed:
+                self._taken.discard(each.document_id)
+                self.phases.pop(each.file_id, None)
+                self._tell()
 
     def _index(self, each: Waiting) -> None:
         library = self._library()
         collection = library.collection(each.collection_id)
         path = self._registry.get(each.artifact).folder / CONTENT
+        self.phases[each.file_id] = "reading"
+        parsed = library.parsers.parse(path, each.filename)
+        self.phases[each.file_id] = "indexing"
         document = NewDocument(
             source=each.source,
             original=path,
-            parsed=library.parsers.parse(path, each.filename),
+            parsed=parsed,
+            labels=each.labels,
             chunk_tokens=each.chunking.get("max_chunk_size_tokens"),
             overlap_tokens=each.chunking.get("chunk_overlap_tokens"),
         )
         (prepared,) = collection.prepare([document])
-        collection.write(prepared, also=partial(_finish, each))
+        collection.write(prepared, also=partial(self._finish, each))
+        if each.is_sent:
+            discard_artifacts(self._registry, [each.artifact])
+
+    def _finish(self, each: Waiting, session: Session, info: DocumentInfo) -> None:
+        row = _waiting_row(session, each)
+        if row is None:
+            raise WithdrawnError
+        if not each.is_sent:
+            row.status = "failed" if info.status == "unreadable" else "completed"
+            row.error_code, row.error_message = _error(info)
+            return
+        leave_line(session, each.collection_id, each.file_id)
+        with self._changed:  # before it is gone from the line, so that it is always in one of the two
+            self.done[each.file_id] = (each, info)
+            while len(self.done) > _MOST_REMEMBERED:
+                self.done.popitem(last=False)
 
     def _fail(self, each: Waiting, message: str) -> None:
         with self._registry.database.writing() as session:
@@ -120,12 +180,12 @@ class Ingestor:
                 row.status, row.error_code, row.error_message = "failed", "server_error", message
 
 
-def next_in_line(registry: Registry) -> Waiting | None:
-    """The file that waits the longest."""
+def next_in_line(registry: Registry, taken: Collection[str] = ()) -> Waiting | None:
+    """The file that waits the longest, of those for documents that are not taken."""
     query = (
         select(VectorStoreFileRow, FileRow)
         .join(FileRow, FileRow.file_id == VectorStoreFileRow.file_id)
-        .where(VectorStoreFileRow.status == "in_progress")
+        .where(VectorStoreFileRow.status == "in_progress", VectorStoreFileRow.document_id.not_in(taken))
         .order_by(VectorStoreFileRow.created_at, VectorStoreFileRow.file_id)
         .limit(1)
     )
@@ -137,10 +197,16 @@ def next_in_line(registry: Registry) -> Waiting | None:
     return Waiting(
         collection_id=row.collection_id,
         file_id=row.file_id,
+        document_id=row.document_id,
         source=row.source,
         filename=file.filename,
         artifact=file.artifact,
+        size=file.size,
+        owner=file.owner,
+        created_at=row.created_at,
         chunking=row.chunking,
+        labels=row.labels,
+        is_sent=file.collection_id is not None,
     )
 
 
@@ -150,14 +216,6 @@ def _waiting_row(session: Session, each: Waiting) -> VectorStoreFileRow | None:
     if row is None or row.status != "in_progress" or row.chunking != each.chunking:
         return None
     return row
-
-
-def _finish(each: Waiting, session: Session, info: DocumentInfo) -> None:
-    row = _waiting_row(session, each)
-    if row is None:
-        raise WithdrawnError
-    row.status = "failed" if info.status == "unreadable" else "completed"
-    row.error_code, row.error_message = _error(info)
 
 
 def _error(info: DocumentInfo) -> tuple[str, str]:

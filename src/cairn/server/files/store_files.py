@@ -9,7 +9,8 @@ from cairn.core.errors import ConflictError, ForbiddenError
 from cairn.retrieval.documents import discard_artifacts, remove_documents
 from cairn.retrieval.reading import find_document, parse_of, reads
 from cairn.server.auth import Caller
-from cairn.server.files.attaching import StoreFile, attach, detach, store_file, store_files
+from cairn.server.files.attaching import attach, detach
+from cairn.server.files.listing import StoreFile, page_of_files, store_file
 from cairn.server.files.objects import (
     AttributesChange,
     ContentPage,
@@ -24,7 +25,7 @@ from cairn.server.files.objects import (
     VectorStoreFile,
     VectorStoreFileList,
 )
-from cairn.server.files.paging import Page, Walk, list_json, paged
+from cairn.server.files.paging import Page, list_json
 from cairn.server.files.stores import own_store
 from cairn.server.filters import Scalar
 from cairn.server.state import state_of
@@ -62,15 +63,12 @@ def list_vector_store_files(
     state = state_of(request)
     info = own_store(state, store_id, caller)
     with state.registry.database.session(read_only=True) as session:
-        files = store_files(session, info.collection_id)
-    return page_of(files, status, walk)
+        return page_of(*page_of_files(session, info.collection_id, walk, status=status))
 
 
-def page_of(files: list[StoreFile], status: Status | None, walk: Walk) -> VectorStoreFileList:
-    """A page of files with a status."""
-    fitting = [each for each in files if status in (None, each.status)]
-    page, has_more = paged(fitting, lambda each: (each.created_at, each.file_id), walk)
-    return VectorStoreFileList(**list_json([_object(each) for each in page], has_more))
+def page_of(files: list[StoreFile], has_more: bool) -> VectorStoreFileList:
+    """Files as a page of a list."""
+    return VectorStoreFileList(**list_json([_object(each) for each in files], has_more))
 
 
 @router.get("/vector_stores/{store_id}/files/{file_id}")

@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from sqlalchemy import select
@@ -16,10 +17,13 @@ from cairn.retrieval.catalogue import CollectionInfo, create_collection, find_vi
 from cairn.retrieval.reading import owns
 from cairn.retrieval.tables import CollectionRow
 from cairn.server.auth import Caller
-from cairn.server.files.attaching import attach, counts, store_files
+from cairn.server.files.attaching import attach
+from cairn.server.files.housekeeping import is_expired
+from cairn.server.files.listing import totals
 from cairn.server.files.objects import (
     Deleted,
     ExpiresAfter,
+    FileCounts,
     NewStoreFile,
     NewVectorStore,
     SearchBody,
@@ -28,7 +32,7 @@ from cairn.server.files.objects import (
     VectorStoreChange,
     VectorStoreList,
 )
-from cairn.server.files.paging import Page, list_json, paged
+from cairn.server.files.paging import Page, list_json, walked
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import answer
 from cairn.server.tables import VectorStoreRow
@@ -75,9 +79,11 @@ def create_vector_store(request: Request, caller: Caller, body: NewVectorStore) 
 def list_vector_stores(request: Request, caller: Caller, walk: Page) -> VectorStoreList:
     """Vector stores that the caller may search."""
     with state_of(request).registry.database.session(read_only=True) as session:
-        rows = [row for row in session.scalars(select(CollectionRow)) if sees(session, row, caller)]
-        page, has_more = paged(rows, lambda row: (row.created_at, row.collection_id), walk)
-        return VectorStoreList(**list_json([_store(session, row) for row in page], has_more))
+        rows = session.scalars(select(CollectionRow)).all()
+        seen = [row.collection_id for row in rows if sees(session, row, caller)]
+        query = select(CollectionRow).where(CollectionRow.collection_id.in_(seen))
+        page, has_more = walked(session, query, CollectionRow.created_at, CollectionRow.collection_id, walk)
+        return VectorStoreList(**list_json([_store(session, row[0]) for row in page], has_more))
 
 
 @router.get("/vector_stores/{store_id}")
@@ -143,27 +149,29 @@ def note_use(registry: Registry, info: CollectionInfo) -> None:
         row = session.get(VectorStoreRow, info.collection_id)
     if row is None or row.expires_days is None:
         return
-    if _is_expired(row):
+    if is_expired(row):
         raise NotFoundError(
             f"vector store {info.collection_id} expired {row.expires_days} days after its last use",
-            remedy="change its expires_after to use it again",
+            remedy="it is deleted soon, unless its expires_after is changed now",
         )
     if time.time() - row.last_active_at > _SELDOM:
         with registry.database.writing() as session:
             _kept(session, info).last_active_at = time.time()
 
 
-def _is_expired(row: VectorStoreRow) -> bool:
-    return row.expires_days is not None and time.time() > row.last_active_at + row.expires_days * _DAY
-
-
 def _new_collection(registry: Registry, name: str, caller: Principal) -> CollectionInfo:
-    """A collection of the name or one like it: collections' names are unique, stores' are not."""
+    """A collection of the name or one like it: an owner's collections differ in name, stores need not."""
     plain = _UNFIT.sub(" ", name)[:80].strip(" ._-") or "vector store"
     try:
         return create_collection(registry, plain, owner=caller.user_id)
     except ConflictError:
         return create_collection(registry, f"{plain} {uuid.uuid4().hex[:8]}", owner=caller.user_id)
+
+
+def _status(kept: VectorStoreRow | None, found: FileCounts) -> Literal["expired", "in_progress", "completed"]:
+    if kept is not None and is_expired(kept):
+        return "expired"
+    return "in_progress" if found.in_progress else "completed"
 
 
 def _kept(session: Session, info: CollectionInfo) -> VectorStoreRow:
@@ -184,19 +192,18 @@ def _kept(session: Session, info: CollectionInfo) -> VectorStoreRow:
 
 def _store(session: Session, row: CollectionRow) -> VectorStore:
     kept = session.get(VectorStoreRow, row.collection_id)
-    files = store_files(session, row.collection_id)
-    found = counts(files)
+    together = totals(session, row.collection_id)
+    found = together.counts
     last_active_at = kept.last_active_at if kept else row.created_at
     days = kept.expires_days if kept else None
-    is_expired = kept is not None and _is_expired(kept)
     return VectorStore(
         id=row.collection_id,
         created_at=int(row.created_at),
         name=kept.name if kept else row.name,
         description=kept.description if kept else "",
-        usage_bytes=sum(each.size for each in files),
+        usage_bytes=together.num_bytes,
         file_counts=found,
-        status="expired" if is_expired else "in_progress" if found.in_progress else "completed",
+        status=_status(kept, found),
         expires_after=ExpiresAfter(anchor="last_active_at", days=days) if days else None,
         expires_at=int(last_active_at + days * _DAY) if days else None,
         last_active_at=int(last_active_at),

@@ -18,17 +18,15 @@ from cairn.registry.durable import storage_errors
 from cairn.registry.tables import ArtifactUseRow
 from cairn.retrieval.documents import discard_artifacts
 from cairn.server.auth import Caller
-from cairn.server.files.attaching import clean_filename, new_file_id, own_file, remove_file, use_of
+from cairn.server.files.attaching import CONTENT, clean_filename, new_file_id, own_file, remove_file, use_of
 from cairn.server.files.objects import Deleted, FileList, FileObject, Purpose
-from cairn.server.files.paging import Order, Walk, list_json, paged
+from cairn.server.files.paging import Order, Walk, list_json, walked
 from cairn.server.openai_types import refuse
 from cairn.server.state import ServerState, state_of
 from cairn.server.tables import FileRow
 
 router = APIRouter()
 
-CONTENT = "content"
-"""The file of an artifact of the kind `file`."""
 _PURPOSES: TypeAdapter[Purpose] = TypeAdapter(Purpose)
 _FORM = {
     "multipart/form-data": {
@@ -79,13 +77,13 @@ def list_files(
     after: str | None = None,
 ) -> FileList:
     """The caller's files."""
+    query = select(FileRow).where(FileRow.owner == caller.user_id, FileRow.collection_id.is_(None))
+    if purpose is not None:
+        query = query.where(FileRow.purpose == purpose)
+    walk = Walk(limit=limit, order=order, after=after)
     with state_of(request).registry.database.session(read_only=True) as session:
-        rows = session.scalars(select(FileRow).where(FileRow.owner == caller.user_id)).all()
-    fitting = [row for row in rows if purpose in (None, row.purpose)]
-    page, has_more = paged(
-        fitting, lambda row: (row.created_at, row.file_id), Walk(limit=limit, order=order, after=after)
-    )
-    return FileList(**list_json([_object(row) for row in page], has_more))
+        page, has_more = walked(session, query, FileRow.created_at, FileRow.file_id, walk)
+        return FileList(**list_json([_object(row[0]) for row in page], has_more))
 
 
 @router.get("/files/{file_id}")

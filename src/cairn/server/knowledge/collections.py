@@ -1,5 +1,6 @@
 """Collections: listed, made, changed and deleted."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -9,9 +10,9 @@ from sqlalchemy import select
 from starlette.responses import Response
 
 from cairn.core.chat import Principal
-from cairn.core.errors import ForbiddenError
+from cairn.core.errors import ConflictError, ForbiddenError
 from cairn.providers.own_docs import OWN_DOCS
-from cairn.registry import Registry
+from cairn.registry import Database, Registry
 from cairn.retrieval import catalogue
 from cairn.retrieval.access import checked_labels, labels_of
 from cairn.retrieval.catalogue import CollectionInfo, CollectionStats
@@ -21,6 +22,7 @@ from cairn.retrieval.reading import list_readable, owns, stats_for
 from cairn.retrieval.tables import DocumentRow
 from cairn.server.auth import Caller
 from cairn.server.body import RequestBody, Strict
+from cairn.server.knowledge.own_docs import missing
 from cairn.server.state import ServerState, state_of
 
 router = APIRouter()
@@ -75,6 +77,8 @@ class CollectionOut(BaseModel):
     """A collection with what it holds for the reader."""
 
     id: str
+    ref: str
+    """What the reader names it by: its name, or its id where they see another one of that name."""
     name: str
     owner: str
     is_own: bool
@@ -124,12 +128,12 @@ def list_all(request: Request, caller: Caller) -> CollectionList:
     """Collections by name. The first time, Cairn's own documentation becomes one, in the background."""
     state = state_of(request)
     found = list_readable(state.registry.database, caller)
-    intake = state.intake
-    problem = intake.problem()
-    intake.bring_own_docs()
-    preparing = intake.preparing
+    refs = _refs([info for info, _ in found], caller)
+    problem = missing(state.registry)
+    state.own_docs.bring()
+    preparing = state.own_docs.preparing
     return CollectionList(
-        collections=[_collection(info, stats, caller) for info, stats in found],
+        collections=[_collection(info, stats, caller, refs[info.collection_id]) for info, stats in found],
         preparing=Preparation(name=OWN_DOCS, done=preparing[0], total=preparing[1]) if preparing else None,
         missing=Missing(**problem) if problem else None,
     )
@@ -140,7 +144,7 @@ def create(request: Request, caller: Caller, body: NewCollection) -> CollectionO
     """Make a collection, which is its maker's."""
     registry = state_of(request).registry
     made = catalogue.create_collection(registry, body.name, owner=caller.user_id, labels=body.labels)
-    return _collection(made, stats_for(registry.database, made, caller), caller)
+    return _shown(registry.database, made, caller)
 
 
 @router.get("/collections/{ref}", name="get_collection")
@@ -148,7 +152,7 @@ def get(request: Request, caller: Caller, ref: str) -> CollectionOut:
     """One collection, by name or id."""
     database = state_of(request).registry.database
     info = catalogue.find_visible(database, ref, caller)
-    return _collection(info, stats_for(database, info, caller), caller)
+    return _shown(database, info, caller)
 
 
 @router.patch("/collections/{ref}", name="change_collection")
@@ -162,7 +166,7 @@ def change(request: Request, caller: Caller, ref: str, body: CollectionChange) -
     )
     if body.labels is not None and body.for_documents:
         _relabel_all(state.registry, changed, body.labels, caller)
-    return _collection(changed, stats_for(state.registry.database, changed, caller), caller)
+    return _shown(state.registry.database, changed, caller)
 
 
 @router.delete("/collections/{ref}", name="delete_collection", status_code=204)
@@ -206,11 +210,31 @@ def _relabel_all(registry: Registry, info: CollectionInfo, labels: list[str], ca
         note_access(registry, session, caller, info.name, {"labels": allowed, "documents": len(ids)})
 
 
-def _collection(info: CollectionInfo, stats: CollectionStats, caller: Principal) -> CollectionOut:
+def _refs(infos: Iterable[CollectionInfo], caller: Principal) -> dict[str, str]:
+    """What the reader names collections by, of all they see: an own one always goes by its name."""
+    known = list(infos)
+    times = Counter(info.name for info in known)
+    return {
+        info.collection_id: info.name if owns(info, caller) or times[info.name] == 1 else info.collection_id
+        for info in known
+    }
+
+
+def _shown(database: Database, info: CollectionInfo, caller: Principal) -> CollectionOut:
+    try:
+        is_meant = catalogue.find_visible(database, info.name, caller).collection_id == info.collection_id
+    except ConflictError:
+        is_meant = False
+    ref = info.name if is_meant else info.collection_id
+    return _collection(info, stats_for(database, info, caller), caller, ref)
+
+
+def _collection(info: CollectionInfo, stats: CollectionStats, caller: Principal, ref: str) -> CollectionOut:
     is_own = owns(info, caller)
     config: CollectionConfig = info.config
     return CollectionOut(
         id=info.collection_id,
+        ref=ref,
         name=info.name,
         owner=info.owner,
         is_own=is_own,

@@ -1,4 +1,5 @@
 import { Mark } from "../../look/mark";
+import { useCollectionName } from "./knowledge-choice";
 
 const SUGGESTIONS = [
   "Tell me a story about a fox who was afraid of the dark.",
@@ -23,6 +24,7 @@ interface EmptyProps {
 
 /** What a new conversation shows: three ways to begin, or what to do when no model is there to answer. */
 export function Empty({ hasNoModel, knowledge, onChoose }: EmptyProps) {
+  const name = useCollectionName(knowledge);
   const suggestions = knowledge === "" ? SUGGESTIONS : knowledge === OWN_DOCS ? OWN_QUESTIONS : [];
   return (
     <div className="empty">
@@ -37,7 +39,7 @@ export function Empty({ hasNoModel, knowledge, onChoose }: EmptyProps) {
         </>
       ) : (
         <>
-          <h2>{knowledge ? `Ask ${knowledge}` : "What shall we write?"}</h2>
+          <h2>{knowledge ? `Ask ${name}` : "What shall we write?"}</h2>
           {knowledge ? <p className="soft">Replies come from its documents, and say from where.</p> : null}
           <ul role="list">
             {suggestions.map((text) => (

@@ -5,27 +5,28 @@ import { BookOpen, Check, ChevronDown } from "lucide-react";
 import { DropdownMenu } from "radix-ui";
 import { useState } from "react";
 import { told } from "../../api/client";
-import { collectionsQuery } from "../../api/knowledge";
+import { collectionQuery, collectionsQuery } from "../../api/knowledge";
 import { counted } from "../../format";
 
 interface KnowledgeChoiceProps {
-  /** Name of a collection; empty: none. */
+  /** What a collection goes by, as its `ref` says; empty: none. */
   value: string;
-  onChange: (name: string) => void;
+  onChange: (ref: string) => void;
 }
 
 export function KnowledgeChoice({ value, onChange }: KnowledgeChoiceProps) {
   const [isOpen, setOpen] = useState(false);
+  const name = useCollectionName(value);
   return (
     <div className="composer-foot">
       <DropdownMenu.Root modal={false} open={isOpen} onOpenChange={setOpen}>
         <DropdownMenu.Trigger
           className="knowledge-choice"
           data-chosen={value !== "" || undefined}
-          aria-label={`Knowledge: ${value || "none"}`}
+          aria-label={`Knowledge: ${name || "none"}`}
         >
           <BookOpen size={14} aria-hidden />
-          <span className="clip">{value || "Knowledge"}</span>
+          <span className="clip">{name || "Knowledge"}</span>
           <ChevronDown size={13} aria-hidden />
         </DropdownMenu.Trigger>
         <DropdownMenu.Portal>
@@ -38,6 +39,12 @@ export function KnowledgeChoice({ value, onChange }: KnowledgeChoiceProps) {
   );
 }
 
+/** An id, which is what another's collection goes by where names are alike, says nothing to a reader. */
+export function useCollectionName(ref: string): string {
+  const found = useQuery({ ...collectionQuery(ref), enabled: ref.startsWith("vs_") });
+  return found.data?.name ?? ref;
+}
+
 function Options({ value, onChange }: KnowledgeChoiceProps) {
   const list = useQuery(collectionsQuery);
   const collections = list.data?.collections ?? [];
@@ -46,8 +53,13 @@ function Options({ value, onChange }: KnowledgeChoiceProps) {
     <>
       <DropdownMenu.RadioGroup value={value} onValueChange={onChange}>
         <Option name="" text="None" detail="the model alone" />
-        {collections.map(({ name, num_documents: count }) => (
-          <Option key={name} name={name} text={name} detail={counted(count, "document")} />
+        {collections.map(({ id, ref, name, owner, num_documents: count }) => (
+          <Option
+            key={id}
+            name={ref}
+            text={name}
+            detail={ref === id ? `of ${owner}` : counted(count, "document")}
+          />
         ))}
       </DropdownMenu.RadioGroup>
       {list.isPending ? <p className="menu-note">Looking for collections…</p> : null}

@@ -69,7 +69,7 @@ function SourceLink({ citation, label, className = "source", children }: SourceL
   const isTouch = useRef(false);
   const target = {
     to: "/knowledge/$collection/documents/$documentId",
-    params: { collection: citation.collection, documentId: citation.document_id },
+    params: { collection: citation.collection_id || citation.collection, documentId: citation.document_id },
     search: { passage: citation.chunk_id },
   } as const;
   if (!citation.is_open) {

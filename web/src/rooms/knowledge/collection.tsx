@@ -45,7 +45,7 @@ function Inside({ collection }: { collection: Collection }) {
       <div className="room-head">
         <h1>{collection.name}</h1>
         <div className="room-tools">
-          <Link to="/chat" search={{ knowledge: collection.name }} className="button">
+          <Link to="/chat" search={{ knowledge: collection.ref }} className="button">
             <MessageSquare size={15} aria-hidden /> Ask it
           </Link>
           {collection.is_own ? <Menu collection={collection} /> : null}

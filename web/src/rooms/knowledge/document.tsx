@@ -88,7 +88,7 @@ function Opened({ collection, document }: { collection: Collection; document: Do
 function Actions({ collection, document }: { collection: Collection; document: DocumentEntry }) {
   const [open, setOpen] = useState<"access" | "delete" | null>(null);
   const navigate = useNavigate();
-  const path = documentPath(collection.name, document.id);
+  const path = documentPath(collection.ref, document.id);
   const name = baseName(document.source);
   return (
     <div className="room-tools">
@@ -125,7 +125,7 @@ function Actions({ collection, document }: { collection: Collection; document: D
           onDone={() =>
             void navigate({
               to: "/knowledge/$collection",
-              params: { collection: collection.name },
+              params: { collection: collection.ref },
               search: {},
               replace: true,
             })
@@ -140,7 +140,7 @@ function Passages({ collection, document }: { collection: Collection; document: 
   const { passage } = useSearch({ from: "/house/knowledge/$collection/documents/$documentId" });
   // What is loaded stays when another passage of it is marked; a link from elsewhere begins around its own.
   const [around] = useState(passage);
-  const list = useInfiniteQuery(chunksQuery(collection.name, document.id, around));
+  const list = useInfiniteQuery(chunksQuery(collection.ref, document.id, around));
   const chunks = list.data?.pages.flatMap((page) => page.chunks) ?? [];
   const texts = shownTexts(chunks);
   const total = list.data?.pages[0]?.total ?? 0;

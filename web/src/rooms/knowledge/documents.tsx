@@ -20,7 +20,7 @@ export function Documents({ collection }: { collection: Collection }) {
   const { q = "", status = "", page = "1" } = useSearch({ from: "/house/knowledge/$collection" });
   const navigate = useNavigate({ from: "/knowledge/$collection" });
   const at = Math.max(1, Number.parseInt(page, 10) || 1);
-  const list = useQuery(documentsQuery(collection.name, { q, status, page: at }));
+  const list = useQuery(documentsQuery(collection.ref, { q, status, page: at }));
   const isFiltered = q !== "" || status !== "";
   const change = (search: { q?: string; status?: string; page?: string }) =>
     void navigate({ search: (old) => ({ ...old, page: "", ...search }), replace: true });
@@ -90,7 +90,7 @@ function DocumentTable({
               <td>
                 <Link
                   to="/knowledge/$collection/documents/$documentId"
-                  params={{ collection: collection.name, documentId: each.id }}
+                  params={{ collection: collection.ref, documentId: each.id }}
                   search={{}}
                   className="row-link"
                 >

@@ -19,7 +19,7 @@ export function DropZone({ collection }: { collection: Collection }) {
   const missing = useQuery(collectionsQuery).data?.missing;
   const add = (files: readonly NamedFile[]) => {
     if (files.length === 0) notify("There were no files in that.");
-    uploads.add(client, collection.name, files);
+    uploads.add(client, collection.ref, files);
   };
   const drop = (event: DragEvent) => {
     event.preventDefault();
@@ -67,9 +67,9 @@ export function DropZone({ collection }: { collection: Collection }) {
 function UploadList({ collection }: { collection: Collection }) {
   const client = useQueryClient();
   const sendings = useSyncExternalStore(uploads.subscribe, uploads.all).filter(
-    (each) => each.collection === collection.name,
+    (each) => each.collection === collection.ref,
   );
-  const sent = useQuery(uploadsQuery(collection.name)).data ?? [];
+  const sent = useQuery(uploadsQuery(collection.ref)).data ?? [];
   const shown = sent.filter((each) => isUnderWay(each) || uploads.isOurs(each.upload_id));
   const numDone = sent.filter((each) => each.state === "done").length;
   useEffect(() => {
@@ -100,7 +100,7 @@ function UploadList({ collection }: { collection: Collection }) {
       </div>
       <ul role="list" className="uploads" aria-label="Files on their way">
         {shown.map((each) => (
-          <SentRow key={each.upload_id} upload={each} collection={collection.name} />
+          <SentRow key={each.upload_id} upload={each} collection={collection.ref} />
         ))}
         {sendings.map((each) => (
           <SendingRow key={each.id} sending={each} />

@@ -76,7 +76,7 @@ function CollectionTable({ collections }: { collections: readonly Collection[] }
               <td>
                 <Link
                   to="/knowledge/$collection"
-                  params={{ collection: each.name }}
+                  params={{ collection: each.ref }}
                   search={{}}
                   className="row-link"
                 >
@@ -167,7 +167,7 @@ function NewCollectionForm({ onClose }: { onClose: () => void }) {
       }),
     onSuccess: (made) => {
       void client.invalidateQueries({ queryKey: collectionsQuery.queryKey });
-      void navigate({ to: "/knowledge/$collection", params: { collection: made.name }, search: {} });
+      void navigate({ to: "/knowledge/$collection", params: { collection: made.ref }, search: {} });
     },
   });
   const submit = (event: FormEvent) => {

@@ -25,7 +25,7 @@ export function PageProblems({ collection, document }: { collection: Collection;
               </span>
             </p>
             {document.is_readable ? (
-              <PageText collection={collection.name} documentId={document.id} page={problem.page} />
+              <PageText collection={collection.ref} documentId={document.id} page={problem.page} />
             ) : null}
           </li>
         ))}

@@ -50,7 +50,7 @@ interface FoundProps {
 }
 
 function Found({ collection, query, onClose }: FoundProps) {
-  const found = useQuery(searchQuery(collection.name, query));
+  const found = useQuery(searchQuery(collection.ref, query));
   const hits = found.data?.hits ?? [];
   const scales = scalesOf(hits);
   return (
@@ -79,7 +79,7 @@ function Found({ collection, query, onClose }: FoundProps) {
       ) : null}
       <ol role="list" className="hits">
         {hits.map((hit, place) => (
-          <Hit key={hit.chunk_id} collection={collection.name} hit={hit} number={place + 1} scales={scales} />
+          <Hit key={hit.chunk_id} collection={collection.ref} hit={hit} number={place + 1} scales={scales} />
         ))}
       </ol>
     </section>

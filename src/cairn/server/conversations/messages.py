@@ -1,0 +1,115 @@
+"""The turns of conversations. They form a tree: an edit or another reply stands beside the one before."""
+
+import time
+from collections.abc import Collection
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cairn.core.chat import Principal
+from cairn.core.errors import InvalidRequestError, NotFoundError
+from cairn.registry import Registry
+from cairn.server.auth import Caller
+from cairn.server.body import RequestBody
+from cairn.server.conversations.citing import StoredCitation, citations, open_documents, sources_json
+from cairn.server.conversations.feedback import Feedback, feedback_of
+from cairn.server.conversations.owning import new_id, owned
+from cairn.server.openai_types import FileCitation, SentenceCheck
+from cairn.server.state import state_of
+from cairn.server.tables import MessageRow
+
+router = APIRouter()
+
+
+class NewMessage(RequestBody):
+    """A turn to store; an edit is a new message with the same parent."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    parent_id: str | None = None
+    receipt_id: str | None = None
+    annotations: Annotated[list[FileCitation], Field(max_length=100)] | None = None
+    sentences: Annotated[list[SentenceCheck], Field(max_length=10_000)] | None = None
+
+
+class MessageOut(BaseModel):
+    """A stored turn."""
+
+    id: str
+    role: str
+    content: str
+    parent_id: str | None
+    receipt_id: str | None
+    feedback: Feedback | None
+    annotations: list[StoredCitation]
+    sentences: list[SentenceCheck]
+    created_at: float
+
+
+@router.post("/conversations/{conversation_id}/messages", status_code=201)
+def add_message(request: Request, caller: Caller, conversation_id: str, body: NewMessage) -> MessageOut:
+    """Store a turn under its parent."""
+    state = state_of(request)
+    if body.receipt_id:
+        _check_receipt(state.registry, body.receipt_id, caller.user_id)
+    row = MessageRow(
+        id=new_id("msg"),
+        conversation_id=conversation_id,
+        parent_id=body.parent_id,
+        role=body.role,
+        content=body.content,
+        receipt_id=body.receipt_id or None,
+        sources=sources_json(body.annotations, body.sentences),
+        created_at=time.time(),
+    )
+    with state.registry.database.session() as session, session.begin():
+        conversation = owned(session, conversation_id, caller.user_id)
+        if body.parent_id is not None:
+            parent = session.get(MessageRow, body.parent_id)
+            if parent is None or parent.conversation_id != conversation_id:
+                raise InvalidRequestError(
+                    f"no message {body.parent_id!r} in this conversation", param="parent_id"
+                )
+        conversation.updated_at = row.created_at
+        session.add(row)
+        return _message(row, None, open_documents(session, [row], caller))
+
+
+def messages_of(session: Session, conversation_id: str, caller: Principal) -> list[MessageOut]:
+    """All turns of a conversation, oldest first."""
+    query = (
+        select(MessageRow)
+        .where(MessageRow.conversation_id == conversation_id)
+        .order_by(MessageRow.created_at)
+    )
+    rows = list(session.scalars(query))
+    feedback = feedback_of(session, conversation_id)
+    are_open = open_documents(session, rows, caller)
+    return [_message(row, feedback.get(row.id), are_open) for row in rows]
+
+
+def _check_receipt(registry: Registry, receipt_id: str, user_id: str) -> None:
+    """One's own receipt, or one that is not stored yet: that of a reply stopped a moment ago may still be."""
+    try:
+        owner = registry.receipt(receipt_id).user_id
+    except NotFoundError:
+        return
+    if owner != user_id:
+        raise NotFoundError(f"no receipt {receipt_id!r}")
+
+
+def _message(row: MessageRow, feedback: Feedback | None, are_open: Collection[str]) -> MessageOut:
+    return MessageOut(
+        id=row.id,
+        role=row.role,
+        content=row.content,
+        parent_id=row.parent_id,
+        receipt_id=row.receipt_id,
+        feedback=feedback,
+        annotations=citations(row, are_open),
+        sentences=row.sources["sentences"] if row.sources else [],
+        created_at=row.created_at,
+    )
