@@ -128,11 +128,51 @@ def test_what_cannot_be_sent_or_found_says_why(page: Page, files: list[Path]) ->
     page.route("**/search", lambda route: route.fulfill(status=507, json=refusal), times=1)
     page.get_by_role("searchbox", name="Search in refusals").fill("holiday")
     page.get_by_role("button", name="Search").click()
-    expect(page.get_by_role("alert")).to_contain_text("The search failed. The disk is full.")
+    expect(page.get_by_role("alert")).to_contain_text("The passages did not load. The disk is full.")
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".hit")).not_to_have_count(0)
     page.goto("/knowledge/no-such-thing")
     expect(page.get_by_role("alert")).to_contain_text("There is no collection 'no-such-thing'")
+
+
+def test_a_collection_is_set_and_its_index_checked(
+    page: Page, new_page: NewPage, files: list[Path], axe: str
+) -> None:
+    new_collection(page, "tuned")
+    put_in(page, files[1:])
+    phone = new_page(viewport=PHONE, has_touch=True, is_mobile=True, color_scheme="dark")
+    for each in (page, phone):
+        each.goto("/knowledge/tuned")
+        each.get_by_role("button", name="More for tuned").click()
+        each.get_by_role("menuitem", name="Settings").click()
+        dialog = each.get_by_role("dialog", name="Settings of tuned")
+        reranked = dialog.get_by_label("Passages reranked")
+        expect(reranked).to_have_value("30" if each is page else "7")
+        assert violations(each, axe) == []
+        assert overflow(each) == []
+        reranked.fill("7")
+        dialog.get_by_label("Also walk").check()
+        # What is wrong never leaves the page; the buttons are in reach however long the form is.
+        dialog.get_by_label("Diversity").fill("2")
+        save = dialog.get_by_role("button", name="Save")
+        expect(save).to_be_in_viewport(ratio=1)
+        save.click()
+        expect(dialog).to_be_visible()
+        dialog.get_by_label("Diversity").fill("0.5")
+        save.click()
+        expect(dialog).to_have_count(0)
+    stored = page.request.get("/api/collections/tuned").json()["settings"]
+    assert (stored["reranked"], stored["diversity"], stored["graph"]) == (7, 0.5, True)
+
+    page.get_by_role("button", name="More for tuned").click()
+    page.get_by_role("menuitem", name="Embedder and index").click()
+    dialog = page.get_by_role("dialog", name="Embedder and index of tuned")
+    expect(dialog.get_by_role("listitem")).to_contain_text("all-minilm-l6-v2")
+    expect(dialog.get_by_text("Nothing has been measured yet.")).to_be_visible()
+    dialog.get_by_role("button", name="Check the index").click()
+    expect(dialog.get_by_text("the index holds exactly what the database does")).to_be_visible()
+    expect(dialog.get_by_text("of the nearest passages")).to_contain_text("100.0 %")
+    assert violations(page, axe) == []
 
 
 def test_own_documentation_answers_with_citations_that_open(page: Page, new_page: NewPage, axe: str) -> None:

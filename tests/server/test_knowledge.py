@@ -1,7 +1,7 @@
 """Collections over HTTP: made, filled, read and searched by who may, and not there for anybody else."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,21 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
+from cairn.core.embedding import Embeddings, TextInput
 from cairn.core.errors import ConflictError
 from cairn.providers import own_docs
 from cairn.providers.knowledge import Library
 from cairn.registry import Registry
 from cairn.retrieval.collection import Collection
+from cairn.retrieval.config import CollectionConfig
 from cairn.retrieval.encoders import Encoders
 from cairn.server.files.housekeeping import tidy
 from cairn.server.knowledge import own_docs as bringing
 from cairn.server.knowledge import uploads
+from cairn.server.state import ServedModel
 from cairn.server.tables import FileRow, VectorStoreFileRow
-from tests.retrieval.exact import encoders
+from tests.retrieval.conftest import document
+from tests.retrieval.exact import WordEmbedder, count_tokens, encoders
 from tests.server.conftest import PATIENCE, Running, Serve
 
 HOUSE = "# The house\n\nThe blue door leads to the cellar.\n\n## Below\n\nBicycles stand in the cellar 🙂.\n"
@@ -466,3 +470,96 @@ def test_a_stored_reply_keeps_what_it_cites_as_long_as_it_is_open(running: Runni
     assert told()["content"] == "The cellar [1]"
     wrong = reply | {"annotations": [{"number": 1}]}
     assert client.post(f"/api/conversations/{conversation}/messages", json=wrong).status_code == 400
+
+
+class GatedEmbedder(WordEmbedder):
+    """Another embedder, which waits to be let through."""
+
+    def __init__(self) -> None:
+        super().__init__(dimensions=48)
+        self.gate, self.entered = threading.Event(), threading.Event()
+
+    def embed(self, texts: Sequence[TextInput], *, truncate: bool = False) -> Embeddings:
+        self.entered.set()
+        assert self.gate.wait(PATIENCE)
+        return super().embed(texts, truncate=truncate)
+
+
+def test_another_embedder_is_filled_switched_to_rolled_back_and_dropped(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated = GatedEmbedder()
+    gated.gate.set()
+    other = Encoders(embedder=gated, digest="sha256:other", count_tokens=count_tokens)
+    both = {"other": other, "sha256:other": other}
+    monkeypatch.setattr(PlainLibrary, "encoders", lambda self, name, digest="": both.get(name) or encoders())
+    served = ServedModel("other", "sha256:other", 1.0, task="embedding")
+    monkeypatch.setattr(running.state.models, "encoders", lambda: [served])
+    client, ada = running.http(), user(running, "ada")
+    path = made(client, labels=["everyone"])
+    for number in range(70):  # more than one step of filling
+        text = f"note {number} of the house"
+        running.state.library.collection(path.rsplit("/", 1)[1]).put(document(f"{number}.md", text))
+
+    def done() -> Any:
+        running.wait_until(lambda: client.get(f"{path}/embedding").json()["work"]["is_over"])
+        return client.get(f"{path}/embedding").json()
+
+    def order(action: str, **more: Any) -> Any:
+        return client.post(f"{path}/embedding", json={"action": action, **more})
+
+    begun = client.get(f"{path}/embedding").json()
+    assert [each["role"] for each in begun["spaces"]] == ["active"]
+    assert (begun["embedders"], begun["work"], begun["recall"]) == (["other"], None, None)
+    assert ada.get(f"{path}/embedding").status_code == 403
+    assert ada.post(f"{path}/embedding", json={"action": "drop"}).status_code == 403
+    assert "allowed: other" in order("embed", embedder="none").json()["error"]["message"]
+    assert order("embed").status_code == 400
+    assert order("switch").status_code == 202
+    assert "has no next space" in done()["work"]["problem"]
+
+    gated.gate.clear()
+    assert order("embed", embedder="other").json()["work"]["is_over"] is False
+    assert gated.entered.wait(PATIENCE)
+    assert order("check").status_code == 409
+    assert order("drop").status_code == 202  # ends what is under way
+    gated.gate.set()
+    assert [each["role"] for each in done()["spaces"]] == ["active"]
+    order("embed", embedder="other")
+    spaces = {each["role"]: each for each in done()["spaces"]}
+    assert (spaces["next"]["embedder"], spaces["next"]["num_done"]) == ("other", 70)
+    order("switch")
+    assert {each["role"]: each["embedder"] for each in done()["spaces"]} == {
+        "active": "other",
+        "previous": "all-minilm-l6-v2",
+    }
+    assert client.get(path).json()["embedder"] == "other"
+    hits = client.post(f"{path}/search", json={"query": "note 7"}).json()["hits"]
+    assert hits[0]["source"] == "7.md"
+    order("rollback")
+    assert {each["role"]: each["embedder"] for each in done()["spaces"]} == {
+        "active": "all-minilm-l6-v2",
+        "next": "other",
+    }
+    order("drop")
+    assert [each["embedder"] for each in done()["spaces"]] == ["all-minilm-l6-v2"]
+    order("check")
+    checked = done()
+    assert checked["work"]["message"] == "the index holds exactly what the database does"
+    assert (checked["recall"]["num_samples"], checked["recall"]["is_low"]) == (70, False)
+    entries = running.state.registry.audit.entries()
+    moves = [(each.action, each.actor) for each in entries if each.action.startswith("collection.")]
+    assert moves == [("collection.switch", "admin"), ("collection.rollback", "admin")]
+
+
+def test_what_is_set_from_the_page_is_what_the_command_line_sets(running: Running) -> None:
+    client = running.http()
+    path = made(client)
+    settings = client.get(path).json()["settings"]
+    set_elsewhere = {"embedder", "folders"}
+    assert settings.keys() == CollectionConfig.model_fields.keys() - set_elsewhere
+    wanted = {"graph": True, "recall_share": 0.5, "least_recall": 0.9, "keep_queries": 20, "chunk_tokens": 80}
+    assert client.patch(path, json={"settings": wanted}).json()["settings"] == settings | wanted
+    refused: tuple[dict[str, Any], ...] = ({"recall_share": 2}, {"graph": "perhaps"}, {"folders": {}})
+    for wrong in refused:
+        assert client.patch(path, json={"settings": wrong}).status_code == 400

@@ -88,14 +88,14 @@ def fill(
     return done
 
 
-def switch(collection: Collection, progress: Progress | None = None) -> SpaceInfo:
+def switch(collection: Collection, progress: Progress | None = None, *, actor: str = "local") -> SpaceInfo:
     """Let the next space answer."""
-    return _become_active(collection, "next", progress)
+    return _become_active(collection, "next", progress, actor)
 
 
-def roll_back(collection: Collection, progress: Progress | None = None) -> SpaceInfo:
+def roll_back(collection: Collection, progress: Progress | None = None, *, actor: str = "local") -> SpaceInfo:
     """Let the previous space answer again."""
-    return _become_active(collection, "previous", progress)
+    return _become_active(collection, "previous", progress, actor)
 
 
 def drop(registry: Registry, collection_id: str, indexes: Indexes) -> list[SpaceInfo]:
@@ -180,7 +180,7 @@ def _check_is_live(session: Session, collection: Collection, space: SpaceInfo) -
         )
 
 
-def _become_active(collection: Collection, role: Role, progress: Progress | None) -> SpaceInfo:
+def _become_active(collection: Collection, role: Role, progress: Progress | None, actor: str) -> SpaceInfo:
     """Fill a space, make its index, and let it answer."""
     with collection.database.session(read_only=True) as session:
         space = spaces_of(session, collection.info.collection_id).get(role)
@@ -199,7 +199,7 @@ def _become_active(collection: Collection, role: Role, progress: Progress | None
             _make_index(opened, progress)
             with collection.database.writing() as session:
                 if not num_lacking(session, collection.info.collection_id, space.space_id):
-                    _swap(session, collection, space)
+                    _swap(session, collection, space, actor)
                     break
     delete_unused(collection.registry, collection.info.collection_id, collection.indexes)
     return space
@@ -210,7 +210,7 @@ def _make_index(space: OpenSpace, progress: Progress | None) -> None:
         space.index().flush()
 
 
-def _swap(session: Session, collection: Collection, space: SpaceInfo) -> None:
+def _swap(session: Session, collection: Collection, space: SpaceInfo, actor: str) -> None:
     """What answered takes the part that is free: the previous one after a switch, the next after a roll-back.
 
     One that had this part before is let go.
@@ -233,7 +233,7 @@ def _swap(session: Session, collection: Collection, space: SpaceInfo) -> None:
     row.space_id, row.config = space.space_id, {**row.config, **space.settings}
     told = {"embedder": space.embedder, "digest": space.digest, "before": settings.get("embedder", "")}
     what = "collection.switch" if space.role == "next" else "collection.rollback"
-    collection.registry.audit.append_in(session, what, "local", row.name, told)
+    collection.registry.audit.append_in(session, what, actor, row.name, told)
 
 
 def _of(collection_id: str, space_id: int) -> Any:

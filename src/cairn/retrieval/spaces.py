@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
+from cairn.registry import Database
 from cairn.retrieval.encoders import Encoders
 from cairn.retrieval.following import Follower
 from cairn.retrieval.index import Index
@@ -111,6 +112,14 @@ def spaces_of(session: Session, collection_id: str) -> dict[Role, SpaceInfo]:
 def settings_of(row: CollectionRow) -> dict[str, Any]:
     """What goes with the active space."""
     return {name: row.config[name] for name in SETTINGS if name in row.config}
+
+
+def settings_for(database: Database, collection_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the next space: what is given and not empty, else what it was begun with, else the collection's."""
+    with database.session(read_only=True) as session:
+        begun = spaces_of(session, collection_id).get("next")
+        now = begun.settings if begun else settings_of(session.get_one(CollectionRow, collection_id))
+    return {**now, **{name: value for name, value in given.items() if value}}
 
 
 def lacking(collection_id: str, space_id: int) -> ColumnElement[bool]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cairn.server.files.housekeeping import Housekeeper
     from cairn.server.files.ingestion import Ingestor
     from cairn.server.knowledge.own_docs import OwnDocs
+    from cairn.server.knowledge.upkeep import Upkeep
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class ServerState:
     _library: "Library | None" = field(default=None, init=False)
     _own_docs: "OwnDocs | None" = field(default=None, init=False)
     _ingestor: "Ingestor | None" = field(default=None, init=False)
+    _upkeep: "Upkeep | None" = field(default=None, init=False)
     _housekeeper: "Housekeeper | None" = field(default=None, init=False)
     _making: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -165,6 +167,16 @@ class ServerState:
                 self._ingestor = Ingestor(self.registry, lambda: self.library)
             return self._ingestor
 
+    @property
+    def upkeep(self) -> "Upkeep":
+        """Long work on collections."""
+        from cairn.server.knowledge.upkeep import Upkeep  # noqa: PLC0415 - as above
+
+        with self._making:
+            if self._upkeep is None:
+                self._upkeep = Upkeep(self.registry, lambda: self.library)
+            return self._upkeep
+
     def resume(self) -> None:
         """Go on with what an earlier server left in line, and let go what has expired."""
         from cairn.server.files.housekeeping import Housekeeper  # noqa: PLC0415 - as above
@@ -178,7 +190,7 @@ class ServerState:
 
     def close(self) -> None:
         """Let go of what was made when asked for."""
-        for each in (self._housekeeper, self._ingestor, self._own_docs, self._library):
+        for each in (self._housekeeper, self._upkeep, self._ingestor, self._own_docs, self._library):
             if each is not None:
                 each.close()
 

@@ -8,6 +8,7 @@ import type {
   DocumentEntry,
   DocumentList,
   DocumentText,
+  Embedding,
   SearchHit,
   UploadEntry,
 } from "./types";
@@ -103,6 +104,14 @@ export const uploadsQuery = (ref: string) =>
     queryKey: ["uploads", ref],
     queryFn: ({ signal }) => getJson<UploadEntry[]>(`${collectionPath(ref)}/uploads`, signal),
     refetchInterval: ({ state }) => (state.data?.some(isUnderWay) ? LIVE_MS : false),
+  });
+
+/** How a collection is embedded; followed closely while something is done to it. */
+export const embeddingQuery = (ref: string) =>
+  queryOptions({
+    queryKey: ["embedding", ref],
+    queryFn: ({ signal }) => getJson<Embedding>(`${collectionPath(ref)}/embedding`, signal),
+    refetchInterval: ({ state }) => (state.data?.work && !state.data.work.is_over ? LIVE_MS : false),
   });
 
 export function isUnderWay(upload: UploadEntry): boolean {

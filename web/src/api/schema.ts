@@ -224,6 +224,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/collections/{ref}/embedding": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Embedding
+         * @description The embedders of a collection of one's own, the monitor, and what is under way.
+         */
+        get: operations["get_embedding"];
+        put?: never;
+        /**
+         * Work On Embedding
+         * @description Embed it with another model, switch to that or back, let it go, check the index or make it anew.
+         */
+        post: operations["work_on_embedding"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/collections/{ref}/search": {
         parameters: {
             query?: never;
@@ -1537,10 +1561,18 @@ export interface components {
              * @enum {string}
              */
             fusion: "reciprocal" | "calibrated";
+            /** Graph */
+            graph: boolean;
+            /** Keep Queries */
+            keep_queries: number;
             /** Least Confidence */
             least_confidence: number;
+            /** Least Recall */
+            least_recall: number;
             /** Overlap Tokens */
             overlap_tokens: number;
+            /** Recall Share */
+            recall_share: number;
             /** Reranked */
             reranked: number;
         };
@@ -1772,6 +1804,18 @@ export interface components {
              */
             object: "list";
             usage: components["schemas"]["EmbeddingUsage"];
+        };
+        /**
+         * EmbeddingOut
+         * @description How a collection is embedded and searched.
+         */
+        EmbeddingOut: {
+            /** Embedders */
+            embedders: string[];
+            recall: components["schemas"]["RecallOut"] | null;
+            /** Spaces */
+            spaces: components["schemas"]["Space"][];
+            work: components["schemas"]["WorkOut"] | null;
         };
         /**
          * EmbeddingUsage
@@ -2477,6 +2521,20 @@ export interface components {
             score_threshold: number;
         };
         /**
+         * RecallOut
+         * @description What the monitor found.
+         */
+        RecallOut: {
+            /** Is Low */
+            is_low: boolean;
+            /** Least */
+            least: number;
+            /** Num Samples */
+            num_samples: number;
+            /** Recall */
+            recall: number;
+        };
+        /**
          * ReceiptOut
          * @description What made an answer: artifact, token ids, sampling with its seed.
          */
@@ -2815,12 +2873,34 @@ export interface components {
             diversity?: number | null;
             /** Fusion */
             fusion?: ("reciprocal" | "calibrated") | null;
+            /** Graph */
+            graph?: boolean | null;
+            /** Keep Queries */
+            keep_queries?: number | null;
             /** Least Confidence */
             least_confidence?: number | null;
+            /** Least Recall */
+            least_recall?: number | null;
             /** Overlap Tokens */
             overlap_tokens?: number | null;
+            /** Recall Share */
+            recall_share?: number | null;
             /** Reranked */
             reranked?: number | null;
+        };
+        /**
+         * Space
+         * @description What one embedder made of the passages.
+         */
+        Space: {
+            /** Embedder */
+            embedder: string;
+            /** Num Done */
+            num_done: number;
+            /** Num Passages */
+            num_passages: number;
+            /** Role */
+            role: string;
         };
         /**
          * StaticChunking
@@ -3286,6 +3366,39 @@ export interface components {
              * @constant
              */
             object: "list";
+        };
+        /**
+         * WorkOrder
+         * @description What to do.
+         */
+        WorkOrder: {
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "embed" | "switch" | "rollback" | "drop" | "check" | "rebuild";
+            /**
+             * Embedder
+             * @default
+             */
+            embedder: string;
+        };
+        /**
+         * WorkOut
+         * @description What is done, or was done last since the server's start.
+         */
+        WorkOut: {
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "embed" | "switch" | "rollback" | "drop" | "check" | "rebuild";
+            /** Is Over */
+            is_over: boolean;
+            /** Message */
+            message: string;
+            /** Problem */
+            problem: string;
         };
         /**
          * SearchResult
@@ -3923,6 +4036,90 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DocumentText"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_embedding: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbeddingOut"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    work_on_embedding: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WorkOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbeddingOut"];
                 };
             };
             /** @description Client Error */

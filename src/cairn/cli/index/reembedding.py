@@ -95,7 +95,7 @@ def _settings(collection: "Collection", embedder: str, fusion: str) -> dict[str,
     from typing import get_args
 
     from cairn.retrieval.config import Fusion
-    from cairn.retrieval.spaces import SETTINGS, spaces_of
+    from cairn.retrieval.spaces import settings_for, spaces_of
 
     if fusion and fusion not in get_args(Fusion):
         raise InvalidRequestError(f"fusion is {fusion!r}, allowed: {', '.join(get_args(Fusion))}")
@@ -103,9 +103,8 @@ def _settings(collection: "Collection", embedder: str, fusion: str) -> dict[str,
         begun = spaces_of(session, collection.info.collection_id).get("next")
     if begun is None and not embedder:
         raise InvalidRequestError("name the model with --embedder")
-    now = begun.settings if begun is not None else collection.info.config.model_dump(include=set(SETTINGS))
     given = {"embedder": embedder, "fusion": fusion}
-    return {**now, **{name: value for name, value in given.items() if value}}
+    return settings_for(collection.database, collection.info.collection_id, given)
 
 
 def _queries(

@@ -6,8 +6,8 @@ what they may not see answers 404, as what does not exist.
 
 from fastapi import APIRouter
 
-from cairn.server.knowledge import collections, documents, searching, uploads
+from cairn.server.knowledge import collections, documents, embedding, searching, uploads
 
 router = APIRouter(prefix="/api", tags=["knowledge"])
-for room in (collections, uploads, documents, searching):
+for room in (collections, embedding, uploads, documents, searching):
     router.include_router(room.router)

@@ -41,6 +41,10 @@ class CollectionSettings(BaseModel):
     fusion: Literal["reciprocal", "calibrated"]
     reranked: int
     diversity: float
+    graph: bool
+    recall_share: float
+    least_recall: float
+    keep_queries: int
 
 
 class SettingsChange(Strict):
@@ -53,6 +57,10 @@ class SettingsChange(Strict):
     fusion: Literal["reciprocal", "calibrated"] | None = None
     reranked: int | None = None
     diversity: float | None = None
+    graph: bool | None = None
+    recall_share: float | None = None
+    least_recall: float | None = None
+    keep_queries: int | None = None
 
 
 class NewCollection(RequestBody):

@@ -9,7 +9,7 @@ import { conversationQuery, conversationsQuery } from "../../api/queries";
 import type { ConversationEntry } from "../../api/types";
 import { dayLabel, formatMoment, matches } from "../../format";
 import { Filter } from "../../parts/filter";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { notify } from "../../parts/toasts";
 
 interface ConversationsProps {
@@ -55,8 +55,9 @@ export function Conversations({ currentId, onChosen }: ConversationsProps) {
         <Filter label="Filter conversations" value={words} onChange={setWords} />
       </div>
       <nav className="chat-list-body" aria-label="Conversations">
-        {list.isPending ? <Skeleton lines={6} label="Loading conversations" /> : null}
-        {list.isError ? <Problem error={list.error} onRetry={() => void list.refetch()} /> : null}
+        <QueryState query={list} what="The conversations" count={found.length} isFiltered={words !== ""}>
+          <p>Conversations will stand here.</p>
+        </QueryState>
         {byDay(found).map(([day, conversations]) => (
           <section key={day} aria-label={day}>
             <h2>{day}</h2>
@@ -72,9 +73,6 @@ export function Conversations({ currentId, onChosen }: ConversationsProps) {
             </ul>
           </section>
         ))}
-        {list.isSuccess && found.length === 0 ? (
-          <p className="chat-list-none">{words ? "No title matches." : "Conversations will stand here."}</p>
-        ) : null}
       </nav>
     </>
   );

@@ -5,7 +5,7 @@ import { receiptQuery } from "../../api/queries";
 import type { Receipt } from "../../api/types";
 import { formatMoment, shortDigest } from "../../format";
 import { CopyButton } from "../../parts/copy";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { SidePanel } from "./side-panel";
 
 interface ReceiptPanelProps {
@@ -17,8 +17,7 @@ export function ReceiptPanel({ receiptId, onClose }: ReceiptPanelProps) {
   const receipt = useQuery(receiptQuery(receiptId));
   return (
     <SidePanel title="Receipt" onClose={onClose}>
-      {receipt.isPending ? <Skeleton lines={8} label="Loading the receipt" /> : null}
-      {receipt.isError ? <Problem error={receipt.error} onRetry={() => void receipt.refetch()} /> : null}
+      <QueryState query={receipt} what="The receipt" lines={8} />
       {receipt.data ? <ReceiptFacts receipt={receipt.data} /> : null}
     </SidePanel>
   );

@@ -1,19 +1,21 @@
 /** One collection: what is in it, what is found in it, and what comes into it. */
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
-import { ArrowLeft, MessageSquare, MoreHorizontal, Trash2, Users } from "lucide-react";
+import { ArrowLeft, Layers, MessageSquare, MoreHorizontal, Settings2, Trash2, Users } from "lucide-react";
 import { DropdownMenu } from "radix-ui";
 import { useState } from "react";
 import { collectionPath, collectionQuery } from "../../api/knowledge";
 import type { Collection } from "../../api/types";
 import { counted, formatSize } from "../../format";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { useTitle } from "../../parts/title";
 import { AccessEditor, LabelTags } from "./access";
 import { Deleting } from "./deleting";
 import { Documents } from "./documents";
 import { DropZone } from "./drop-zone";
+import { EmbeddingDialog } from "./embedding";
 import { Search } from "./search";
+import { SettingsDialog } from "./settings";
 
 import "./knowledge.css";
 
@@ -26,14 +28,7 @@ export function CollectionRoom() {
       <Link to="/knowledge" className="back">
         <ArrowLeft size={14} aria-hidden /> Knowledge
       </Link>
-      {collection.isPending ? <Skeleton lines={8} label="Loading the collection" /> : null}
-      {collection.isError ? (
-        <Problem
-          error={collection.error}
-          what="The collection did not load"
-          onRetry={() => void collection.refetch()}
-        />
-      ) : null}
+      <QueryState query={collection} what="The collection" lines={8} />
       {collection.data ? <Inside collection={collection.data} /> : null}
     </div>
   );
@@ -73,7 +68,7 @@ function Inside({ collection }: { collection: Collection }) {
 }
 
 function Menu({ collection }: { collection: Collection }) {
-  const [open, setOpen] = useState<"access" | "delete" | null>(null);
+  const [open, setOpen] = useState<"access" | "settings" | "embedding" | "delete" | null>(null);
   const navigate = useNavigate();
   const path = collectionPath(collection.id);
   return (
@@ -86,6 +81,12 @@ function Menu({ collection }: { collection: Collection }) {
           <DropdownMenu.Content className="menu" align="end" sideOffset={4}>
             <DropdownMenu.Item className="menu-item" onSelect={() => setOpen("access")}>
               <Users size={15} aria-hidden /> Who may see it
+            </DropdownMenu.Item>
+            <DropdownMenu.Item className="menu-item" onSelect={() => setOpen("settings")}>
+              <Settings2 size={15} aria-hidden /> Settings
+            </DropdownMenu.Item>
+            <DropdownMenu.Item className="menu-item" onSelect={() => setOpen("embedding")}>
+              <Layers size={15} aria-hidden /> Embedder and index
             </DropdownMenu.Item>
             <DropdownMenu.Item className="menu-item" onSelect={() => setOpen("delete")}>
               <Trash2 size={15} aria-hidden /> Delete
@@ -101,6 +102,10 @@ function Menu({ collection }: { collection: Collection }) {
           isCollection
           onClose={() => setOpen(null)}
         />
+      ) : null}
+      {open === "settings" ? <SettingsDialog collection={collection} onClose={() => setOpen(null)} /> : null}
+      {open === "embedding" ? (
+        <EmbeddingDialog collection={collection} onClose={() => setOpen(null)} />
       ) : null}
       {open === "delete" ? (
         <Deleting

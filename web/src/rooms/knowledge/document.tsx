@@ -6,7 +6,7 @@ import { useEffect, useRef, useState } from "react";
 import { chunksQuery, collectionQuery, documentPath, documentQuery } from "../../api/knowledge";
 import type { Collection, DocumentEntry } from "../../api/types";
 import { counted, formatMoment, formatSize } from "../../format";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { useTitle } from "../../parts/title";
 import { AccessEditor, LabelTags } from "./access";
 import { Deleting } from "./deleting";
@@ -29,16 +29,16 @@ export function DocumentRoom() {
       <Link to="/knowledge/$collection" params={{ collection: ref }} search={{}} className="back">
         <ArrowLeft size={14} aria-hidden /> {collection.data?.name ?? ref}
       </Link>
-      {(document.isPending || collection.isPending) && !error ? (
-        <Skeleton lines={10} label="Loading the document" />
-      ) : null}
-      {error ? (
-        <Problem
-          error={error}
-          what="The document did not load"
-          onRetry={() => void Promise.all([document.refetch(), collection.refetch()])}
-        />
-      ) : null}
+      <QueryState
+        query={{
+          isPending: document.isPending || collection.isPending,
+          isError: error !== null,
+          error,
+          refetch: () => Promise.all([document.refetch(), collection.refetch()]),
+        }}
+        what="The document"
+        lines={10}
+      />
       {document.data && collection.data ? (
         <Opened collection={collection.data} document={document.data} />
       ) : null}
@@ -156,13 +156,9 @@ function Passages({ collection, document }: { collection: Collection; document: 
         <h2 id="passages">Passages</h2>
         {total > 0 ? <span className="small faint numbers">{counted(total, "passage")}</span> : null}
       </div>
-      {list.isPending ? <Skeleton lines={10} label="Loading the passages" /> : null}
-      {list.isError ? (
-        <Problem error={list.error} what="The passages did not load" onRetry={() => void list.refetch()} />
-      ) : null}
-      {list.isSuccess && total === 0 ? (
-        <p className="blank">Nothing of it is indexed: no page could be trusted.</p>
-      ) : null}
+      <QueryState query={list} what="The passages" lines={10} count={total}>
+        <p>Nothing of it is indexed: no page could be trusted.</p>
+      </QueryState>
       {list.isSuccess && !isHere ? (
         <p className="note small warning" role="status">
           The passage that was cited is not in it any more: the document has changed since.

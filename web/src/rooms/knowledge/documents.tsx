@@ -6,7 +6,7 @@ import { DOCUMENTS_SHOWN, documentsQuery } from "../../api/knowledge";
 import type { Collection, DocumentEntry } from "../../api/types";
 import { counted, formatMoment, formatSize, formatWhen } from "../../format";
 import { Choice, Filter } from "../../parts/filter";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { LabelTags } from "./access";
 
 const STATES = [
@@ -41,17 +41,15 @@ export function Documents({ collection }: { collection: Collection }) {
           </div>
         ) : null}
       </div>
-      {list.isPending ? <Skeleton lines={6} label="Loading the documents" /> : null}
-      {list.isError ? (
-        <Problem error={list.error} what="The list did not load" onRetry={() => void list.refetch()} />
-      ) : null}
+      <QueryState query={list} what="The documents" count={list.data?.total ?? 0} isFiltered={isFiltered}>
+        <NothingHere collection={collection} />
+      </QueryState>
       {list.data && list.data.documents.length > 0 ? (
         <DocumentTable collection={collection} documents={list.data.documents} />
       ) : null}
       {list.data ? (
         <Pager total={list.data.total} at={at} onChange={(next) => change({ page: String(next) })} />
       ) : null}
-      {list.data?.total === 0 ? <NothingHere collection={collection} isFiltered={isFiltered} /> : null}
     </section>
   );
 }
@@ -162,18 +160,17 @@ function Pager({ total, at, onChange }: { total: number; at: number; onChange: (
   );
 }
 
-function NothingHere({ collection, isFiltered }: { collection: Collection; isFiltered: boolean }) {
-  if (isFiltered) return <p className="blank">Nothing matches the filter.</p>;
-  if (!collection.is_own) return <p className="blank">There is nothing in it that is open to you.</p>;
+function NothingHere({ collection }: { collection: Collection }) {
+  if (!collection.is_own) return <p>There is nothing in it that is open to you.</p>;
   return (
-    <div className="blank">
+    <>
       <p>Nothing is in it yet.</p>
       <p>
         Drop files or folders above: PDF, Word, Excel, PowerPoint, HTML, EPUB, e-mail, Markdown, text, tables
         and source code. Or put a folder in and keep it so:{" "}
         <code>cairn index add FOLDER --collection {quoted(collection.name)}</code>
       </p>
-    </div>
+    </>
   );
 }
 

@@ -8,7 +8,8 @@ import { collectionsQuery } from "../../api/knowledge";
 import type { Collection, CollectionList } from "../../api/types";
 import { counted, formatMoment, formatSize, formatWhen, matches } from "../../format";
 import { Filter } from "../../parts/filter";
-import { Problem, Skeleton } from "../../parts/problem";
+import { Problem } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { useTitle } from "../../parts/title";
 import { LabelTags } from "./access";
 import { Modal } from "./modal";
@@ -38,12 +39,14 @@ export function KnowledgeRoom() {
       </div>
       {list.data?.missing ? <MissingNote missing={list.data.missing} /> : null}
       {list.data?.preparing ? <PreparingNote preparing={list.data.preparing} /> : null}
-      {list.isPending ? <Skeleton lines={6} label="Loading the collections" /> : null}
-      {list.isError ? (
-        <Problem error={list.error} what="The list did not load" onRetry={() => void list.refetch()} />
-      ) : null}
+      <QueryState query={list} what="The collections" count={shown.length} isFiltered={all.length > 0}>
+        <p>There is no collection yet.</p>
+        <p>
+          Make one and drop files into it, or put a folder in with <code>cairn index add FOLDER</code>. Then
+          choose it beside the message box of the chat, and ask.
+        </p>
+      </QueryState>
       {shown.length > 0 ? <CollectionTable collections={shown} /> : null}
-      {list.isSuccess && shown.length === 0 ? <NothingHere isFiltered={all.length > 0} /> : null}
     </div>
   );
 }
@@ -213,18 +216,5 @@ function NewCollectionForm({ onClose }: { onClose: () => void }) {
         </div>
       </form>
     </Modal>
-  );
-}
-
-function NothingHere({ isFiltered }: { isFiltered: boolean }) {
-  if (isFiltered) return <p className="blank">Nothing matches the filter.</p>;
-  return (
-    <div className="blank">
-      <p>There is no collection yet.</p>
-      <p>
-        Make one and drop files into it, or put a folder in with <code>cairn index add FOLDER</code>. Then
-        choose it beside the message box of the chat, and ask.
-      </p>
-    </div>
   );
 }

@@ -5,9 +5,9 @@ import { Search as Glass } from "lucide-react";
 import { type FormEvent, useEffect, useState } from "react";
 import { searchQuery } from "../../api/knowledge";
 import type { Collection, SearchHit } from "../../api/types";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { type Scale, STAGES, scalesOf, shareOf } from "./stages";
-import { piecesOf, tight } from "./text";
+import { flowed, piecesOf, tight } from "./text";
 
 export function Search({ collection }: { collection: Collection }) {
   const { find = "" } = useSearch({ from: "/house/knowledge/$collection" });
@@ -28,7 +28,7 @@ export function Search({ collection }: { collection: Collection }) {
             type="search"
             className="field"
             aria-label={`Search in ${collection.name}`}
-            placeholder="What do the documents say about…"
+            placeholder="A question, or words"
             maxLength={2000}
             value={text}
             onChange={(event) => setText(event.target.value)}
@@ -67,16 +67,12 @@ function Found({ collection, query, onClose }: FoundProps) {
           Close
         </button>
       </div>
-      {found.isPending ? <Skeleton lines={6} label="Searching" /> : null}
-      {found.isError ? (
-        <Problem error={found.error} what="The search failed" onRetry={() => void found.refetch()} />
-      ) : null}
-      {found.isSuccess && hits.length === 0 ? (
-        <p className="blank">
+      <QueryState query={found} what="The passages" count={hits.length}>
+        <p>
           No passage that is open to you fits. Try other words, or a whole question; pages that are not
           indexed are marked in the list below.
         </p>
-      ) : null}
+      </QueryState>
       <ol role="list" className="hits">
         {hits.map((hit, place) => (
           <Hit key={hit.chunk_id} collection={collection.ref} hit={hit} number={place + 1} scales={scales} />
@@ -111,7 +107,7 @@ function Hit({ collection, hit, number, scales }: HitProps) {
         </span>
       </div>
       <p className="hit-text">
-        {piecesOf(hit.text, hit.highlights).map((piece, place) =>
+        {piecesOf(flowed(hit.text), hit.highlights).map((piece, place) =>
           piece.isMarked ? (
             // biome-ignore lint/suspicious/noArrayIndexKey: the pieces of a fixed text never change places
             <mark key={place}>{piece.text}</mark>

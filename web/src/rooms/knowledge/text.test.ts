@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { counted } from "../../format";
-import { baseName, isMarkdown, piecesOf, repeated, shownTexts } from "./text";
+import { baseName, flowed, isMarkdown, piecesOf, repeated, shownTexts } from "./text";
 
 describe("piecesOf", () => {
   it("cuts at bytes, not at characters", () => {
@@ -42,6 +42,24 @@ it("knows Markdown, paths and plurals", () => {
     "1,200 pages",
     "0 copies",
   ]);
+});
+
+it("joins the lines of prose and of nothing else", () => {
+  const long = "A process that is killed leaves each document as it was or as it";
+  const prose = `${long}\n${long}\nwas.`;
+  expect(flowed(prose)).toBe(`${long} ${long} was.`);
+  expect(flowed(prose)).toHaveLength(prose.length);
+  for (const kept of [
+    "Ann,12\nBob,14",
+    `${long}\n\n${long}`,
+    `${long}\n- a list`,
+    `${long}\n2. a list`,
+    `| ${long} |\n| ${long} |`,
+    `    ${long}\n    ${long}`,
+    `# ${long}\n${long}`,
+  ]) {
+    expect(flowed(kept)).toBe(kept);
+  }
 });
 
 it("gives the rows of a table that goes on their header again", () => {

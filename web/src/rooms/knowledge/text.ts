@@ -55,6 +55,14 @@ export function tight(text: string): string {
   return text.replace(/\n\s*\n/g, "\n");
 }
 
+/**
+ * Prose that its writer broke into lines, as one line; of the same length, so that spans of it stay right. Short lines,
+ * lists, tables and code are left as they are.
+ */
+export function flowed(text: string): string {
+  return text.replace(/(?<=^[^\s|#>`].{59,})\n(?=[^\s|#>`*+\d-])/gm, " ");
+}
+
 /** Where the text is Markdown: as it came, or as the parser wrote it down. Plain text and code stand as they are. */
 export function isMarkdown(mediaType: string): boolean {
   return !mediaType.startsWith("text/") || mediaType === "text/markdown" || mediaType === "text/html";

@@ -7,7 +7,7 @@ import type { ArtifactDetail, FileEntry } from "../../api/types";
 import { artifactName, formatMoment, formatSize } from "../../format";
 import { Digest } from "../../parts/digest";
 import { Markdown } from "../../parts/markdown";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { useTitle } from "../../parts/title";
 import { LineageGraph } from "./lineage-graph";
 import "./models.css";
@@ -22,14 +22,7 @@ export function ModelRoom() {
       <Link to="/models" className="back">
         <ArrowLeft size={14} aria-hidden /> Models
       </Link>
-      {artifact.isPending ? <Skeleton lines={10} label="Loading the artifact" /> : null}
-      {artifact.isError ? (
-        <Problem
-          error={artifact.error}
-          what="The artifact did not load"
-          onRetry={() => void artifact.refetch()}
-        />
-      ) : null}
+      <QueryState query={artifact} what="The artifact" lines={10} />
       {artifact.data ? <Detail artifact={artifact.data} /> : null}
     </div>
   );
@@ -124,8 +117,7 @@ function LineageSection({ digest, hasParents }: { digest: string; hasParents: bo
   return (
     <section className="section" aria-labelledby="lineage">
       <h2 id="lineage">Lineage</h2>
-      {lineage.isPending ? <Skeleton lines={2} label="Loading the lineage" /> : null}
-      {lineage.isError ? <Problem error={lineage.error} onRetry={() => void lineage.refetch()} /> : null}
+      <QueryState query={lineage} what="The lineage" lines={2} />
       {lineage.data && lineage.data.nodes.length > 1 ? (
         <LineageGraph lineage={lineage.data} current={digest} />
       ) : null}

@@ -6,7 +6,7 @@ import type { ArtifactEntry } from "../../api/types";
 import { artifactName, formatMoment, formatSize, formatWhen, matches } from "../../format";
 import { Digest } from "../../parts/digest";
 import { Choice, Filter } from "../../parts/filter";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { useTitle } from "../../parts/title";
 import { MemoryCell, MemoryMeter } from "./memory";
 import "./models.css";
@@ -43,16 +43,21 @@ export function ModelsRoom() {
         </div>
       </div>
       <MemoryMeter />
-      {artifacts.isPending ? <Skeleton lines={8} label="Loading the artifacts" /> : null}
-      {artifacts.isError ? (
-        <Problem
-          error={artifacts.error}
-          what="The list did not load"
-          onRetry={() => void artifacts.refetch()}
-        />
-      ) : null}
+      <QueryState
+        query={artifacts}
+        what="The artifacts"
+        lines={8}
+        count={shown.length}
+        isFiltered={all.length > 0}
+      >
+        <p>Nothing has been made here yet.</p>
+        <p>
+          <code>cairn build recipes/tutorial.toml</code> makes a small model from text in a few minutes;{" "}
+          <code>cairn import PATH</code> brings one that you have. What they make is listed here with
+          everything it was made from.
+        </p>
+      </QueryState>
       {shown.length > 0 ? <ArtifactTable artifacts={shown} /> : null}
-      {artifacts.isSuccess && shown.length === 0 ? <NothingHere isFiltered={all.length > 0} /> : null}
     </div>
   );
 }
@@ -110,20 +115,6 @@ function ArtifactTable({ artifacts }: { artifacts: readonly ArtifactEntry[] }) {
           ))}
         </tbody>
       </table>
-    </div>
-  );
-}
-
-function NothingHere({ isFiltered }: { isFiltered: boolean }) {
-  if (isFiltered) return <p className="blank">Nothing matches the filter.</p>;
-  return (
-    <div className="blank">
-      <p>Nothing has been made here yet.</p>
-      <p>
-        <code>cairn build recipes/tutorial.toml</code> makes a small model from text in a few minutes;{" "}
-        <code>cairn import PATH</code> brings one that you have. What they make is listed here with everything
-        it was made from.
-      </p>
     </div>
   );
 }

@@ -5,7 +5,7 @@ import { ArrowLeft } from "lucide-react";
 import { runQuery } from "../../api/queries";
 import type { RunDetail } from "../../api/types";
 import { formatMoment, shortDigest } from "../../format";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { useTitle } from "../../parts/title";
 import { LossCurve } from "./loss-curve";
 import "./runs.css";
@@ -27,10 +27,7 @@ export function RunRoom() {
           <ArrowLeft size={14} aria-hidden /> Runs
         </Link>
       )}
-      {run.isPending ? <Skeleton lines={10} label="Loading the run" /> : null}
-      {run.isError ? (
-        <Problem error={run.error} what="The run did not load" onRetry={() => void run.refetch()} />
-      ) : null}
+      <QueryState query={run} what="The run" lines={10} />
       {run.data ? <Detail run={run.data} /> : null}
     </div>
   );

@@ -5,7 +5,7 @@ import { runsQuery } from "../../api/queries";
 import type { RunEntry } from "../../api/types";
 import { formatMoment, formatWhen, matches, shortDigest } from "../../format";
 import { Choice, Filter } from "../../parts/filter";
-import { Problem, Skeleton } from "../../parts/problem";
+import { QueryState } from "../../parts/query-state";
 import { useTitle } from "../../parts/title";
 import "./runs.css";
 import { Elapsed, runName, Status } from "./status";
@@ -41,12 +41,14 @@ export function RunsRoom() {
           />
         </div>
       </div>
-      {runs.isPending ? <Skeleton lines={8} label="Loading the runs" /> : null}
-      {runs.isError ? (
-        <Problem error={runs.error} what="The list did not load" onRetry={() => void runs.refetch()} />
-      ) : null}
+      <QueryState query={runs} what="The runs" lines={8} count={shown.length} isFiltered={all.length > 0}>
+        <p>Nothing has been run here yet.</p>
+        <p>
+          <code>cairn build recipes/tutorial.toml</code> goes the whole way from raw text to a model that
+          answers. Its stages and loss curves appear here while it works.
+        </p>
+      </QueryState>
       {shown.length > 0 ? <RunTable runs={shown} /> : null}
-      {runs.isSuccess && shown.length === 0 ? <NothingHere hasRuns={all.length > 0} /> : null}
     </div>
   );
 }
@@ -99,19 +101,6 @@ function RunTable({ runs }: { runs: readonly RunEntry[] }) {
           ))}
         </tbody>
       </table>
-    </div>
-  );
-}
-
-function NothingHere({ hasRuns }: { hasRuns: boolean }) {
-  if (hasRuns) return <p className="blank">Nothing matches the filter.</p>;
-  return (
-    <div className="blank">
-      <p>Nothing has been run here yet.</p>
-      <p>
-        <code>cairn build recipes/tutorial.toml</code> goes the whole way from raw text to a model that
-        answers. Its stages and loss curves appear here while it works.
-      </p>
     </div>
   );
 }
