@@ -209,7 +209,7 @@ def test_what_was_sent_is_indexed_once_by_whichever_server_comes_next(
     assert document["labels"] == ["user:ada"]
     # The one that was sent last stays, and nothing is left of the way there.
     assert "blue" in ada.get(f"{path}/documents/{document['id']}/text").json()["text"]
-    assert registry.artifacts("file") == []
+    again.wait_until(lambda: registry.artifacts("file") == [])
     with registry.database.session(read_only=True) as session:
         assert session.scalars(select(FileRow)).all() == []
         assert session.scalars(select(VectorStoreFileRow)).all() == []
