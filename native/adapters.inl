@@ -67,7 +67,6 @@ void low_rank(const LowRankProduct& product) {
 // What a product with the base's matrix sees of a row: its numbers as they were rounded for it.
 void give_row(const Activations& from, int row, float* to) {
     const size_t at = size_t(row) * from.width;
-    const size_t group = size_t(row) * from.num_groups();
     if (kRoundsRows && from.format == Format::bfloat16) {
         for (int i = 0; i < from.width; i++) to[i] = bfloat16_to_float(from.rounded[at + i]);
         return;
@@ -78,7 +77,7 @@ void give_row(const Activations& from, int row, float* to) {
         case Format::int8:
         case Format::int4:
             for (int i = 0; i < from.width; i += 8) {
-                store(to + i, load_as_float(&from.bytes[at + i]) * all(from.scales[group + i / kGroup]));
+                store(to + i, load_as_float(&from.bytes[at + i]) * all(from.scales[from.slot(row, i / kGroup)]));
             }
             break;
     }

@@ -10,7 +10,8 @@
 // nothing is summed across lanes. Per tile and query: 64 * head_dim multiply-adds for the scores and as
 // many for the sum; 128 * head_dim elements of the cache are read once for up to 4 queries.
 //
-// Where there is VDPBF16PS (CAIRN_BF16), a cache of bfloat16 is met by attention_many.inl alone.
+// A cache of bfloat16 is met by attention_many.inl alone where there is VDPBF16PS (CAIRN_BF16), and by attention_amx.inl
+// where there is AMX.
 
 namespace cairn::CAIRN_ISA {
 namespace {
@@ -276,13 +277,22 @@ void attend_rows(const AttentionJob& job, int first, float* scratch) {
 
 template <typename T>
 void attend_many(const AttentionJob& job, int first, int count, float* scratch);  // attention_many.inl
+#if defined(CAIRN_AMX)
+void attend_by_tiles(const AttentionJob& job, int first, int count, float* scratch);  // attention_amx.inl
+#endif
 
 template <typename T>
 void attend_as(const AttentionJob& job, float* scratch) {
     const int num_rows = job.num_tokens * job.group;
     if (kPaired<T> || num_rows > kFewRows) {
         for (int row = 0; row < num_rows; row += kManyRows) {
-            attend_many<T>(job, row, std::min(kManyRows, num_rows - row), scratch);
+            const int count = std::min(kManyRows, num_rows - row);
+#if defined(CAIRN_AMX)
+            if constexpr (kPaired<T>) attend_by_tiles(job, row, count, scratch);
+            else attend_many<T>(job, row, count, scratch);
+#else
+            attend_many<T>(job, row, count, scratch);
+#endif
         }
         return;
     }

@@ -3,6 +3,11 @@
 
 #include <stdexcept>
 
+#if defined(CAIRN_KNOWS_amx)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace cairn {
 
 namespace portable { extern const Kernels kernels; }
@@ -10,6 +15,7 @@ namespace avx2 { extern const Kernels kernels; }
 namespace avxvnni { extern const Kernels kernels; }
 namespace avx512 { extern const Kernels kernels; }
 namespace avx512bf16 { extern const Kernels kernels; }
+namespace amx { extern const Kernels kernels; }
 
 namespace {
 
@@ -20,12 +26,28 @@ namespace {
 #define CAIRN_HAS(feature) __builtin_cpu_supports(feature)
 #endif
 
+#if defined(CAIRN_KNOWS_amx)
+// Whether the processor has AMX and Linux lets this process have its registers, which it must be asked for.
+bool has_amx() {
+#if defined(CAIRN_EMULATE_AVX512)
+    return true;
+#else
+    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") &&
+           syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#endif
+}
+#endif
+
 // CAIRN_KNOWS_*: the compiler of this build knows the instruction set.
 std::vector<const Kernels*> runnable() {
     std::vector<const Kernels*> found;
 #if defined(CAIRN_KNOWS_avx512)
     const bool has_avx512 = CAIRN_HAS("avx512f") && CAIRN_HAS("avx512bw") && CAIRN_HAS("avx512vl") &&
                             CAIRN_HAS("avx512dq") && CAIRN_HAS("avx512vnni");
+#if defined(CAIRN_KNOWS_amx)
+    if (has_avx512 && has_amx()) found.push_back(&amx::kernels);
+#endif
     if (has_avx512) found.push_back(&avx512::kernels);
 #if defined(CAIRN_KNOWS_avx512bf16)
     // Processors with AMX have VDPBF16PS for its sake alone: at half the multiply-adds a cycle that floats have.

@@ -1,5 +1,5 @@
 // The kernels compiled under one namespace, CAIRN_ISA, with one set of compiler flags. Defined where these have it:
-// CAIRN_AVX512, CAIRN_BF16 (its products of bfloat16), CAIRN_VNNI (AVX2's products of bytes in one instruction).
+// CAIRN_AVX512, CAIRN_BF16 (its products of bfloat16), CAIRN_AMX, CAIRN_VNNI (AVX2's products of bytes in one instruction).
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -10,6 +10,9 @@
 
 #if defined(CAIRN_AVX512)
 #include "matmul_avx512.inl"
+#if defined(CAIRN_AMX)
+#include "matmul_amx.inl"
+#endif
 #else
 #include "matmul.inl"
 #endif
@@ -18,6 +21,9 @@
 #include "attention_many.inl"
 #if defined(CAIRN_BF16)
 #include "attention_pairs.inl"
+#endif
+#if defined(CAIRN_AMX)
+#include "attention_amx.inl"
 #endif
 #include "adapters.inl"
 #include "similarity.inl"

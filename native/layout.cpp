@@ -276,10 +276,11 @@ void unpack_row(const Matrix& matrix, int index, float* out) {
     }
 }
 
-void Activations::shape(int num_rows, int inputs, Format wanted) {
+void Activations::shape(int rows, int inputs, Format wanted) {
     format = wanted;
+    num_rows = rows;
     width = padded(inputs, kGroup);
-    const size_t count = size_t(num_rows) * width, num_scales = count / kGroup;
+    const size_t count = size_t(num_rows) * width, num_scales = count / kGroup + kTileRows;
     if (format == Format::float32 || format == Format::bfloat16) grow(values, count);
     if (format == Format::bfloat16) grow(rounded, count);
     if (format == Format::int8 || format == Format::int4) {

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,9 +44,25 @@ constexpr size_t group_bytes(Format format) {
     return 0;
 }
 
-// Room for `size` elements; never less than before.
+// Memory that begins with a cache line: what is read 64 bytes at a time is then read from one line, not from two.
 template <typename T>
-void grow(std::vector<T>& vector, size_t size) {
+struct LineAllocator {
+    using value_type = T;
+    static constexpr std::align_val_t kLine{64};
+
+    LineAllocator() = default;
+    template <typename U>
+    LineAllocator(const LineAllocator<U>&) {}
+    T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), kLine)); }
+    void deallocate(T* from, size_t) { ::operator delete(from, kLine); }
+    bool operator==(const LineAllocator&) const = default;
+};
+template <typename T>
+using Lines = std::vector<T, LineAllocator<T>>;
+
+// Room for `size` elements; never less than before.
+template <typename Vector>
+void grow(Vector& vector, size_t size) {
     if (vector.size() < size) vector.resize(size);
 }
 
@@ -109,18 +126,21 @@ void unpack_row(const Matrix& matrix, int row, float* out);
 //   int8: `bytes`, 8-bit numbers, with a scale for each group of 32; where the kernels take the weights'
 //         bytes as w + 128, also `starts`: -128 * (sum of the numbers) for each group
 //   int4: the same, with -8 * (sum of the numbers)
+// Scales and starts of a group lie side by side, [groups, rows]; behind them is room for a kernel that reads 16 rows.
 struct Activations {
     Format format = Format::float32;
+    int num_rows = 0;
     int width = 0;
-    std::vector<float> values;
-    std::vector<uint16_t> rounded;
-    std::vector<int8_t> bytes;
-    std::vector<float> scales;
-    std::vector<int32_t> starts;
+    Lines<float> values;
+    Lines<uint16_t> rounded;
+    Lines<int8_t> bytes;
+    Lines<float> scales;
+    Lines<int32_t> starts;
 
     int num_groups() const { return width / kGroup; }
+    size_t slot(int row, int group) const { return size_t(group) * num_rows + row; }
     // Make room for `num_rows` rows of `inputs` numbers for a matrix of `format`.
-    void shape(int num_rows, int inputs, Format format);
+    void shape(int rows, int inputs, Format format);
 };
 
 float half_to_float(uint16_t half);

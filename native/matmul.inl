@@ -176,21 +176,22 @@ struct PairSums {
 template <int T>
 void int8_tile(const Product& product, int tile, int first) {
     const Activations& input = *product.input;
-    const int num_groups = product.matrix->num_groups(), stride = input.num_groups();
+    const int num_groups = product.matrix->num_groups();
+    const size_t stride = input.num_rows;
     const int8_t* x[T];
     const float* scales[T];
     const int32_t* starts[T];
     f32x8 total[T][2] = {};
     for (int t = 0; t < T; t++) {
-        const size_t row = row_of(product, first + t);
-        x[t] = input.bytes.data() + row * input.width;
-        scales[t] = input.scales.data() + row * stride;
-        starts[t] = input.starts.data() + row * stride;
+        const int row = row_of(product, first + t);
+        x[t] = input.bytes.data() + size_t(row) * input.width;
+        scales[t] = input.scales.data() + row;
+        starts[t] = input.starts.data() + row;
     }
     const uint8_t* weights = product.matrix->tile(tile);
     for (int g = 0; g < num_groups; g++) {
         i32x8 sums[T][2] = {};
-        for (int t = 0; kInt8Start && t < T; t++) sums[t][0] = sums[t][1] = i32x8{} + starts[t][g];
+        for (int t = 0; kInt8Start && t < T; t++) sums[t][0] = sums[t][1] = i32x8{} + starts[t][g * stride];
 #pragma GCC unroll 1  // unrolled, GCC keeps what it loads early on the stack
         for (int c = 0; c < 8; c++, weights += 64) {
             __builtin_prefetch(weights + kAhead);
@@ -202,7 +203,7 @@ void int8_tile(const Product& product, int tile, int first) {
             }
         }
         for (int t = 0; t < T; t++) {
-            const f32x8 scale = all(scales[t][g]);
+            const f32x8 scale = all(scales[t][g * stride]);
             for (int h = 0; h < 2; h++) total[t][h] = fma(to_float(sums[t][h]), scale, total[t][h]);
         }
     }
@@ -231,16 +232,17 @@ CAIRN_INLINE void add_line(const uint8_t* line, const int8_t* const* x, int at, 
 template <int T>
 void int4_tile(const Product& product, int tile, int first) {
     const Activations& input = *product.input;
-    const int num_groups = product.matrix->num_groups(), stride = input.num_groups();
+    const int num_groups = product.matrix->num_groups();
+    const size_t stride = input.num_rows;
     const int8_t* x[T];
     const float* scales[T];
     const int32_t* starts[T];
     f32x8 total[T][2] = {};
     for (int t = 0; t < T; t++) {
-        const size_t row = row_of(product, first + t);
-        x[t] = input.bytes.data() + row * input.width;
-        scales[t] = input.scales.data() + row * stride;
-        starts[t] = input.starts.data() + row * stride;
+        const int row = row_of(product, first + t);
+        x[t] = input.bytes.data() + size_t(row) * input.width;
+        scales[t] = input.scales.data() + row;
+        starts[t] = input.starts.data() + row;
     }
     const uint8_t* weights = product.matrix->tile(tile);
     for (int g = 0; g < num_groups; g++, weights += 288) {
@@ -261,9 +263,9 @@ void int4_tile(const Product& product, int tile, int first) {
         __builtin_prefetch(weights + 256 + kAhead);
         const f32x8 scale[2] = {load_half(weights + 256), load_half(weights + 272)};
         for (int t = 0; t < T; t++) {
-            const f32x8 own = all(scales[t][g]);
+            const f32x8 own = all(scales[t][g * stride]);
             for (int h = 0; h < 2; h++) {
-                const f32x8 dot = to_float(sums[t][h].rows() + starts[t][g]);
+                const f32x8 dot = to_float(sums[t][h].rows() + starts[t][g * stride]);
                 total[t][h] = fma(dot, scale[h] * own, total[t][h]);
             }
         }

@@ -31,7 +31,7 @@ namespace {
 
 constexpr int kAhead = 2048;  // bytes: how far before its use a line of weights is asked for
 constexpr int kInt8Start = -128;
-#if defined(CAIRN_BF16)
+#if defined(CAIRN_BF16) || defined(CAIRN_AMX)
 constexpr bool kRoundsRows = true;  // bfloat16 weights are multiplied with bfloat16
 #else
 constexpr bool kRoundsRows = false;
@@ -159,23 +159,19 @@ void bfloat16_tiles(const Product& product, int tile, int first) {
 template <int T, int B>
 struct Sums {
     const int8_t* bytes[T];
-    size_t groups[T];
-    const float* scales;
-    const int32_t* starts;
+    int rows[T];
+    const Activations& input;
     i32x16 sums[T][B];
 
-    CAIRN_INLINE Sums(const Product& product, int first) {
-        const Activations& input = *product.input;
-        scales = input.scales.data();
-        starts = input.starts.data();
+    CAIRN_INLINE Sums(const Product& product, int first) : input(*product.input) {
         for (int t = 0; t < T; t++) {
-            groups[t] = size_t(row_of(product, first + t)) * input.num_groups();
-            bytes[t] = input.bytes.data() + groups[t] * kGroup;
+            rows[t] = row_of(product, first + t);
+            bytes[t] = input.bytes.data() + size_t(rows[t]) * input.width;
         }
     }
     CAIRN_INLINE void start(int group) {
         for (int t = 0; t < T; t++) {
-            for (int b = 0; b < B; b++) sums[t][b] = i32x16(_mm512_set1_epi32(starts[groups[t] + group]));
+            for (int b = 0; b < B; b++) sums[t][b] = i32x16(_mm512_set1_epi32(input.starts[input.slot(rows[t], group)]));
         }
     }
     // Four inputs of each row of the tiles, unsigned, times those of the activations.
@@ -188,7 +184,7 @@ struct Sums {
             }
         }
     }
-    CAIRN_INLINE f32x16 scale(int t, int group) const { return all16(scales[groups[t] + group]); }
+    CAIRN_INLINE f32x16 scale(int t, int group) const { return all16(input.scales[input.slot(rows[t], group)]); }
 };
 
 template <int T, int B>
@@ -261,22 +257,27 @@ CAIRN_INLINE void tiles_of(const Product& product, int tile, int first) {
 
 // In passes of nearly the same number of rows: two of four rather than one of six and one of two.
 template <int B>
-void multiply_tiles(const Product& product, int tile) {
-    const int passes = (product.num_rows + kMostTokens - 1) / kMostTokens;
-    for (int pass = 0, first = 0; pass < passes; pass++) {
+void multiply_tiles(const Product& product, int tile, int first) {
+    const int passes = (product.num_rows - first + kMostTokens - 1) / kMostTokens;
+    for (int pass = 0; pass < passes; pass++) {
         const int count = (product.num_rows - first) / (passes - pass);
         with_count(count, [&]<int T>() { tiles_of<T, B>(product, tile, first); });
         first += count;
     }
 }
 
-}  // namespace
-
-void matmul(const Product& product) {
+// Rows `first` and after.
+void multiply_by_lanes(const Product& product, int first) {
     const int end = product.first_tile + product.num_tiles;
     int tile = product.first_tile;
-    for (; tile + 2 <= end; tile += 2) multiply_tiles<2>(product, tile);
-    if (tile < end) multiply_tiles<1>(product, tile);
+    for (; tile + 2 <= end; tile += 2) multiply_tiles<2>(product, tile, first);
+    if (tile < end) multiply_tiles<1>(product, tile, first);
 }
+
+}  // namespace
+
+#if !defined(CAIRN_AMX)
+void matmul(const Product& product) { multiply_by_lanes(product, 0); }
+#endif
 
 }  // namespace cairn::CAIRN_ISA

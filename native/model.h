@@ -21,7 +21,7 @@
 namespace cairn {
 
 using Weights = std::shared_ptr<Matrix>;
-using Vector = std::vector<float>;
+using Vector = Lines<float>;
 
 inline int count_units(int rows, int unit) { return (rows + unit - 1) / unit; }
 inline const float* bias_or_null(const Vector& bias) { return bias.empty() ? nullptr : bias.data(); }

@@ -33,7 +33,7 @@ void take_group(const float* from, Activations& to, int row, int group) {
     }
     const float extreme = largest(top);
     const f32x8 inverse = all(extreme > 0 ? 127.0f / extreme : 0.0f);
-    const size_t slot = size_t(row) * to.num_groups() + group;
+    const size_t slot = to.slot(row, group);
     to.scales[slot] = extreme / 127.0f;
     i32x8 q[4];
     for (int i = 0; i < 4; i++) q[i] = to_int(x[i] * inverse);

@@ -9,8 +9,8 @@
 //                               row has one rounding an input (float32, bfloat16) or two a group (int8, int4)
 //   row operations, attention   within the bounds that stand beside them
 //   batch invariance            the same bits alone, among other rows, chosen by `rows`, tile by tile, in place
-//   avx2, avxvnni and avx512    the same bits as each other, and as avx512bf16 but for products with bfloat16 and
-//                               attention over it
+//   avx2, avxvnni and avx512    the same bits as each other, and as avx512bf16 and amx but for products with bfloat16
+//                               and attention over it
 //
 // Vectors have the very size that a kernel may touch, so that AddressSanitizer sees one step beyond.
 #include <cmath>
@@ -274,6 +274,7 @@ void test_products(const Kernels& kernels) {
             test(kernels, {format, 1, 1, 1}, random);
             test(kernels, {format, 64, 1024, 3}, random);
             test(kernels, {format, 16, 64, 70}, random);
+            test(kernels, {format, 40, 1100, 45}, random);  // more than 32 groups, more than 32 tokens
         }
     }
 }
@@ -536,7 +537,7 @@ int main(int count, char** arguments) {
         }
         table = kernels->name;
         const int before = num_checks;
-        rounds_rows = name == "avx512bf16";
+        rounds_rows = name == "avx512bf16" || name == "amx";
         digest = {};
         test_products(*kernels);
         test_rows(*kernels);
@@ -548,7 +549,7 @@ int main(int count, char** arguments) {
     for (const auto& [name, own] : digests) {
         if (name == "portable" || !digests.contains("avx2")) continue;
         const Digest& expected = digests["avx2"];
-        const bool agrees = name == "avx512bf16" || own.of_bfloat16 == expected.of_bfloat16;
+        const bool agrees = name == "avx512bf16" || name == "amx" || own.of_bfloat16 == expected.of_bfloat16;
         check(agrees && own.others == expected.others, "avx2 and %s do not give the same bits", name.c_str());
     }
     std::printf("%d of %d checks failed\n", num_failures, num_checks);

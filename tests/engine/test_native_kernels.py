@@ -72,6 +72,7 @@ def test_a_packed_matrix_keeps_what_the_formula_says(
 def test_what_runs_is_what_the_processor_has() -> None:
     avx512 = "avx512f avx512bw avx512vl avx512dq avx512_vnni"
     needs = {
+        "amx": f"{avx512} amx_tile amx_int8 amx_bf16",
         "avx512bf16": f"{avx512} avx512_bf16",
         "avx512": avx512,
         "avxvnni": "avx2 fma avx_vnni",
@@ -81,7 +82,8 @@ def test_what_runs_is_what_the_processor_has() -> None:
     found = set(Path("/proc/cpuinfo").read_text().split())
     names = [name for name, flags in needs.items() if set(flags.split()) <= found]
     if "amx_bf16" in found:  # there VDPBF16PS is slower than products of floats
-        names[:2] = reversed(names[:2])
+        at = names.index("avx512")
+        names[at - 1 : at + 1] = reversed(names[at - 1 : at + 1])
     assert native_kernels() == tuple(names)
 
 
@@ -89,13 +91,20 @@ def test_what_runs_is_what_the_processor_has() -> None:
 @pytest.mark.parametrize("weights", FORMATS)
 def test_products_equal_numpy(weights: str, kernels: str) -> None:
     rng = np.random.default_rng(3)
-    for rows, inputs, num_tokens in [(1, 1, 1), (48, 96, 1), (50, 70, 2), (16, 33, 3), (33, 257, 9)]:
+    for rows, inputs, num_tokens in [
+        (1, 1, 1),
+        (48, 96, 1),
+        (50, 70, 2),
+        (16, 33, 3),
+        (33, 257, 9),
+        (40, 1100, 45),
+    ]:
         matrix = native().pack(random_matrix(rows, inputs, 1), weights)
         kept = np.empty((rows, inputs), np.float32)
         matrix.unpack(kept)
         x = rng.standard_normal((num_tokens, inputs)).astype(np.float32)
         seen = quantised_rows(x) if weights in ("int8", "int4") else x
-        if (weights, kernels) == ("bfloat16", "avx512bf16"):
+        if weights == "bfloat16" and kernels in ("avx512bf16", "amx"):
             seen = rounded_bfloat16(x)
         expected = seen.astype(np.float64) @ kept.T.astype(np.float64)
         np.testing.assert_allclose(product(matrix, x, kernels), expected, atol=2e-5 * inputs**0.5, rtol=1e-5)

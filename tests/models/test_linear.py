@@ -13,7 +13,7 @@ from cairn.models.linear import linear
 @given(
     num_rows=st.integers(1, 70),
     start=st.integers(0, 69),
-    sizes=st.sampled_from([(32, 96), (64, 40), (576, 64), (300, 97)]),
+    sizes=st.sampled_from([(32, 96), (64, 40), (576, 64), (300, 97), (256, 9), (32, 3), (1536, 1)]),
     with_bias=st.booleans(),
 )
 def test_a_row_is_the_same_alone_and_in_company(

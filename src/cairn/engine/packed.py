@@ -1,9 +1,9 @@
 """A decoder with its weights laid out for the matrix kernels of its device.
 
 oneDNN multiplies few rows up to twice as fast when it has laid the weights out beforehand, and gives
-every row the same bits whatever rows come with it, so nothing has to be padded. The packed decoder is
-a second tree of modules: it shares norms, embeddings and experts with the first, which stays as it is;
-weights that only the first one still needs are freed with it.
+every row the same bits whatever rows come with it (`models.linear`). The packed decoder is a second tree
+of modules: it shares norms, embeddings and experts with the first, which stays as it is; weights that
+only the first one still needs are freed with it.
 
 On other devices products are computed in tiles of rows instead (`row_tiles`).
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cairn.engine.row_tiles import RowTiles, TiledLinear, product_of, tiled_linear
 from cairn.models import Decoder
 from cairn.models.layers import Experts
-from cairn.models.linear import Linear, has_bfloat16
+from cairn.models.linear import Linear, has_bfloat16, onednn_linear
 
 
 class PackedLinear(nn.Module):
@@ -29,8 +29,7 @@ class PackedLinear(nn.Module):
         self._bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return out
+        return onednn_linear(x, self._weight, self._bias)
 
 
 def can_pack(weight: Tensor, dtype: torch.dtype) -> bool:

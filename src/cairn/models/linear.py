@@ -1,10 +1,9 @@
 """The matrix product all weights go through, and what it promises on a CPU.
 
-Row invariance: in float32 a row's result does not depend on which or how many rows come with it. MKL
-takes other kernels, with other orders of summation, for the one to three rows left over when few rows
-are cut into fours; for 32 rows and more, and for multiples of four, all agree bit for bit (measured on
-AVX2 with one to four threads). So few rows are padded with zeros to a multiple of eight. It holds within
-a process of a fixed number of threads; other BLAS libraries and GPUs are not covered.
+Row invariance: without gradients a row's result in float32 does not depend on which or how many rows come
+with it. oneDNN keeps that for two rows and more (measured with AVX2, AVX-512 and AMX, one and two threads),
+so a single row gets one of zeros beside it. MKL, which torch asks otherwise, takes other kernels with other
+orders of summation for other numbers of rows. Where torch has no oneDNN, and on GPUs, nothing is promised.
 
 A CPU without bfloat16 products emulates them several times slower than float32; there, bfloat16 weights
 are multiplied in float32 and the result rounded.
@@ -16,26 +15,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_FEW_ROWS = 32
-_ROW_BLOCK = 8
-
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [T, in] times weight [out, in] transposed, plus bias [out] -> [T, out]."""
-    if x.device.type != "cpu":
-        return F.linear(x, weight, bias)
+    if x.device.type == "cpu" and weight.dtype == torch.bfloat16 and not has_bfloat16():
+        product = F.linear(x.float(), weight.float(), None if bias is None else bias.float())
+        return product.to(x.dtype)
+    # oneDNN's operator has no gradient.
+    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if x.device.type == "cpu" and x.dtype == torch.float32 and not needs_gradient and _has_onednn():
+        return onednn_linear(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same by oneDNN; `weight` may be in oneDNN's own layout."""
     num_rows = x.shape[0]
-    if num_rows < _FEW_ROWS and num_rows % _ROW_BLOCK:
-        padded = F.pad(x, (0, 0, 0, -num_rows % _ROW_BLOCK))
-        return _product(padded, weight, bias)[:num_rows]
-    return _product(x, weight, bias)
+    if num_rows == 1:
+        x = F.pad(x, (0, 0, 0, 1))
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out[:num_rows]
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if weight.dtype != torch.bfloat16 or has_bfloat16():
-        return F.linear(x, weight, bias)
-    product = F.linear(x.float(), weight.float(), None if bias is None else bias.float())
-    return product.to(x.dtype)
+@functools.cache
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available()
 
 
 @functools.cache
