@@ -61,7 +61,7 @@ def documents(draw: st.DrawFn) -> ParsedDocument:
 def test_chunks_hold_what_can_be_trusted_in_order_and_within_the_budget(
     parsed: ParsedDocument, budget: int, overlap: int, measure: CountTokens
 ) -> None:
-    chunks = chunk_document(parsed, budget=budget, overlap=overlap, least_confidence=0.5, count=measure)
+    chunks = list(chunk_document(parsed, budget=budget, overlap=overlap, least_confidence=0.5, count=measure))
     data = parsed.text.encode()
     covered = bytearray(len(data))
     for chunk in chunks:
@@ -91,7 +91,7 @@ def test_chunks_hold_what_can_be_trusted_in_order_and_within_the_budget(
 @given(documents(), st.integers(30, 60))
 @settings(max_examples=150, deadline=None)
 def test_what_fits_is_never_cut(parsed: ParsedDocument, budget: int) -> None:
-    chunks = chunk_document(parsed, budget=budget, overlap=0, least_confidence=0.0, count=count)
+    chunks = list(chunk_document(parsed, budget=budget, overlap=0, least_confidence=0.0, count=count))
     data = parsed.text.encode()
     for block in parsed.blocks:
         text = data[slice(*block.span)].decode().strip()
@@ -109,13 +109,8 @@ def chunked(text: str, blocks: list[tuple[BlockKind, str]], **options: int) -> l
         span = (len(text[:start].encode()), len(text[:place].encode()))
         made.append(Block(kind, span, 1, level if kind == "heading" else 0))
     parsed = ParsedDocument(text, tuple(made), (Page(1, (0, len(text.encode())), 1.0),), "text/markdown")
-    return chunk_document(
-        parsed,
-        budget=options.get("budget", 40),
-        overlap=options.get("overlap", 0),
-        least_confidence=0.5,
-        count=count,
-    )
+    budget, overlap = options.get("budget", 40), options.get("overlap", 0)
+    return list(chunk_document(parsed, budget=budget, overlap=overlap, least_confidence=0.5, count=count))
 
 
 def test_headings_stand_above_what_they_head() -> None:

@@ -6,16 +6,16 @@ blocks as long as they fit, and costs at most `budget` tokens with its context: 
 the header of a table that had to be cut. A block that is too long is cut as `splitting` says, and the next
 chunk begins with the last sentences of the one before.
 
-Every visible byte of every page that can be trusted is in a chunk; a page below the least confidence is in
-none.
+A document is read page by page, and its chunks come as soon as their page does; what goes on from page to
+page is the headings above. Every visible byte of every page that can be trusted is in a chunk; a page below
+the least confidence is in none.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from cairn.data.parsing import Block, BlockKind, ParsedDocument
+from cairn.data.parsing import Block, BlockKind, Parsed, ParsedPage
 from cairn.retrieval.splitting import CountTokens, sentences, split, table_header
 
 _CONTEXT_SHARE, _HEADER_SHARE = 4, 2  # a quarter of the budget for headings, half for a table's header
@@ -61,23 +61,38 @@ class _Unit:
 
 
 def chunk_document(
-    parsed: ParsedDocument, *, budget: int, overlap: int, least_confidence: float, count: CountTokens
-) -> list[Chunk]:
+    parsed: Parsed, *, budget: int, overlap: int, least_confidence: float, count: CountTokens
+) -> Iterator[Chunk]:
     """Chunks in the order of the text; `budget` and `overlap` in tokens as `count` counts them."""
-    data = parsed.text.encode()
-    packer = _Packer(data, budget, overlap, count)
-    units = packer.priced(list(_units(parsed, data, least_confidence)))
-    chunks: list[Chunk] = []
-    for _, group in groupby(units, key=lambda unit: (unit.section, unit.page)):
-        chunks += packer.pack(list(group))
-    return chunks
+    sections = _Sections(is_one_page=len(parsed.pages) == 1)
+    start = 0
+    for piece in parsed.pieces():
+        if isinstance(piece, ParsedPage):
+            text = _Text(piece.text.encode(), start)
+            start += len(text.data)
+            if piece.page.confidence >= least_confidence:
+                packer = _Packer(text, budget, overlap, count)
+                units = packer.priced(list(sections.units(piece, text)))
+                for _, group in groupby(units, key=lambda unit: unit.section):
+                    yield from packer.pack(list(group))
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A part of a document's text, which begins at a byte of it."""
+
+    data: bytes
+    start: int
+
+    def __getitem__(self, span: tuple[int, int]) -> str:
+        return self.data[span[0] - self.start : span[1] - self.start].decode()
 
 
 class _Packer:
     """Fills chunks with the units of one section on one page."""
 
-    def __init__(self, data: bytes, budget: int, overlap: int, count: CountTokens) -> None:
-        self._data, self._budget, self._overlap, self._count = data, budget, overlap, count
+    def __init__(self, text: _Text, budget: int, overlap: int, count: CountTokens) -> None:
+        self._text, self._budget, self._overlap, self._count = text, budget, overlap, count
         self._base = count([""])[0]
 
     def pack(self, units: list[_Unit]) -> list[Chunk]:
@@ -96,11 +111,8 @@ class _Packer:
             limit = limit * 3 // 4 or 1
 
     def priced(self, units: Sequence[_Unit]) -> list[_Unit]:
-        costs = self._cost([self._text(unit.span) for unit in units])
+        costs = self._cost([self._text[unit.span] for unit in units])
         return [replace(unit, cost=cost) for unit, cost in zip(units, costs, strict=True)]
-
-    def _text(self, span: tuple[int, int]) -> str:
-        return self._data[span[0] : span[1]].decode()
 
     def _cost(self, texts: Sequence[str]) -> list[int]:
         return [tokens - self._base for tokens in self._count(texts)] if texts else []
@@ -120,7 +132,7 @@ class _Packer:
             if unit.cost <= limit:
                 yield unit
                 continue
-            text = self._text(unit.span)
+            text = self._text[unit.span]
             header = table_header(text) if unit.kind == "table" else ""
             if self._header_cost(header) * _HEADER_SHARE > limit:
                 header = ""
@@ -152,7 +164,7 @@ class _Packer:
         last = run[-1]
         if allowance <= 0 or last.kind not in ("paragraph", "list"):
             return []
-        pieces = sentences(self._text(last.span))[0 if len(run) > 1 else 1 :]
+        pieces = sentences(self._text[last.span])[0 if len(run) > 1 else 1 :]
         start, found = last.span[1], list[_Unit]()
         for piece, cost in reversed(list(zip(pieces, self._cost(pieces), strict=True))):
             end, start = start, start - len(piece.encode())
@@ -163,9 +175,9 @@ class _Packer:
         return found
 
     def _finish(self, run: Sequence[_Unit], path: tuple[str, ...], heading_path: tuple[str, ...]) -> Chunk:
-        span = trimmed(self._data, (run[0].span[0], run[-1].span[1]))
-        text = self._text(span)
-        inside = {heading_text(self._text(unit.span)) for unit in run if unit.kind == "heading"}
+        span = _trimmed(self._text, (run[0].span[0], run[-1].span[1]))
+        text = self._text[span]
+        inside = {heading_text(self._text[unit.span]) for unit in run if unit.kind == "heading"}
         above = [heading for heading in path if heading not in inside]
         is_beneath = run[0].header and not text.startswith(run[0].header)
         return Chunk(
@@ -185,55 +197,56 @@ def heading_text(text: str) -> str:
     return first.strip().strip("#").strip()
 
 
-def trimmed(data: bytes, span: tuple[int, int]) -> tuple[int, int]:
+def _trimmed(text: _Text, span: tuple[int, int]) -> tuple[int, int]:
     """A span without the white space at its ends; empty where there is nothing else."""
-    text = data[span[0] : span[1]].decode()
-    start = span[0] + len(text[: len(text) - len(text.lstrip())].encode())
-    return start, max(start, start + len(text.strip().encode()))
+    found = text[span]
+    start = span[0] + len(found[: len(found) - len(found.lstrip())].encode())
+    return start, max(start, start + len(found.strip().encode()))
 
 
-def _units(parsed: ParsedDocument, data: bytes, least_confidence: float) -> Iterator[_Unit]:
-    """Blocks of trusted pages and visible text between them, each with its section and headings."""
-    headings: list[Block] = []
-    section, part, page, only_headings = 0, "", 0, True
-    # Elsewhere the name of code is its language.
-    has_definitions = all(block.kind == "code" for block in parsed.blocks)
-    for block in _covering(parsed, data, least_confidence):
-        is_heading = block.kind == "heading"
-        name = block.name if has_definitions or block.kind != "code" else ""
-        if not name and not has_definitions and block.page == page:
-            name = part  # a sheet or slide goes on
-        if (is_heading and not only_headings) or name != part:
-            section, only_headings = section + 1, True
-        part, page = name, block.page
-        if is_heading:
-            headings = [each for each in headings if each.level < block.level] + [block]
-        only_headings = only_headings and is_heading
-        path = [heading_text(data[each.span[0] : each.span[1]].decode()) for each in headings]
-        if name and name not in path:
-            path.append(name)
-        yield _Unit(block.kind, block.span, block.page, section, tuple(path))
+class _Sections:
+    """Counts sections, and knows the headings above: both go on from page to page."""
+
+    def __init__(self, *, is_one_page: bool) -> None:
+        self._is_one_page = is_one_page
+        self._headings: list[tuple[int, str]] = []
+        self._section, self._part, self._page, self._only_headings = 0, "", 0, True
+
+    def units(self, page: ParsedPage, text: _Text) -> Iterator[_Unit]:
+        """Blocks of a page and visible text between them, each with its section and headings."""
+        # Elsewhere the name of code is its language.
+        has_definitions = self._is_one_page and all(block.kind == "code" for block in page.blocks)
+        for block in _covering(page, text):
+            is_heading = block.kind == "heading"
+            name = block.name if has_definitions or block.kind != "code" else ""
+            if not name and not has_definitions and block.page == self._page:
+                name = self._part  # a sheet or slide goes on
+            if (is_heading and not self._only_headings) or name != self._part:
+                self._section, self._only_headings = self._section + 1, True
+            self._part, self._page = name, block.page
+            if is_heading:
+                self._headings = [each for each in self._headings if each[0] < block.level]
+                self._headings.append((block.level, heading_text(text[block.span])))
+            self._only_headings = self._only_headings and is_heading
+            path = [heading for _, heading in self._headings]
+            if name and name not in path:
+                path.append(name)
+            yield _Unit(block.kind, block.span, block.page, self._section, tuple(path))
 
 
-def _covering(parsed: ParsedDocument, data: bytes, least_confidence: float) -> Iterator[Block]:
-    """Blocks, cut where pages end, so that they hold all that is visible on the trusted pages."""
-    blocks = sorted(parsed.blocks, key=lambda block: block.span)
-    starts = [block.span[0] for block in blocks]
-    for page in sorted(parsed.pages, key=lambda page: page.span):
-        if page.confidence < least_confidence:
-            continue
-        cursor, stop = page.span
-        # The block before the first that begins on this page may reach into it.
-        for block in blocks[max(bisect_left(starts, cursor) - 1, 0) : bisect_left(starts, stop)]:
-            start, end = max(block.span[0], cursor), min(block.span[1], stop)
-            if start < end:
-                yield from _visible(data, Block("paragraph", (cursor, start), page.number))
-                yield from _visible(data, replace(block, span=(start, end), page=page.number))
-                cursor = end
-        yield from _visible(data, Block("paragraph", (cursor, stop), page.number))
+def _covering(page: ParsedPage, text: _Text) -> Iterator[Block]:
+    """Blocks that hold all that is visible on a page."""
+    number, (cursor, stop) = page.page.number, page.page.span
+    for block in page.blocks:
+        start, end = max(block.span[0], cursor), min(block.span[1], stop)
+        if start < end:
+            yield from _visible(text, Block("paragraph", (cursor, start), number))
+            yield from _visible(text, replace(block, span=(start, end)))
+            cursor = end
+    yield from _visible(text, Block("paragraph", (cursor, stop), number))
 
 
-def _visible(data: bytes, block: Block) -> Iterator[Block]:
-    span = trimmed(data, block.span)
+def _visible(text: _Text, block: Block) -> Iterator[Block]:
+    span = _trimmed(text, block.span)
     if span[0] < span[1]:
         yield replace(block, span=span)

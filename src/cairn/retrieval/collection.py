@@ -52,7 +52,7 @@ from cairn.retrieval.passages import chunks_of
 from cairn.retrieval.spaces import EncoderSource, OpenSpace, active_space, live_spaces
 from cairn.retrieval.tables import DocumentRow
 
-ORIGINAL, PARSED = "original", "parsed.json"
+ORIGINAL, PARSED = "original", "parsed.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,12 +231,14 @@ class Collection:
         )
         encoders = encoders or self.encoders
         budget = encoders.budget(config)
-        return chunk_document(
-            parsed,
-            budget=budget,
-            overlap=min(config.overlap_tokens, budget // 4),
-            least_confidence=config.least_confidence,
-            count=encoders.count_tokens,
+        return list(
+            chunk_document(
+                parsed,
+                budget=budget,
+                overlap=min(config.overlap_tokens, budget // 4),
+                least_confidence=config.least_confidence,
+                count=encoders.count_tokens,
+            )
         )
 
     def delete(self, document_ids: Iterable[str]) -> None:
@@ -287,7 +289,8 @@ class Collection:
     def parsed(self, document_id: str, reader: Principal | None) -> ParsedDocument:
         """A document's text, blocks and pages."""
         folder = self.registry.get(self.document(document_id, reader).artifact).folder
-        return load_document((folder / PARSED).read_bytes())
+        with (folder / PARSED).open("rb") as file:
+            return load_document(file)
 
     def chunks(self, document_id: str, reader: Principal | None) -> list[Passage]:
         """A document's chunks in order."""
@@ -323,7 +326,8 @@ class Collection:
                 (writer.folder / ORIGINAL).write_bytes(document.original)
             else:
                 shutil.copyfile(document.original, writer.folder / ORIGINAL)
-            (writer.folder / PARSED).write_bytes(dump_document(parsed))
+            with (writer.folder / PARSED).open("wb") as file:
+                file.writelines(dump_document(parsed))
         return writer.artifact
 
     def _describe(

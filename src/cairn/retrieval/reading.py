@@ -93,7 +93,8 @@ def find_document(
 
 def parse_of(registry: Registry, document: DocumentInfo) -> ParsedDocument:
     """A document's text, blocks and pages; the caller has asked whether they may be read."""
-    return load_document((registry.get(document.artifact).folder / PARSED).read_bytes())
+    with (registry.get(document.artifact).folder / PARSED).open("rb") as file:
+        return load_document(file)
 
 
 def given_passages(

@@ -11,11 +11,13 @@ import pytest
 from cairn.data.parsing import (
     ParseLimits,
     ParserPool,
+    children,
     dump_document,
     load_document,
     parse_bytes,
     parse_in_child,
 )
+from cairn.data.parsing.parsed import dump_piece
 from tests.data.parsing.pdfs import check, make_pdf, show
 
 PAGE = b"# Title\n\nSome words.\n"
@@ -67,6 +69,23 @@ def test_a_worker_that_dies_is_replaced(pool: ParserPool, tmp_path: Path) -> Non
     assert document.pages[0].problems[0].kind == "failed"
     assert "SIGSEGV" in document.pages[0].problems[0].message
     assert pool.parse(PAGE, "x.md").title == "Title"
+
+
+@pytest.mark.parametrize("then", [b"", (4).to_bytes(8, "big") + b"[17]", (1 << 60).to_bytes(8, "big")])
+def test_what_came_before_a_worker_was_lost_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, then: bytes
+) -> None:
+    """One that hands over a page and then dies, talks nonsense, or never ends."""
+    piece = dump_piece(next(parse_bytes(PAGE, "x.md").pieces()))
+    said = len(piece).to_bytes(8, "big") + piece + then
+    hand_over = f"import sys; sys.stdin.buffer.read(9); sys.stdout.buffer.write({said!r})"
+    monkeypatch.setattr(children, "_START", hand_over.replace("{", "{{").replace("}", "}}"))
+    with ParserPool(1) as hostile:
+        document = hostile.parse_to(tmp_path / "parsed", PAGE, "x.md")
+    assert [page.confidence for page in document.pages] == [1.0, 0.0]
+    assert document.pages[1].problems[0].kind in ("failed", "too_large")
+    with (tmp_path / "parsed").open("rb") as file:
+        check(load_document(file))
 
 
 def test_memory_is_bounded(pool: ParserPool) -> None:

@@ -2,7 +2,7 @@
 it.
 
 `ParserPool` keeps a few workers, each started when it is first needed and used for many files. One that takes
-too long, or ends by itself, is replaced, and its file becomes a document whose one page says why.
+too long, or ends by itself, is replaced, and the last page of its file, after those that came, says why.
 """
 
 import atexit
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -21,8 +21,19 @@ from queue import LifoQueue
 from types import TracebackType
 
 from cairn.data.parsing.limits import ParseLimits
-from cairn.data.parsing.parse import problem_document
-from cairn.data.parsing.parsed import ParsedDocument, ProblemKind, load_document
+from cairn.data.parsing.parsed import (
+    Ending,
+    Page,
+    ParsedDocument,
+    ParsedFile,
+    ParsedPage,
+    Piece,
+    Problem,
+    ProblemKind,
+    dump_piece,
+    gathered,
+    load_piece,
+)
 from cairn.data.parsing.worker import LENGTH_BYTES, request_bytes
 
 _GRACE_SECONDS = 2.0
@@ -50,8 +61,23 @@ class ParserPool:
         self, source: Path | bytes, name: str = "", *, limits: ParseLimits | None = None
     ) -> ParsedDocument:
         """The document of a file, or of bytes with a file's name; never an error that the file caused."""
-        limits = limits or ParseLimits()
+        pieces: list[Piece] = []
+        self._read(source, name, limits or ParseLimits(), pieces.append)
+        return gathered(pieces)
+
+    def parse_to(
+        self, target: Path, source: Path | bytes, name: str = "", *, limits: ParseLimits | None = None
+    ) -> ParsedFile:
+        """The same, written to a file page by page: however long it is, little of it is in memory."""
+        with target.open("wb") as file:
+            self._read(source, name, limits or ParseLimits(), lambda piece: file.write(dump_piece(piece)))
+        return ParsedFile.open(target)
+
+    def _read(
+        self, source: Path | bytes, name: str, limits: ParseLimits, take: Callable[[Piece], object]
+    ) -> None:
         request = request_bytes(source, name, limits)
+        last = Page(0, (0, 0), 1.0)
         worker = self._free.get()
         try:
             while True:
@@ -59,14 +85,21 @@ class ParserPool:
                     worker = _Worker()
                     self.num_started += 1
                 try:
-                    return load_document(worker.ask(request, limits))
+                    for piece in worker.ask(request, limits):
+                        last = piece.page if isinstance(piece, ParsedPage) else last
+                        take(piece)
+                    return
                 except _WorkerRetiredError:
                     worker.kill()
                     worker = None
                 except _WorkerLostError as lost:
                     worker.kill()
                     worker = None
-                    return problem_document(lost.kind, str(lost))
+                    end, number = last.span[1], last.number + 1
+                    page = Page(number, (end, end), 0.0, (Problem(lost.kind, number, str(lost)),))
+                    take(ParsedPage(page, (), ""))
+                    take(Ending("application/octet-stream"))
+                    return
         except BaseException:
             if worker is not None:
                 worker.kill()
@@ -127,8 +160,8 @@ class _Worker:
             start_new_session=True,  # an interrupt at the terminal is for the parent to handle
         )
 
-    def ask(self, request: bytes, limits: ParseLimits) -> bytes:
-        """The reply to a request; _WorkerLostError when there is none in time."""
+    def ask(self, request: bytes, limits: ParseLimits) -> Iterator[Piece]:
+        """The reply to a request, piece by piece; _WorkerLostError when it does not come in time."""
         assert self._process.stdin is not None
         seconds = limits.seconds + _GRACE_SECONDS + (0 if self._answered else _START_SECONDS)
         deadline = time.monotonic() + seconds
@@ -137,13 +170,20 @@ class _Worker:
                 view = memoryview(part)
                 while view:
                     view = view[self._process.stdin.write(view) :]
-        length = int.from_bytes(self._read(LENGTH_BYTES, deadline, limits), "big")
-        most = _REPLY_BYTES_PER_TEXT_BYTE * limits.max_text_bytes + (1 << 20)
-        if length > most:
-            raise _WorkerLostError("too_large", f"its document has {length:,} bytes and {most:,} are allowed")
-        reply = self._read(length, deadline, limits)
+        most = left = _REPLY_BYTES_PER_TEXT_BYTE * limits.max_text_bytes + (1 << 20)
+        is_over = False
+        while not is_over:
+            length = int.from_bytes(self._read(LENGTH_BYTES, deadline, limits), "big")
+            left -= length
+            if left < 0:
+                raise _WorkerLostError("too_large", f"its document has more than the {most:,} bytes allowed")
+            try:
+                piece = load_piece(self._read(length, deadline, limits))
+            except (ValueError, TypeError, KeyError) as error:
+                raise _WorkerLostError("failed", "its parser said what is no document") from error
+            is_over = isinstance(piece, Ending)
+            yield piece
         self._answered += 1
-        return reply
 
     def kill(self) -> None:
         """End it now."""

@@ -11,8 +11,7 @@ from xml.etree.ElementTree import Element
 
 from cairn.data.parsing.archive import Archive, attribute, local, properties
 from cairn.data.parsing.composer import Composer
-from cairn.data.parsing.limits import ParseLimits, ParsingStoppedError
-from cairn.data.parsing.parsed import ParsedDocument
+from cairn.data.parsing.limits import ParsingStoppedError
 from cairn.data.parsing.tables import markdown_table
 
 _MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
@@ -22,12 +21,11 @@ _SIGNS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _MAX_LEVELS = 9
 
 
-def parse_docx(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
+def parse_docx(data: bytes, name: str, composer: Composer) -> None:
     """The body of a Word file, then its footnotes."""
-    composer = Composer(limits)
     details: dict[str, str] = {}
     try:
-        archive = Archive(data, limits, composer.deadline)
+        archive = Archive(data, composer.limits, composer.deadline)
         details = properties(archive)
         main = next(
             (path for kind, path in archive.links("").values() if kind == "officeDocument"),
@@ -37,7 +35,7 @@ def parse_docx(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
     except ParsingStoppedError as stopped:
         composer.stop(stopped.kind, str(stopped))
     title = details.pop("title", "")
-    return composer.finish(_MEDIA_TYPE, title or composer.first_heading, details)
+    composer.finish(_MEDIA_TYPE, title or composer.first_heading, details)
 
 
 @dataclass(slots=True)

@@ -7,19 +7,17 @@ from xml.etree.ElementTree import Element
 from cairn.data.parsing.archive import Archive, local
 from cairn.data.parsing.composer import Composer
 from cairn.data.parsing.html import compose_html, decode_html
-from cairn.data.parsing.limits import ParseLimits, ParsingStoppedError
-from cairn.data.parsing.parsed import ParsedDocument
+from cairn.data.parsing.limits import ParsingStoppedError
 
 _DETAILS = ("creator", "language", "date", "publisher", "identifier")
 _IMAGE = b"<img", b"<image"
 
 
-def parse_epub(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
+def parse_epub(data: bytes, name: str, composer: Composer) -> None:
     """The text of a book without a lock."""
-    composer = Composer(limits)
     details: dict[str, str] = {}
     try:
-        archive = Archive(data, limits, composer.deadline)
+        archive = Archive(data, composer.limits, composer.deadline)
         root = next(
             (e for e in archive.tree("META-INF/container.xml").iter() if local(e) == "rootfile"), None
         )
@@ -40,7 +38,7 @@ def parse_epub(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
     except ParsingStoppedError as stopped:
         composer.stop(stopped.kind, str(stopped))
     title = details.pop("title", "")
-    return composer.finish("application/epub+zip", title or composer.first_heading, details)
+    composer.finish("application/epub+zip", title or composer.first_heading, details)
 
 
 def _details(book: Element) -> dict[str, str]:

@@ -14,8 +14,7 @@ from email.utils import parsedate_to_datetime
 from cairn.data.parsing.composer import Composer
 from cairn.data.parsing.decoding import decode
 from cairn.data.parsing.html import compose_html
-from cairn.data.parsing.limits import ParseLimits, ParsingStoppedError
-from cairn.data.parsing.parsed import ParsedDocument
+from cairn.data.parsing.limits import ParsingStoppedError
 
 _SHOWN = ("From", "To", "Cc", "Date")
 _MAX_NESTED = 10
@@ -23,21 +22,20 @@ _BREAK = re.compile(r"\n[ \t]*\n\s*")
 _ENVELOPE = re.compile(rb"^From \S+.*\d{4}.*\r?\n", re.MULTILINE)
 
 
-def parse_mail(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
+def parse_mail(data: bytes, name: str, composer: Composer) -> None:
     """One message; its subject is the title."""
-    return _messages([data], "message/rfc822", limits)
+    _messages([data], "message/rfc822", composer)
 
 
-def parse_mbox(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
+def parse_mbox(data: bytes, name: str, composer: Composer) -> None:
     """A page for each message of a box."""
     envelopes = list(_ENVELOPE.finditer(data))
     ends = [*(found.start() for found in envelopes[1:]), len(data)]
     parts = (data[found.end() : end] for found, end in zip(envelopes, ends, strict=False))
-    return _messages(parts, "application/mbox", limits)
+    _messages(parts, "application/mbox", composer)
 
 
-def _messages(parts: Iterable[bytes], media_type: str, limits: ParseLimits) -> ParsedDocument:
-    composer = Composer(limits)
+def _messages(parts: Iterable[bytes], media_type: str, composer: Composer) -> None:
     first: Message | None = None
     attachments: list[str] = []
     try:
@@ -52,7 +50,7 @@ def _messages(parts: Iterable[bytes], media_type: str, limits: ParseLimits) -> P
     if first is not None and media_type == "message/rfc822":
         details |= {key.lower(): text for key in _SHOWN if (text := _field(first, key))}
         details |= _date(first)
-    return composer.finish(media_type, _field(first, "Subject") if first is not None else "", details)
+    composer.finish(media_type, _field(first, "Subject") if first is not None else "", details)
 
 
 def _compose(message: Message, composer: Composer, level: int) -> list[str]:

@@ -12,7 +12,7 @@ from cairn.data.parsing.html import compose_html, decode_html
 from cairn.data.parsing.limits import ParseLimits, ParsingStoppedError
 from cairn.data.parsing.lines import TextFile
 from cairn.data.parsing.mail import parse_mail, parse_mbox
-from cairn.data.parsing.parsed import Page, ParsedDocument, Problem, ProblemKind
+from cairn.data.parsing.parsed import ParsedDocument, Piece, gathered
 from cairn.data.parsing.pdf import parse_pdf
 from cairn.data.parsing.plain import parse_markdown, parse_plain
 from cairn.data.parsing.pptx import parse_pptx
@@ -20,7 +20,7 @@ from cairn.data.parsing.rows import parse_csv, parse_json, parse_notebook
 from cairn.data.parsing.sniff import SNIFFED_BYTES, is_pdf, sniff
 from cairn.data.parsing.xlsx import parse_xlsx
 
-_Parser = Callable[[bytes, str, ParseLimits], ParsedDocument]
+_Parser = Callable[[bytes, str, Composer], None]
 
 
 def parse_file(path: Path, name: str = "", *, limits: ParseLimits | None = None) -> ParsedDocument:
@@ -28,83 +28,102 @@ def parse_file(path: Path, name: str = "", *, limits: ParseLimits | None = None)
 
     For files of strangers use `parse_in_child`: this one has no bound on memory.
     """
-    limits = limits or ParseLimits()
-    size = path.stat().st_size
-    if size > limits.max_file_bytes:
-        message = f"the file has {size:,} bytes and {limits.max_file_bytes:,} are allowed"
-        return problem_document("too_large", message)
-    with path.open("rb") as file:
-        if is_pdf(file.read(SNIFFED_BYTES)):
-            # A long one is read a part at a time.
-            return _guarded(lambda: parse_pdf(path, name or path.name, limits))
-        file.seek(0)
-        return parse_bytes(file.read(), name or path.name, limits=limits)
+    return _whole(path, name, limits)
 
 
 def parse_bytes(data: bytes, name: str = "", *, limits: ParseLimits | None = None) -> ParsedDocument:
     """What stands in these bytes of a file of this name. The content decides; the name tells texts apart."""
-    limits = limits or ParseLimits()
-    if len(data) > limits.max_file_bytes:
-        message = f"the file has {len(data):,} bytes and {limits.max_file_bytes:,} are allowed"
-        return problem_document("too_large", message)
-    if not data.strip():
-        return problem_document("empty", "the file is empty", media_type="text/plain")
-    kind = sniff(data, name)
-    parser = _PARSERS.get(kind)
-    return _guarded(lambda: parser(data, name, limits)) if parser else _unread(kind)
+    return _whole(data, name, limits)
 
 
-def _guarded(parse: Callable[[], ParsedDocument]) -> ParsedDocument:
+def parse_into(source: bytes | Path, name: str, composer: Composer) -> None:
+    """Hand what stands in a file, or in its bytes, to a composer; what goes wrong is its last page."""
     try:
-        return parse()
+        if isinstance(source, Path):
+            _file(source, name or source.name, composer)
+        else:
+            _bytes(source, name, composer)
+        return
     except ParsingStoppedError as stopped:
-        return problem_document(stopped.kind, str(stopped))
+        composer.stop(stopped.kind, str(stopped))
     except RecursionError:
-        return problem_document("too_large", "nested too deeply to be read")
+        composer.stop("too_large", "nested too deeply to be read")
     except MemoryError:
-        return problem_document("too_large", "reading it takes more memory than is allowed")
+        composer.stop("too_large", "reading it takes more memory than is allowed")
+    composer.finish()
 
 
-def problem_document(
-    kind: ProblemKind, message: str, media_type: str = "application/octet-stream"
-) -> ParsedDocument:
-    """A document of which nothing could be read: one page without text that says why."""
-    page = Page(1, (0, 0), 0.0, (Problem(kind, 1, message),))
-    return ParsedDocument("", (), (page,), media_type)
+def _whole(source: bytes | Path, name: str, limits: ParseLimits | None) -> ParsedDocument:
+    pieces: list[Piece] = []
+    parse_into(source, name, Composer(limits or ParseLimits(), pieces.append))
+    return gathered(pieces)
 
 
-def _unread(kind: str) -> ParsedDocument:
+def _file(path: Path, name: str, composer: Composer) -> None:
+    _check_size(path.stat().st_size, composer)
+    with path.open("rb") as file:
+        if is_pdf(file.read(SNIFFED_BYTES)):
+            # A long one is read a part at a time.
+            parse_pdf(path, name, composer)
+            return
+        file.seek(0)
+        _bytes(file.read(), name, composer)
+
+
+def _bytes(data: bytes, name: str, composer: Composer) -> None:
+    _check_size(len(data), composer)
+    if not data.strip():
+        composer.stop("empty", "the file is empty")
+        composer.finish("text/plain")
+        return
+    kind = sniff(data, name)
+    if kind in _PARSERS:
+        _PARSERS[kind](data, name, composer)
+    else:
+        _unread(kind, composer)
+
+
+def _check_size(size: int, composer: Composer) -> None:
+    most = composer.limits.max_file_bytes
+    if size > most:
+        raise ParsingStoppedError("too_large", f"the file has {size:,} bytes and {most:,} are allowed")
+
+
+def _unread(kind: str, composer: Composer) -> None:
     if kind.startswith("image/"):
-        return problem_document("image_only", "a picture; text in it is not recognised", kind)
-    if kind == "encrypted":
-        return problem_document("encrypted", "locked by a password; save it without one")
-    if kind == "broken zip":
-        return problem_document("failed", "its zip container is damaged; fetch or export it again")
-    if kind == "application/x-ole-storage":
+        composer.stop("image_only", "a picture; text in it is not recognised")
+    elif kind == "encrypted":
+        raise ParsingStoppedError("encrypted", "locked by a password; save it without one")
+    elif kind == "broken zip":
+        raise ParsingStoppedError("failed", "its zip container is damaged; fetch or export it again")
+    elif kind == "application/x-ole-storage":
         message = "a file of an old Office or of Outlook; save it as .docx, .xlsx, .pptx or .eml"
-        return problem_document("unsupported", message, kind)
-    return problem_document("unsupported", f"files of type {kind} are not read", kind)
+        composer.stop("unsupported", message)
+    else:
+        composer.stop("unsupported", f"files of type {kind} are not read")
+    composer.finish(kind)
 
 
 def _of_text(parse: Callable[[TextFile, str], ParsedDocument], media_type: str = "") -> _Parser:
     """A parser of decoded text as one of bytes; it gets the name's suffix."""
 
-    def parser(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
+    def parser(data: bytes, name: str, composer: Composer) -> None:
         text, encoding = decode(data)
         suffix = PurePath(name).suffix.lower()
-        return parse(TextFile(text, limits, media_type or f"text/x-{suffix[1:]}", encoding), suffix)
+        file = TextFile(text, composer.limits, media_type or f"text/x-{suffix[1:]}", encoding)
+        for piece in parse(file, suffix).pieces():
+            composer.sink(piece)
 
     return parser
 
 
-def _html(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
-    composer = Composer(limits)
+def _html(data: bytes, name: str, composer: Composer) -> None:
     title = ""
     try:
         title = compose_html(decode_html(data), composer)
     except ParsingStoppedError as stopped:
         composer.stop(stopped.kind, str(stopped))
-    return composer.finish("text/html", title or composer.first_heading)
+    composer.finish("text/html", title or composer.first_heading)
 
 
 _PARSERS: dict[str, _Parser] = {

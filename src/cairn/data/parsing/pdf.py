@@ -13,8 +13,7 @@ from pathlib import Path
 import pypdfium2 as pdfium
 
 from cairn.data.parsing.composer import Composer
-from cairn.data.parsing.limits import ParseLimits, ParsingStoppedError
-from cairn.data.parsing.parsed import ParsedDocument
+from cairn.data.parsing.limits import ParsingStoppedError
 from cairn.data.parsing.pdf_forms import filled_fields, open_form
 from cairn.data.parsing.pdf_layout import Layout
 from cairn.data.parsing.pdf_page import PageContent, PageReader
@@ -30,9 +29,8 @@ _PROGRAM = re.compile(r"^Microsoft \w+ - ")
 _MAX_BOOKMARKS = 5_000
 
 
-def parse_pdf(source: bytes | Path, name: str, limits: ParseLimits) -> ParsedDocument:
+def parse_pdf(source: bytes | Path, name: str, composer: Composer) -> None:
     """Text, headings, lists and tables of every page, in reading order, columns one after the other."""
-    composer = Composer(limits)
     metadata: dict[str, str] = {}
     layout, reader = Layout({}), PageReader()
     start, num_pages = 0, 1
@@ -51,7 +49,7 @@ def parse_pdf(source: bytes | Path, name: str, limits: ParseLimits) -> ParsedDoc
     title = _PROGRAM.sub("", metadata.pop("title", ""))
     if title.strip("()").lower() in _NO_TITLES:
         title = composer.first_heading
-    return composer.finish("application/pdf", title, metadata)
+    composer.finish("application/pdf", title, metadata)
 
 
 @contextmanager

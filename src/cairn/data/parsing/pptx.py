@@ -6,8 +6,7 @@ from xml.etree.ElementTree import Element
 
 from cairn.data.parsing.archive import Archive, attribute, local, properties
 from cairn.data.parsing.composer import Composer
-from cairn.data.parsing.limits import ParseLimits, ParsingStoppedError
-from cairn.data.parsing.parsed import ParsedDocument
+from cairn.data.parsing.limits import ParsingStoppedError
 from cairn.data.parsing.tables import markdown_table
 
 _MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
@@ -17,12 +16,11 @@ _FURNITURE = ("dt", "ftr", "sldNum")
 _SHAPES = ("sp", "graphicFrame", "pic", "cxnSp")
 
 
-def parse_pptx(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
+def parse_pptx(data: bytes, name: str, composer: Composer) -> None:
     """Titles, texts, tables and speaker's notes of every slide."""
-    composer = Composer(limits)
     details: dict[str, str] = {}
     try:
-        archive = Archive(data, limits, composer.deadline)
+        archive = Archive(data, composer.limits, composer.deadline)
         details = properties(archive)
         for path in _slides(archive):
             composer.begin_page()
@@ -32,7 +30,7 @@ def parse_pptx(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
     title = details.pop("title", "")
     if title.lower() in ("", "powerpoint presentation"):
         title = composer.first_heading
-    return composer.finish(_MEDIA_TYPE, title, details)
+    composer.finish(_MEDIA_TYPE, title, details)
 
 
 def _slides(archive: Archive) -> Iterator[str]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from cairn.data.parsing.composer import Composer
-from cairn.data.parsing.limits import ParseLimits, ParsingStoppedError
+from cairn.data.parsing.limits import ParsingStoppedError
 from cairn.data.parsing.lines import BYTE_ORDER_MARK, Lines, TextFile
 from cairn.data.parsing.parsed import ParsedDocument, Problem, ProblemKind
 from cairn.data.parsing.plain import parse_markdown
@@ -58,9 +58,8 @@ def parse_json(file: TextFile, *, is_lines: bool) -> ParsedDocument:
     return file.document(_members(file))
 
 
-def parse_notebook(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
+def parse_notebook(data: bytes, name: str, composer: Composer) -> None:
     """The cells of a Jupyter notebook: its Markdown, its code, and what that printed."""
-    composer = Composer(limits)
     try:
         notebook = json.loads(data)
         cells = notebook.get("cells", []) if isinstance(notebook, dict) else []
@@ -74,7 +73,7 @@ def parse_notebook(data: bytes, name: str, limits: ParseLimits) -> ParsedDocumen
             _cell(cell, language, composer)
     except ParsingStoppedError as stopped:
         composer.stop(stopped.kind, str(stopped))
-    return composer.finish("application/x-ipynb+json", composer.first_heading)
+    composer.finish("application/x-ipynb+json", composer.first_heading)
 
 
 def _cell(cell: Any, language: str, composer: Composer) -> None:

@@ -1,8 +1,9 @@
 """A process that parses files for another one, under a limit of memory and without its secrets.
 
 Messages on stdin and stdout: a length of eight bytes, then so many bytes. A request is a line of JSON,
-followed by the file's bytes where it names no path; a reply is a document as `dump_document` writes it, so
-what comes back from a process that a hostile file may have taken over is data and nothing that runs.
+followed by the file's bytes where it names no path. A reply is the pieces of a document, each as soon as it
+is read, so that only a page is in memory; and what comes back from a process that a hostile file may have
+taken over is data and nothing that runs.
 """
 
 import json
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cairn.compute.device import anonymous_memory
+from cairn.data.parsing.composer import Composer
 from cairn.data.parsing.limits import ParseLimits
-from cairn.data.parsing.parse import parse_bytes, parse_file, problem_document
-from cairn.data.parsing.parsed import ProblemKind, dump_document
+from cairn.data.parsing.parse import parse_into
+from cairn.data.parsing.parsed import Piece, dump_piece
 
 LENGTH_BYTES = 8
 _IDLE_SECONDS = 60.0
@@ -53,13 +55,13 @@ def serve() -> None:
         length = requests.read(LENGTH_BYTES)
         if len(length) < LENGTH_BYTES:
             return
-        write_message(replies, _answer(requests.read(int.from_bytes(length, "big"))))
+        _answer(requests.read(int.from_bytes(length, "big")), replies)
         # Not the peak that the system has counted: it begins with that of the process which started this one.
         if anonymous_memory() > _MOST_HELD:
             return
 
 
-def _answer(message: bytes) -> bytes:
+def _answer(message: bytes, replies: BinaryIO) -> None:
     head, _, data = message.partition(b"\n")
     request: dict[str, Any] = json.loads(head)
     limits = ParseLimits(**request["limits"])
@@ -67,18 +69,19 @@ def _answer(message: bytes) -> bytes:
         _limit(resource.RLIMIT_AS, limits.memory_bytes)
         # Nobody would end a worker that runs on after its parent was killed.
         _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + limits.seconds) + _SPARE_CPU_SECONDS)
-    kind: ProblemKind
+
+    def send(piece: Piece) -> None:
+        write_message(replies, dump_piece(piece))
+
+    composer = Composer(limits, send)
     try:
-        if request["path"] is None:
-            return dump_document(parse_bytes(data, request["name"], limits=limits))
-        return dump_document(parse_file(Path(request["path"]), request["name"], limits=limits))
-    except MemoryError:
-        kind, said = "too_large", "reading it takes more memory than is allowed"
+        parse_into(data if request["path"] is None else Path(request["path"]), request["name"], composer)
+        return
     except OSError as error:
-        kind, said = "failed", f"it cannot be read: {error.strerror or error}"
+        composer.stop("failed", f"it cannot be read: {error.strerror or error}")
     except Exception as error:  # noqa: BLE001 - the edge of the process: whatever befalls a parser is told
-        kind, said = "failed", f"its parser failed with {type(error).__name__}: {str(error)[:200]}"
-    return dump_document(problem_document(kind, said))
+        composer.stop("failed", f"its parser failed with {type(error).__name__}: {str(error)[:200]}")
+    composer.finish()
 
 
 def _limit(what: int, value: int) -> None:

@@ -11,8 +11,7 @@ from xml.etree.ElementTree import Element
 
 from cairn.data.parsing.archive import Archive, attribute, local, properties
 from cairn.data.parsing.composer import Composer
-from cairn.data.parsing.limits import ParseLimits, ParsingStoppedError
-from cairn.data.parsing.parsed import ParsedDocument
+from cairn.data.parsing.limits import ParsingStoppedError
 from cairn.data.parsing.tables import markdown_table
 
 _MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -28,17 +27,16 @@ _EPOCH = datetime(1899, 12, 30)
 _EPOCH_1904 = datetime(1904, 1, 1)
 
 
-def parse_xlsx(data: bytes, name: str, limits: ParseLimits) -> ParsedDocument:
+def parse_xlsx(data: bytes, name: str, composer: Composer) -> None:
     """The values of every sheet, as their formats show dates and percentages."""
-    composer = Composer(limits)
     details: dict[str, str] = {}
     try:
-        archive = Archive(data, limits, composer.deadline)
+        archive = Archive(data, composer.limits, composer.deadline)
         details = properties(archive)
         _Workbook(archive, composer).compose()
     except ParsingStoppedError as stopped:
         composer.stop(stopped.kind, str(stopped))
-    return composer.finish(_MEDIA_TYPE, details.pop("title", ""), details)
+    composer.finish(_MEDIA_TYPE, details.pop("title", ""), details)
 
 
 class _Workbook:
