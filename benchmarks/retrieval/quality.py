@@ -30,8 +30,9 @@ from cairn.providers.packaged_encoder import DEFAULT_EMBEDDER, adopt_packaged_en
 from cairn.providers.starter import adopt_heads
 from cairn.registry import Registry
 from cairn.retrieval.catalogue import create_collection
-from cairn.retrieval.collection import Collection, NewDocument
+from cairn.retrieval.collection import Collection
 from cairn.retrieval.encoders import Encoders
+from cairn.retrieval.incoming import NewDocument
 from cairn.retrieval.index_folder import IndexFolder
 from cairn.retrieval.search import Depth, SearchOptions, find
 

@@ -8,8 +8,9 @@ from cairn.core.chat import Principal
 from cairn.data.parsing import Block, BlockKind, Page, ParsedDocument, Problem
 from cairn.registry import Registry
 from cairn.retrieval.catalogue import create_collection
-from cairn.retrieval.collection import Collection, NewDocument
+from cairn.retrieval.collection import Collection
 from cairn.retrieval.encoders import Encoders
+from cairn.retrieval.incoming import NewDocument
 from tests.retrieval.exact import ExactIndexes, encoders
 
 ANN, BOB = Principal("ann", frozenset({"makers"})), Principal("bob", frozenset({"readers"}))

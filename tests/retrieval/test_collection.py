@@ -19,8 +19,9 @@ from cairn.retrieval.catalogue import (
     list_collections,
     told_names,
 )
-from cairn.retrieval.collection import Collection, NewDocument
+from cairn.retrieval.collection import Collection
 from cairn.retrieval.encoders import Encoders
+from cairn.retrieval.incoming import NewDocument
 from cairn.retrieval.search import CollectionRetriever, SearchOptions, find
 from cairn.retrieval.tables import ChangeRow, ChunkRow, ChunkVectorRow, DocumentRow
 from tests.retrieval.conftest import ANN, BOB, document, parsed

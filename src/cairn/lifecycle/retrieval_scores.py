@@ -29,9 +29,10 @@ from cairn.providers.knowledge import Library
 from cairn.providers.local import LocalProvider
 from cairn.registry import Artifact, Registry
 from cairn.retrieval.catalogue import create_collection
-from cairn.retrieval.collection import Collection, NewDocument
+from cairn.retrieval.collection import Collection
 from cairn.retrieval.config import CollectionConfig
 from cairn.retrieval.context import Context, build_context
+from cairn.retrieval.incoming import NewDocument
 from cairn.retrieval.index_folder import IndexFolder
 from cairn.retrieval.search import Depth, SearchOptions, find
 

@@ -14,8 +14,9 @@ from cairn.providers.knowledge import Library, embedder_is_here, indexes_folder
 from cairn.registry import Registry
 from cairn.retrieval.access import EVERYONE
 from cairn.retrieval.catalogue import CollectionInfo, create_collection, find_collection
-from cairn.retrieval.collection import Collection, NewDocument
+from cairn.retrieval.collection import Collection
 from cairn.retrieval.documents import DocumentInfo, find_documents
+from cairn.retrieval.incoming import NewDocument
 from cairn.retrieval.tables import DocumentRow
 
 OWN_DOCS = "cairn-docs"

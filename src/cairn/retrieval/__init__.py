@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cairn.retrieval.catalogue import create_collection, delete_collection, list_collections
-    from cairn.retrieval.collection import Collection, NewDocument
+    from cairn.retrieval.collection import Collection
     from cairn.retrieval.config import CollectionConfig
     from cairn.retrieval.context import Context, build_context
     from cairn.retrieval.encoders import Encoders
+    from cairn.retrieval.incoming import NewDocument
     from cairn.retrieval.index_folder import IndexFolder
     from cairn.retrieval.search import CollectionRetriever, SearchOptions
 
 # An index alone, as the stores and their benchmarks use it, needs no database.
 _HOMES = {
     **dict.fromkeys(("create_collection", "delete_collection", "list_collections"), "catalogue"),
-    **dict.fromkeys(("Collection", "NewDocument"), "collection"),
     **dict.fromkeys(("Context", "build_context"), "context"),
     **dict.fromkeys(("CollectionRetriever", "SearchOptions"), "search"),
+    "Collection": "collection",
     "CollectionConfig": "config",
     "Encoders": "encoders",
     "IndexFolder": "index_folder",
+    "NewDocument": "incoming",
 }
 
 __all__ = [

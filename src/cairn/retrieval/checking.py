@@ -11,8 +11,9 @@ from sqlalchemy import func, select
 from cairn.core import ConflictError, NotFoundError
 from cairn.core.progress import Progress, Silent
 from cairn.data.parsing import ParsedDocument
-from cairn.retrieval.collection import Collection, NewDocument
+from cairn.retrieval.collection import Collection
 from cairn.retrieval.encoders import unit_length
+from cairn.retrieval.incoming import NewDocument
 from cairn.retrieval.index import Filter
 from cairn.retrieval.recall import note_recall, recall_of
 from cairn.retrieval.spaces import OpenSpace, num_lacking

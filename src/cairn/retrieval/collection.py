@@ -5,10 +5,8 @@ was to be. The index follows. Objects may be shared between threads, and several
 collection open. Of two that put the same document at once the later one stays.
 """
 
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,9 +16,8 @@ from sqlalchemy.orm import Session
 from cairn.core import ConflictError
 from cairn.core.chat import Principal
 from cairn.core.retrieval import Passage
-from cairn.data.parsing import ParsedDocument
-from cairn.data.parsing.parsed import dump_document, load_document
-from cairn.registry import Artifact, Registry
+from cairn.data.parsing import Parsed, ParsedDocument
+from cairn.registry import Registry
 from cairn.retrieval.access import checked_labels, labels_of, may_see
 from cairn.retrieval.catalogue import (
     CollectionInfo,
@@ -28,11 +25,11 @@ from cairn.retrieval.catalogue import (
     collection_stats,
     find_collection,
 )
-from cairn.retrieval.chunking import Chunk, chunk_document
+from cairn.retrieval.chunking import Chunk
 from cairn.retrieval.collection_spaces import CollectionSpaces
+from cairn.retrieval.document_files import describe, original_of, parse_of, store_document
 from cairn.retrieval.documents import (
     DocumentInfo,
-    Vectors,
     discard_artifacts,
     document_id,
     find_documents,
@@ -43,43 +40,15 @@ from cairn.retrieval.documents import (
     touch_document,
     write_document,
 )
-from cairn.retrieval.encoders import Encoders, embed_chunks
+from cairn.retrieval.encoders import Encoders
 from cairn.retrieval.following import Indexes
 from cairn.retrieval.graph.following import Graph
+from cairn.retrieval.incoming import NewDocument, PreparedDocument, cut, prepare
 from cairn.retrieval.index import Index
 from cairn.retrieval.monitor import Monitor
 from cairn.retrieval.passages import chunks_of
 from cairn.retrieval.spaces import EncoderSource, OpenSpace, active_space, live_spaces
 from cairn.retrieval.tables import DocumentRow
-
-ORIGINAL, PARSED = "original", "parsed.jsonl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewDocument:
-    """A parsed document on its way into a collection."""
-
-    source: str
-    original: bytes | Path
-    """Its bytes, or the file that holds them and does not change any more."""
-    parsed: ParsedDocument
-    labels: Sequence[str] | None = None
-    """Who may see it; None: as the document did before, else as the collection says."""
-    modified_at: float = 0.0
-    chunk_tokens: int | None = None
-    """Other than the collection's."""
-    overlap_tokens: int | None = None
-    replaces: str | None = None
-    """The artifact that must still be the document's, or it is left as it is; None: whatever it was."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedDocument:
-    """A document with its chunks and their vectors [chunks, dimensions] in each space."""
-
-    document: NewDocument
-    chunks: Sequence[Chunk]
-    vectors: Mapping[int, Vectors]
 
 
 class Collection:
@@ -163,25 +132,9 @@ class Collection:
     def prepare(self, batch: Sequence[NewDocument], *, anew: bool = False) -> list[PreparedDocument]:
         """Cut and embed documents, `anew` also what was embedded before; nothing is kept before `write`."""
         with self.using() as space:
-            chunked = [
-                self.chunk(each.parsed, each.chunk_tokens, each.overlap_tokens, space.encoders)
-                for each in batch
-            ]
-            chunks = [chunk for each in chunked for chunk in each]
-            vectors = {
-                space.space_id: embed_chunks(space.encoders, self.database, space.space_id, chunks, anew=anew)
-            }
-            for other, encoders in self.spaces.others(space.space_id):
-                vectors[other.space_id] = embed_chunks(
-                    encoders, self.database, other.space_id, chunks, truncate=True, anew=anew
-                )
-        prepared, start = [], 0
-        for document, mine in zip(batch, chunked, strict=True):
-            part = slice(start, start + len(mine))
-            of_spaces = {space_id: each[part] for space_id, each in vectors.items()}
-            prepared.append(PreparedDocument(document, mine, of_spaces))
-            start += len(mine)
-        return prepared
+            others = {other.space_id: encoders for other, encoders in self.spaces.others(space.space_id)}
+            spaces = {space.space_id: space.encoders, **others}
+            return prepare(self.database, self.info.config, spaces, batch, anew=anew)
 
     def write(
         self, prepared: PreparedDocument, also: Callable[[Session, DocumentInfo], None] | None = None
@@ -199,47 +152,32 @@ class Collection:
     ) -> DocumentInfo | None:
         """None where it was embedded for a space that is no longer the active one."""
         document = prepared.document
-        given = None if document.labels is None else checked_labels(document.labels)
+        labels = None if document.labels is None else checked_labels(document.labels)
+        own_id = document_id(self.info.collection_id, document.source)
         # Nothing may throw the artifact out between its landing and its use.
         with self.registry.store.lock(shared=True):
-            artifact = self._store(document)
+            artifact = store_document(self.registry, document)
             with self.database.writing() as session:
                 live = live_spaces(session, self.info.collection_id)
                 vectors = {each: found for each, found in prepared.vectors.items() if each in live}
                 active = active_space(session, self.info.collection_id)
                 if active is not None and active not in vectors:
                     return None
-                _check_replaced(session, document, document_id(self.info.collection_id, document.source))
-                info = self._describe(session, document, artifact, given)
+                before = session.get(DocumentRow, own_id)
+                _check_replaced(document, before)
+                if labels is None:
+                    labels = before.labels if before is not None else list(self.info.labels)
+                confidence = self.info.config.least_confidence
+                info = describe(document, artifact, self.info.collection_id, labels, confidence)
                 freed = write_document(session, info, prepared.chunks, vectors)
                 if also is not None:
                     also(session, info)
         discard_artifacts(self.registry, freed)
         return info
 
-    def chunk(
-        self,
-        parsed: ParsedDocument,
-        tokens: int | None = None,
-        overlap: int | None = None,
-        encoders: Encoders | None = None,
-    ) -> list[Chunk]:
-        """The chunks that a document would be here; what is given goes before the collection's own."""
-        given = {"chunk_tokens": tokens, "overlap_tokens": overlap}
-        config = self.info.config.model_copy(
-            update={name: value for name, value in given.items() if value is not None}
-        )
-        encoders = encoders or self.encoders
-        budget = encoders.budget(config)
-        return list(
-            chunk_document(
-                parsed,
-                budget=budget,
-                overlap=min(config.overlap_tokens, budget // 4),
-                least_confidence=config.least_confidence,
-                count=encoders.count_tokens,
-            )
-        )
+    def chunk(self, parsed: Parsed, encoders: Encoders | None = None) -> list[Chunk]:
+        """The chunks that a document would be here."""
+        return cut(parsed, self.info.config, encoders or self.encoders)
 
     def delete(self, document_ids: Iterable[str]) -> None:
         """Remove documents: chunks, vectors, what the index holds, and artifacts that nothing else uses."""
@@ -284,13 +222,11 @@ class Collection:
 
     def original(self, document_id: str, reader: Principal | None) -> Path:
         """The file with a document's bytes."""
-        return self.registry.get(self.document(document_id, reader).artifact).folder / ORIGINAL
+        return original_of(self.registry, self.document(document_id, reader))
 
     def parsed(self, document_id: str, reader: Principal | None) -> ParsedDocument:
         """A document's text, blocks and pages."""
-        folder = self.registry.get(self.document(document_id, reader).artifact).folder
-        with (folder / PARSED).open("rb") as file:
-            return load_document(file)
+        return parse_of(self.registry, self.document(document_id, reader))
 
     def chunks(self, document_id: str, reader: Principal | None) -> list[Passage]:
         """A document's chunks in order."""
@@ -318,56 +254,10 @@ class Collection:
             raise no_document(document_id)
         return document_id
 
-    def _store(self, document: NewDocument) -> Artifact:
-        parsed = document.parsed
-        metadata = {"media_type": parsed.media_type, "title": parsed.title}
-        with self.registry.create("document", metadata=metadata) as writer:
-            if isinstance(document.original, bytes):
-                (writer.folder / ORIGINAL).write_bytes(document.original)
-            else:
-                shutil.copyfile(document.original, writer.folder / ORIGINAL)
-            with (writer.folder / PARSED).open("wb") as file:
-                file.writelines(dump_document(parsed))
-        return writer.artifact
 
-    def _describe(
-        self, session: Session, document: NewDocument, artifact: Artifact, labels: Sequence[str] | None
-    ) -> DocumentInfo:
-        collection_id, parsed = self.info.collection_id, document.parsed
-        own_id = document_id(collection_id, document.source)
-        before = session.get(DocumentRow, own_id)
-        if labels is None:
-            labels = before.labels if before is not None else list(self.info.labels)
-        skipped = [p.number for p in parsed.pages if p.confidence < self.info.config.least_confidence]
-        original = next(entry for entry in artifact.files if entry.path == ORIGINAL)
-        return DocumentInfo(
-            document_id=own_id,
-            collection_id=collection_id,
-            source=document.source,
-            digest=f"sha256:{original.sha256}",
-            artifact=artifact.digest,
-            title=parsed.title,
-            media_type=parsed.media_type,
-            size=original.size,
-            modified_at=document.modified_at,
-            labels=tuple(labels),
-            status="ready"
-            if not skipped
-            else "partial"
-            if len(skipped) < len(parsed.pages)
-            else "unreadable",
-            problems=tuple(problem for page in parsed.pages for problem in page.problems),
-            num_pages=len(parsed.pages),
-            skipped_pages=tuple(skipped),
-            updated_at=0.0,
-        )
-
-
-def _check_replaced(session: Session, document: NewDocument, own_id: str) -> None:
-    if document.replaces is not None:
-        before = session.get(DocumentRow, own_id)
-        if before is None or before.artifact != document.replaces:
-            raise ConflictError(f"{document.source!r} changed meanwhile", remedy="look at it again")
+def _check_replaced(document: NewDocument, before: DocumentRow | None) -> None:
+    if document.replaces is not None and (before is None or before.artifact != document.replaces):
+        raise ConflictError(f"{document.source!r} changed meanwhile", remedy="look at it again")
 
 
 def _labels(reader: Principal | None) -> frozenset[str] | None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from cairn.core.progress import Progress, Silent
 from cairn.data.parsing import ParsedDocument, ParserPool
-from cairn.retrieval.collection import Collection, NewDocument, PreparedDocument
+from cairn.retrieval.collection import Collection
 from cairn.retrieval.documents import DocumentInfo
+from cairn.retrieval.incoming import NewDocument, PreparedDocument
 
 Parse = Callable[[Path, str], ParsedDocument]
 _BATCH_BYTES = 1 << 18
@@ -121,7 +122,7 @@ def _batches(documents: Iterator[_Parsed]) -> Iterator[list[_Parsed]]:
     size = 0
     for file, document in documents:
         batch.append((file, document))
-        size += len(document.parsed.text)
+        size += document.parsed.pages[-1].span[1]
         if size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0

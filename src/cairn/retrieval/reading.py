@@ -13,12 +13,9 @@ from sqlalchemy.orm import Session
 
 from cairn.core.chat import Principal
 from cairn.core.retrieval import Passage
-from cairn.data.parsing import ParsedDocument
-from cairn.data.parsing.parsed import load_document
-from cairn.registry import Database, Registry
+from cairn.registry import Database
 from cairn.retrieval.access import labels_of, may_see
 from cairn.retrieval.catalogue import CollectionInfo, CollectionStats, list_collections
-from cairn.retrieval.collection import PARSED
 from cairn.retrieval.documents import DocumentInfo, find_documents, no_document
 from cairn.retrieval.passages import load_passages
 from cairn.retrieval.tables import ChunkRow, DocumentRow
@@ -89,12 +86,6 @@ def find_document(
     if not found or not (owns(info, reader) or reads(found[0], reader)):
         raise no_document(document_id)
     return found[0]
-
-
-def parse_of(registry: Registry, document: DocumentInfo) -> ParsedDocument:
-    """A document's text, blocks and pages; the caller has asked whether they may be read."""
-    with (registry.get(document.artifact).folder / PARSED).open("rb") as file:
-        return load_document(file)
 
 
 def given_passages(

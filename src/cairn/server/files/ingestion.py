@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 from cairn.core.errors import CairnError, StorageError
 from cairn.providers.knowledge import Library
 from cairn.registry import Registry
-from cairn.retrieval.collection import NewDocument
 from cairn.retrieval.documents import DocumentInfo, discard_artifacts
+from cairn.retrieval.incoming import NewDocument
 from cairn.server.files.attaching import CONTENT, leave_line
 from cairn.server.tables import FileRow, VectorStoreFileRow
 

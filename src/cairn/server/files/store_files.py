@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from cairn.core.errors import ConflictError, ForbiddenError
+from cairn.retrieval.document_files import parse_of
 from cairn.retrieval.documents import discard_artifacts, remove_documents
-from cairn.retrieval.reading import find_document, parse_of, reads
+from cairn.retrieval.reading import find_document, reads
 from cairn.server.auth import Caller
 from cairn.server.files.attaching import attach, detach
 from cairn.server.files.listing import StoreFile, page_of_files, store_file

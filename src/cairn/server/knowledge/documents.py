@@ -11,7 +11,7 @@ from cairn.core.errors import ForbiddenError, InvalidRequestError
 from cairn.core.retrieval import Passage
 from cairn.retrieval.access import checked_labels, labels_of
 from cairn.retrieval.catalogue import CollectionInfo, find_visible
-from cairn.retrieval.collection import ORIGINAL
+from cairn.retrieval.document_files import original_of, parse_of
 from cairn.retrieval.documents import (
     DocumentInfo,
     discard_artifacts,
@@ -20,7 +20,7 @@ from cairn.retrieval.documents import (
     remove_documents,
 )
 from cairn.retrieval.passages import chunks_of
-from cairn.retrieval.reading import find_document, page_of_documents, parse_of, reads
+from cairn.retrieval.reading import find_document, page_of_documents, reads
 from cairn.retrieval.tables import DocumentRow
 from cairn.server.auth import Caller
 from cairn.server.body import RequestBody
@@ -223,7 +223,7 @@ def original(request: Request, caller: Caller, ref: str, document_id: str) -> Fi
     """A document's file as it came, to be saved."""
     state = state_of(request)
     _, document = _readable(state, ref, document_id, caller)
-    path = state.registry.get(document.artifact).folder / ORIGINAL
+    path = original_of(state.registry, document)
     # Never shown by the browser itself: an HTML file would run as a page of this server.
     return FileResponse(
         path, media_type="application/octet-stream", filename=document.source.rsplit("/", 1)[-1]
