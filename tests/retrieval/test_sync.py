@@ -124,13 +124,13 @@ def test_old_text_is_never_seen_under_new_labels(
     touch_later(secret)
     rule.write_text('allow = ["everyone"]')
     seen: list[str] = []
-    parse = parsers.parse
+    parse = parsers.parse_to
 
     def spying(*args: object, **options: object) -> object:
         seen.append(str(find(collection, "canoe", BOB, SearchOptions())))
         return parse(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(parsers, "parse", spying)
+    monkeypatch.setattr(parsers, "parse_to", spying)
     sync(collection, folder, parsers=parsers)
     assert seen
     assert not any("canoe" in each for each in seen)

@@ -41,14 +41,15 @@ class ArtifactStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._staging = root / "tmp"
+        self.scratch = root / "tmp"
+        """What is unfinished; what dead writers left there is swept."""
         self._seen: set[str] = set()
 
     def open(self) -> None:
         """Make the folders and sweep what dead writers left behind."""
         with durable.storage_errors(f"cannot use {self.root} as artifact store"):
-            self._staging.mkdir(parents=True, exist_ok=True)
-            for leftover in list(self._staging.iterdir()):
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            for leftover in list(self.scratch.iterdir()):
                 self._sweep(leftover)
 
     def folder(self, digest: str) -> Path:
@@ -77,7 +78,7 @@ class ArtifactStore:
     def stage(self) -> Iterator[Path]:
         """An empty folder on the store's file system; deleted after the block unless `land` took it."""
         with durable.storage_errors("cannot stage an artifact"):
-            folder = self._staging / uuid.uuid4().hex
+            folder = self.scratch / uuid.uuid4().hex
             owner = hold(folder.with_suffix(".lock"))
         try:
             with durable.storage_errors("cannot stage an artifact"):

@@ -40,10 +40,10 @@ from cairn.retrieval.documents import (
     touch_document,
     write_document,
 )
-from cairn.retrieval.encoders import Encoders
+from cairn.retrieval.encoders import Encoders, RecentVectors
 from cairn.retrieval.following import Indexes
 from cairn.retrieval.graph.following import Graph
-from cairn.retrieval.incoming import NewDocument, PreparedDocument, cut, prepare
+from cairn.retrieval.incoming import CutDocument, NewDocument, PreparedDocument, chunks_here, cut, embed
 from cairn.retrieval.index import Index
 from cairn.retrieval.monitor import Monitor
 from cairn.retrieval.passages import chunks_of
@@ -67,6 +67,7 @@ class Collection:
         source: EncoderSource | None = None,
     ) -> None:
         self.registry, self.database, self.indexes = registry, registry.database, indexes
+        self._scratch = registry.store.scratch
         self.spaces = CollectionSpaces(self.database, info, encoders, indexes, source)
         self.graph = Graph(self.database, info.collection_id)
         self.monitor = Monitor(self.database, info.collection_id)
@@ -131,10 +132,26 @@ class Collection:
 
     def prepare(self, batch: Sequence[NewDocument], *, anew: bool = False) -> list[PreparedDocument]:
         """Cut and embed documents, `anew` also what was embedded before; nothing is kept before `write`."""
+        return self.embed([self.cut(each) for each in batch], anew=anew)
+
+    def cut(self, document: NewDocument) -> CutDocument:
+        """Cut a document into the chunks that it would be here."""
+        with self.using() as space:
+            return cut(document, self.info.config, space.space_id, space.encoders, self._scratch)
+
+    def embed(
+        self,
+        documents: Sequence[CutDocument],
+        recent: RecentVectors | None = None,
+        *,
+        anew: bool = False,
+    ) -> list[PreparedDocument]:
+        """Embed documents together; what is `recent` is not embedded again."""
         with self.using() as space:
             others = {other.space_id: encoders for other, encoders in self.spaces.others(space.space_id)}
             spaces = {space.space_id: space.encoders, **others}
-            return prepare(self.database, self.info.config, spaces, batch, anew=anew)
+            recent = {} if recent is None else recent
+            return embed(self.database, spaces, documents, self._scratch, recent, anew=anew)
 
     def write(
         self, prepared: PreparedDocument, also: Callable[[Session, DocumentInfo], None] | None = None
@@ -159,9 +176,8 @@ class Collection:
             artifact = store_document(self.registry, document)
             with self.database.writing() as session:
                 live = live_spaces(session, self.info.collection_id)
-                vectors = {each: found for each, found in prepared.vectors.items() if each in live}
                 active = active_space(session, self.info.collection_id)
-                if active is not None and active not in vectors:
+                if active is not None and active not in prepared.spaces:
                     return None
                 before = session.get(DocumentRow, own_id)
                 _check_replaced(document, before)
@@ -169,7 +185,11 @@ class Collection:
                     labels = before.labels if before is not None else list(self.info.labels)
                 confidence = self.info.config.least_confidence
                 info = describe(document, artifact, self.info.collection_id, labels, confidence)
-                freed = write_document(session, info, prepared.chunks, vectors)
+                batches = (
+                    (chunks, {each: found for each, found in vectors.items() if each in live})
+                    for chunks, vectors in prepared.batches
+                )
+                freed = write_document(session, info, batches)
                 if also is not None:
                     also(session, info)
         discard_artifacts(self.registry, freed)
@@ -177,7 +197,7 @@ class Collection:
 
     def chunk(self, parsed: Parsed, encoders: Encoders | None = None) -> list[Chunk]:
         """The chunks that a document would be here."""
-        return cut(parsed, self.info.config, encoders or self.encoders)
+        return list(chunks_here(parsed, self.info.config, encoders or self.encoders))
 
     def delete(self, document_ids: Iterable[str]) -> None:
         """Remove documents: chunks, vectors, what the index holds, and artifacts that nothing else uses."""

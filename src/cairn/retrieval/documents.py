@@ -57,10 +57,9 @@ def document_id(collection_id: str, source: str) -> str:
 def write_document(
     session: Session,
     document: DocumentInfo,
-    chunks: Sequence[Chunk],
-    vectors: Mapping[int, Vectors],
+    batches: Iterable[tuple[Sequence[Chunk], Mapping[int, Vectors]]],
 ) -> list[str]:
-    """Put a document in the place of what was there, with its vectors in each space.
+    """Put a document in the place of what was there: batches of its chunks with their vectors in each space.
 
     Returns artifacts that it no longer uses.
     """
@@ -71,8 +70,9 @@ def write_document(
     session.execute(
         insert(ArtifactUseRow), [{"digest": document.artifact, "user": _user(document.document_id)}]
     )
-    if chunks:
+    for chunks, vectors in batches:
         _insert_chunks(session, document, chunks, vectors)
+    _note_changes(session, document.collection_id, ChunkRow.document_id == document.document_id, "upsert")
     return [digest for digest in freed if digest != document.artifact]
 
 
@@ -183,7 +183,6 @@ def _insert_chunks(
             for chunk_id, vector in zip(ids, of_space, strict=True)
         ],
     )
-    _note_changes(session, document.collection_id, ChunkRow.document_id == document.document_id, "upsert")
 
 
 def _note_changes(session: Session, collection_id: str, chunks: ColumnElement[bool], kind: str) -> None:

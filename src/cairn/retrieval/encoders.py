@@ -16,6 +16,7 @@ from cairn.retrieval.passages import vectors_of_texts
 from cairn.retrieval.splitting import CountTokens
 
 _BATCH_TOKENS = 8192
+_MOST_RECENT = 4096
 _LEAST_BUDGET = 16  # with less there is no room for a word and its heading
 
 
@@ -39,18 +40,25 @@ class Encoders:
         )
 
 
+RecentVectors = dict[tuple[int, str], NDArray[np.float32]]
+"""The newest by space and digest of the text: what is not written yet cannot be found. For one thread."""
+
+
 def embed_chunks(
     encoders: Encoders,
     database: Database,
     space_id: int,
     chunks: Sequence[Chunk],
+    recent: RecentVectors,
     *,
     truncate: bool = False,
     anew: bool = False,
 ) -> NDArray[np.float32]:
     """Vectors of chunks [chunks, dimensions]; `truncate` where they were cut for one that reads more."""
     texts, lengths = [chunk.embedded for chunk in chunks], [chunk.num_tokens for chunk in chunks]
-    return embed_texts(encoders, database, space_id, texts, lengths, truncate=truncate, anew=anew)
+    return embed_texts(
+        encoders, database, space_id, texts, lengths, recent=recent, truncate=truncate, anew=anew
+    )
 
 
 def embed_texts(
@@ -60,28 +68,36 @@ def embed_texts(
     texts: Sequence[str],
     lengths: Sequence[int],
     *,
+    recent: RecentVectors | None = None,
     truncate: bool = False,
     anew: bool = False,
 ) -> NDArray[np.float32]:
     """Vectors of texts [texts, dimensions], `lengths` being about their tokens.
 
-    One that was embedded in the space before is not embedded again, unless `anew` says so.
+    One that was embedded in the space before, or is `recent`, is not embedded again; with `anew` only what
+    is recent is not.
     """
+    recent = {} if recent is None else recent
     vectors = np.zeros((len(texts), encoders.embedder.dimensions), np.float32)
     digests = [digest_bytes(text.encode()) for text in texts]
     with database.session(read_only=True) as session:
         known = {} if anew else vectors_of_texts(session, space_id, set(digests))
     new: dict[str, list[int]] = {}
     for place, digest in enumerate(digests):
-        if digest in known:
-            vectors[place] = known[digest]
+        found = recent.get((space_id, digest), known.get(digest))
+        if found is not None:
+            vectors[place] = found
         else:
             new.setdefault(digest, []).append(place)
     all_places = list(new.values())
     for batch in _batches([lengths[places[0]] for places in all_places]):
-        found = encoders.embedder.embed([texts[all_places[each][0]] for each in batch], truncate=truncate)
-        for each, vector in zip(batch, found.vectors, strict=True):
-            vectors[all_places[each]] = unit_length(vector)
+        made = encoders.embedder.embed([texts[all_places[each][0]] for each in batch], truncate=truncate)
+        for each, vector in zip(batch, made.vectors, strict=True):
+            places = all_places[each]
+            vectors[places] = unit_length(vector)
+            recent[space_id, digests[places[0]]] = vectors[places[0]].copy()
+    for oldest in list(recent)[: max(0, len(recent) - _MOST_RECENT)]:
+        del recent[oldest]
     return vectors
 
 

@@ -1,27 +1,29 @@
 """Files into a collection: while some are embedded, others are parsed in child processes or written.
 
-Few files are in memory at a time, however many there are. Each is copied before it is parsed, so that its
-digest, its text and its kept bytes are of one moment; each becomes visible in one transaction, so an
-interruption leaves every document old or new.
+Little is in memory at a time, however many files there are and however long they are. Each is copied before
+it is parsed, so that its digest, its text and its kept bytes are of one moment; each becomes visible in one
+transaction, so an interruption leaves every document old or new.
 """
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from cairn.core.progress import Progress, Silent
-from cairn.data.parsing import ParsedDocument, ParserPool
+from cairn.data.parsing import ParsedFile, ParserPool
+from cairn.registry import Registry
 from cairn.retrieval.collection import Collection
 from cairn.retrieval.documents import DocumentInfo
-from cairn.retrieval.incoming import NewDocument, PreparedDocument
+from cairn.retrieval.encoders import RecentVectors
+from cairn.retrieval.incoming import BATCH_BYTES, CutDocument, NewDocument, PreparedDocument
 
-Parse = Callable[[Path, str], ParsedDocument]
-_BATCH_BYTES = 1 << 18
-"""Text that is embedded together."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,15 @@ class IngestReport:
     """Files that could not be opened, and why."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A file that was read, with a folder of its own for what was made of it."""
+
+    file: IncomingFile
+    folder: Path
+    document: NewDocument
+
+
 def ingest(
     collection: Collection,
     files: Iterable[IncomingFile],
@@ -60,20 +71,21 @@ def ingest(
         ThreadPoolExecutor(1) as writer,
     ):
 
-        def write(files: list[IncomingFile], documents: list[PreparedDocument]) -> None:
-            for file, prepared in zip(files, documents, strict=True):
+        def write(arrived: list[_Arrived], documents: list[PreparedDocument]) -> None:
+            for each, prepared in zip(arrived, documents, strict=True):
+                task.note(each.file.source)
                 report.put.append(collection.write(prepared))
-                assert isinstance(prepared.document.original, Path)
-                prepared.document.original.unlink()
-                task.note(file.source)
-                task.advance(file.size)
+                shutil.rmtree(each.folder)
+                task.advance(each.file.size)
 
         writing: Future[None] | None = None
-        for batch in _batches(_parsed(files, parsers, scratch, report)):
-            prepared = collection.prepare([document for _, document in batch])
-            if writing is not None:
-                writing.result()  # no more than two batches are in memory
-            writing = writer.submit(write, [file for file, _ in batch], prepared)
+        recent: RecentVectors = {}
+        with closing(_ahead(_cut(collection, _read_all(files, parsers, scratch, report)))) as batches:
+            for arrived, cut in batches:
+                prepared = collection.embed(cut, recent)
+                if writing is not None:
+                    writing.result()  # no more than two batches are on their way
+                writing = writer.submit(write, arrived, prepared)
         if writing is not None:
             writing.result()
     if collection.info.config.graph:
@@ -81,17 +93,21 @@ def ingest(
     return report
 
 
-_Parsed = tuple[IncomingFile, NewDocument]
+@contextmanager
+def read(registry: Registry, parsers: ParserPool, path: Path, name: str) -> Iterator[ParsedFile]:
+    """A file parsed to disk, as long as the block lasts."""
+    with registry.store.stage() as scratch:
+        yield parsers.parse_to(scratch / "parsed", path, name)
 
 
-def _parsed(
+def _read_all(
     files: Iterable[IncomingFile], parsers: ParserPool, scratch: Path, report: IngestReport
-) -> Iterator[_Parsed]:
+) -> Iterator[_Arrived]:
     """Documents in the order of the files; parsing is at most a few files ahead."""
     with ThreadPoolExecutor(parsers.num_workers) as threads:
         try:
             numbered = enumerate(files)
-            ahead: deque[tuple[IncomingFile, Future[NewDocument]]] = deque()
+            ahead: deque[tuple[IncomingFile, Future[_Arrived]]] = deque()
             while True:
                 for number, file in islice(numbered, 2 * parsers.num_workers - len(ahead)):
                     ahead.append((file, threads.submit(_read, file, scratch / str(number), parsers)))
@@ -99,32 +115,47 @@ def _parsed(
                     return
                 file, future = ahead.popleft()
                 try:
-                    yield file, future.result()
+                    yield future.result()
                 except OSError as error:
                     report.failed[file.source] = error.strerror or str(error)
         finally:
             threads.shutdown(cancel_futures=True)
 
 
-def _read(file: IncomingFile, copy: Path, parsers: ParserPool) -> NewDocument:
+def _read(file: IncomingFile, folder: Path, parsers: ParserPool) -> _Arrived:
+    folder.mkdir()
+    copy = folder / "original"
     shutil.copyfile(file.path, copy, follow_symlinks=False)
-    return NewDocument(
+    document = NewDocument(
         source=file.source,
         original=copy,
-        parsed=parsers.parse(copy, file.path.name),
+        parsed=parsers.parse_to(folder / "parsed", copy, file.path.name),
         labels=file.labels,
         modified_at=file.modified_at,
     )
+    return _Arrived(file, folder, document)
 
 
-def _batches(documents: Iterator[_Parsed]) -> Iterator[list[_Parsed]]:
-    batch: list[_Parsed] = []
-    size = 0
-    for file, document in documents:
-        batch.append((file, document))
-        size += document.parsed.pages[-1].span[1]
-        if size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
+def _cut(
+    collection: Collection, arrived: Iterable[_Arrived]
+) -> Generator[tuple[list[_Arrived], list[CutDocument]], None, None]:
+    """Documents that are embedded together."""
+    batch, cut, size = list[_Arrived](), list[CutDocument](), 0
+    for each in arrived:
+        batch.append(each)
+        cut.append(collection.cut(each.document))
+        size += each.document.parsed.pages[-1].span[1]
+        if size >= BATCH_BYTES:
+            yield batch, cut
+            batch, cut, size = [], [], 0
     if batch:
-        yield batch
+        yield batch, cut
+
+
+def _ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
+    """The same, the next one being made while one is used."""
+    with closing(items), ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
