@@ -13,6 +13,7 @@ from sqlalchemy import event, select
 
 from cairn.core import Settings
 from cairn.registry import Registry
+from cairn.retrieval import incoming
 from cairn.retrieval.catalogue import create_collection
 from cairn.retrieval.collection import Collection
 from cairn.retrieval.index import Filter
@@ -55,6 +56,8 @@ def ingest_until_killed(settings: Settings, version: int, steps: int) -> None:
     """
 
     tell = telling(steps)
+    # Every document comes in several parts that wait on disk.
+    incoming.BATCH_BYTES, incoming._IN_MEMORY_BYTES = 200, 1
     with Registry.open(settings) as registry, open_collection(registry) as collection:
         sys.addaudithook(tell)
         event.listen(registry.database.engine, "before_cursor_execute", lambda *_: tell("sql"))

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cairn.core import NotFoundError
+from cairn.data.parsing import ParsedDocument, ParserPool
 from cairn.registry import Registry
 from cairn.retrieval import monitor
 from cairn.retrieval.asked import delete_queries, kept_queries
@@ -187,15 +188,33 @@ def test_documents_are_made_anew_from_what_is_kept(filled: Collection, registry:
     assert check(filled, [], is_given=False).is_sound
 
 
-def test_a_rebuild_leaves_what_changed_meanwhile(filled: Collection) -> None:
-    def meanwhile(path: object, name: str) -> object:
+def test_a_rebuild_keeps_the_sizes_that_a_document_was_given(filled: Collection) -> None:
+    text = "\n\n".join(f"The harbour has a jetty number {at} of old wood." for at in range(12))
+    small = replace(document("small.md", text), chunk_tokens=20, overlap_tokens=0)
+    small_id = filled.put(small).document_id
+    filled.put(document("large.md", text))
+
+    def sizes() -> list[int]:
+        return [len(filled.chunks(info.document_id, None)) for info in filled.documents(None)]
+
+    before = sizes()
+    assert before[-1] > 2 * before[-2]
+    filled.rename(small_id, "small again.md")
+    rebuild_documents(filled)
+    assert sizes() == before
+
+
+def test_a_rebuild_leaves_what_changed_meanwhile(filled: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(target: object, path: object, name: str) -> ParsedDocument:
         if name == "3.md":
             filled.put(document("3.md", "It was replaced."))
         if name == "4.md":
             filled.delete([info.document_id for info in filled.documents(None) if info.source == "4.md"])
         return parsed(f"Anew: {name}")
 
-    done = rebuild_documents(filled, parse=meanwhile)  # type: ignore[arg-type]
+    parsers = ParserPool(1)
+    monkeypatch.setattr(parsers, "parse_to", meanwhile)
+    done = rebuild_documents(filled, parsers=parsers)
     assert done.skipped == ["3.md", "4.md"]
     sources = {info.source: info.document_id for info in filled.documents(None)}
     assert "4.md" not in sources

@@ -1,8 +1,8 @@
 """An index held against the truth it was made from, and documents made anew from what is kept of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,9 @@ from sqlalchemy import func, select
 
 from cairn.core import ConflictError, NotFoundError
 from cairn.core.progress import Progress, Silent
-from cairn.data.parsing import ParsedDocument
+from cairn.data.parsing import ParserPool
 from cairn.retrieval.collection import Collection
+from cairn.retrieval.document_files import parsed_file
 from cairn.retrieval.encoders import unit_length
 from cairn.retrieval.incoming import NewDocument
 from cairn.retrieval.index import Filter
@@ -19,7 +20,6 @@ from cairn.retrieval.recall import note_recall, recall_of
 from cairn.retrieval.spaces import OpenSpace, num_lacking
 from cairn.retrieval.tables import ChunkRow, ChunkVectorRow, DocumentRow
 
-Parse = Callable[[Path, str], ParsedDocument]
 _EVERYTHING = Filter(None)
 
 
@@ -100,29 +100,34 @@ def check(
 
 
 def rebuild_documents(
-    collection: Collection, *, parse: Parse | None = None, progress: Progress | None = None
+    collection: Collection, *, parsers: ParserPool | None = None, progress: Progress | None = None
 ) -> Rebuilt:
-    """Cut and embed every document anew from what is kept of it; `parse` reads its bytes anew first.
+    """Cut and embed every document anew from what is kept of it; `parsers` read its bytes anew first.
 
-    Each is replaced in one transaction, with the labels it has at that moment.
+    Each is replaced in one transaction, with the labels it has at that moment and chunks of its own sizes.
     """
     done = Rebuilt()
     documents = collection.documents(None)
-    with (progress or Silent()).task("rebuilding", sum(info.size for info in documents)) as task:
+    with (
+        collection.registry.store.stage() as scratch,
+        (progress or Silent()).task("rebuilding", sum(info.size for info in documents)) as task,
+    ):
         for info in documents:
             task.note(info.source)
             try:
                 original = collection.original(info.document_id, None)
                 parsed = (
-                    parse(original, PurePosixPath(info.source).name)
-                    if parse is not None
-                    else collection.parsed(info.document_id, None)
+                    parsers.parse_to(scratch / "parsed", original, PurePosixPath(info.source).name)
+                    if parsers is not None
+                    else parsed_file(collection.registry, info)
                 )
                 again = NewDocument(
                     source=info.source,
                     original=original,
                     parsed=parsed,
                     modified_at=info.modified_at,
+                    chunk_tokens=info.chunk_tokens,
+                    overlap_tokens=info.overlap_tokens,
                     replaces=info.artifact,
                 )
                 [prepared] = collection.prepare([again], anew=True)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cairn.data.parsing import ParsedDocument, dump_document, load_document
+from cairn.data.parsing import ParsedDocument, ParsedFile, dump_document, load_document
 from cairn.registry import Artifact, Registry
 from cairn.retrieval.documents import DocumentInfo, document_id
 from cairn.retrieval.incoming import NewDocument
@@ -28,6 +28,11 @@ def store_document(registry: Registry, document: NewDocument) -> Artifact:
 def original_of(registry: Registry, document: DocumentInfo) -> Path:
     """The file with a document's bytes; the caller has asked whether they may be read."""
     return registry.get(document.artifact).folder / _ORIGINAL
+
+
+def parsed_file(registry: Registry, document: DocumentInfo) -> ParsedFile:
+    """The same as `parse_of`, page by page from disk."""
+    return ParsedFile.open(registry.get(document.artifact).folder / _PARSED)
 
 
 def parse_of(registry: Registry, document: DocumentInfo) -> ParsedDocument:
@@ -62,5 +67,7 @@ def describe(
         problems=tuple(problem for page in pages for problem in page.problems),
         num_pages=len(pages),
         skipped_pages=tuple(skipped),
+        chunk_tokens=document.chunk_tokens,
+        overlap_tokens=document.overlap_tokens,
         updated_at=0.0,
     )

@@ -45,6 +45,9 @@ class DocumentInfo:
     problems: tuple[Problem, ...]
     num_pages: int
     skipped_pages: tuple[int, ...]
+    chunk_tokens: int | None
+    """Where it was given sizes of its own; else the collection's hold."""
+    overlap_tokens: int | None
     updated_at: float
 
 
@@ -227,5 +230,7 @@ def _info(row: DocumentRow) -> DocumentInfo:
         problems=tuple(Problem(**problem) for problem in row.problems),
         num_pages=row.num_pages,
         skipped_pages=tuple(row.skipped_pages),
+        chunk_tokens=row.chunk_tokens,
+        overlap_tokens=row.overlap_tokens,
         updated_at=row.updated_at,
     )

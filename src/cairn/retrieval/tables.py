@@ -73,6 +73,9 @@ class DocumentRow(Base):
     num_pages: Mapped[int]
     skipped_pages: Mapped[list[Any]] = mapped_column(JSON)
     """Numbers of pages below the least confidence."""
+    chunk_tokens: Mapped[int | None]
+    """Where it was given sizes of its own; else the collection's hold."""
+    overlap_tokens: Mapped[int | None]
     updated_at: Mapped[float]
 
 

@@ -66,8 +66,8 @@ def rebuild(
 
     with Registry.open() as registry, open_library(registry) as library:
         opened = open_collection(library, collection)
-        reader = library.parsers.parse if parse else None
-        done = rebuild_documents(opened, parse=reader, progress=console_progress())
+        parsers = library.parsers if parse else None
+        done = rebuild_documents(opened, parsers=parsers, progress=console_progress())
         opened.rebuild()
         name = opened.info.name
     if as_json:

@@ -21,6 +21,7 @@ from cairn.providers.knowledge import Library
 from cairn.registry import Registry
 from cairn.retrieval.documents import DocumentInfo, discard_artifacts
 from cairn.retrieval.incoming import NewDocument
+from cairn.retrieval.ingest import read
 from cairn.server.files.attaching import CONTENT, leave_line
 from cairn.server.tables import FileRow, VectorStoreFileRow
 
@@ -144,18 +145,18 @@ class Ingestor:
         collection = library.collection(each.collection_id)
         path = self._registry.get(each.artifact).folder / CONTENT
         self.phases[each.file_id] = "reading"
-        parsed = library.parsers.parse(path, each.filename)
-        self.phases[each.file_id] = "indexing"
-        document = NewDocument(
-            source=each.source,
-            original=path,
-            parsed=parsed,
-            labels=each.labels,
-            chunk_tokens=each.chunking.get("max_chunk_size_tokens"),
-            overlap_tokens=each.chunking.get("chunk_overlap_tokens"),
-        )
-        (prepared,) = collection.prepare([document])
-        collection.write(prepared, also=partial(self._finish, each))
+        with read(self._registry, library.parsers, path, each.filename) as parsed:
+            self.phases[each.file_id] = "indexing"
+            document = NewDocument(
+                source=each.source,
+                original=path,
+                parsed=parsed,
+                labels=each.labels,
+                chunk_tokens=each.chunking.get("max_chunk_size_tokens"),
+                overlap_tokens=each.chunking.get("chunk_overlap_tokens"),
+            )
+            (prepared,) = collection.prepare([document])
+            collection.write(prepared, also=partial(self._finish, each))
         if each.is_sent:
             discard_artifacts(self._registry, [each.artifact])
 
