@@ -2,6 +2,7 @@
 
 import errno
 import io
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from sqlalchemy import select
 
 from cairn.providers.importing import import_checkpoint
 from cairn.registry import Registry
-from cairn.retrieval.collection import Collection, NewDocument
+from cairn.retrieval.collection import Collection
+from cairn.retrieval.incoming import NewDocument
 from cairn.retrieval.tables import DocumentRow
 from cairn.server.files.attaching import attach
 from cairn.server.files.housekeeping import tidy
@@ -390,19 +392,20 @@ def test_what_is_taken_back_while_it_is_read_is_not_there(
 ) -> None:
     store = client.vector_stores.create()
     whole = Collection.prepare
-    taken: list[Any] = []
+    is_taken_back = threading.Event()  # files are read two at a time
 
     def prepare(self: Collection, batch: Any) -> Any:
         found = whole(self, batch)
         if batch[0].source == "cats.md":
-            taken.append(client.files.delete(file.id))
+            client.files.delete(file.id)
+            is_taken_back.set()
         return found
 
     monkeypatch.setattr(Collection, "prepare", prepare)
     file = upload(client)
     client.vector_stores.files.create(store.id, file_id=file.id)
     assert indexed(client, store.id, HOUSE, "house.md").status == "completed"
-    assert taken
+    assert is_taken_back.wait(60)
     assert [each.source for each in documents(server, store.id)] == ["house.md"]
 
 

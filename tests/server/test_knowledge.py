@@ -295,7 +295,7 @@ def test_what_cannot_be_taken_is_refused(running: Running, monkeypatch: pytest.M
     assert "pip install" in missing.json()["error"]["remedy"]
     assert client.get("/api/collections").json()["missing"]["remedy"].startswith("pip install")
     assert client.get(f"{path}/uploads").json() == []
-    assert list(running.state.registry.store._staging.iterdir()) == []
+    assert list(running.state.registry.store.scratch.iterdir()) == []
 
 
 def test_nobody_sees_what_is_not_open_to_them(running: Running) -> None:
