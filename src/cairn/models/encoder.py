@@ -49,9 +49,15 @@ class EncoderAttention(nn.Module):
     def forward(self, x: Tensor, lengths: list[int]) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self._num_heads, -1)).transpose(0, 2).unbind(1)
         texts = zip(q.split(lengths, 1), k.split(lengths, 1), v.split(lengths, 1), strict=True)
-        attended = torch.cat([F.scaled_dot_product_attention(*text) for text in texts], 1)
+        attended = torch.cat([_attend(*text) for text in texts], 1)
         out: Tensor = self.output(attended.transpose(0, 1).flatten(1))
         return out
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One text's heads [heads, tokens, head_dim]. Plainly: torch's own way guards against rows that see
+    nothing, and its fused one takes four times as long backwards in bfloat16 on a CPU."""
+    return torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, -1) @ v
 
 
 class EncoderMlp(nn.Module):

@@ -44,7 +44,7 @@ class SpanObjective:
 
 
 def encode(model: AdaptedEncoder, batch: ExampleBatch) -> Tensor:
-    """The rows of all tokens of a batch [T, out_width]."""
+    """The rows of all tokens of a batch [T, out_width], in float32 whatever the network computes in."""
     ids, types = (torch.from_numpy(each).to(model.device) for each in (batch.input_ids, batch.types))
     rows: Tensor = model(ids, batch.cu_seqlens.tolist(), types)
-    return rows
+    return rows.float()

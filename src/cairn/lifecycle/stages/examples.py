@@ -1,7 +1,8 @@
 """examples: questions and passages of a head's recipe, cut to token ids, and what is kept back of them.
 
 Of every source the last articles (policies, stories) are kept back: their examples validate the training, and
-their questions, as text, calibrate the finished head. Nothing that a set holds out is read here.
+their questions, as text, calibrate the finished head. What the sets hold out is read for one end: a passage
+that shares thirteen words in a row with it is left out, whichever set it is from.
 """
 
 import random
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cairn.data import EvaluationIndex
     from cairn.data.examples import Example
     from cairn.data.questions import Question
     from cairn.data.span_encoder import Pieces
@@ -38,7 +40,7 @@ def _config(recipe: HeadRecipe, recipe_path: Path) -> dict[str, Any]:
 def _run(context: StageContext[HeadRecipe]) -> Artifact:
     import numpy as np
 
-    from cairn.data import LocalDataset, find_dataset, write_rows
+    from cairn.data import EvaluationIndex, LocalDataset, find_dataset, write_rows
     from cairn.data.examples import ExampleSet
     from cairn.data.questions import load_questions
 
@@ -46,12 +48,17 @@ def _run(context: StageContext[HeadRecipe]) -> Artifact:
     train: list[Question] = []
     kept_back: list[Question] = []
     passages: dict[str, None] = {}
-    raw, origins, counts = [], [], {}
+    raw, origins, counts, local = [], [], {}, {}
     for source in config.sources:
         artifact, origin = store_source(source, context)
         raw.append(artifact.digest)
         origins.append(origin.values)
-        questions = load_questions(LocalDataset(find_dataset(source.dataset), artifact.folder))
+        local[source.name] = LocalDataset(find_dataset(source.dataset), artifact.folder)
+    held_out = EvaluationIndex(
+        {name: (each.passage for each in load_questions(found, "held_out")) for name, found in local.items()}
+    )
+    for source in config.sources:
+        questions = _clean(load_questions(local[source.name]), held_out)
         passages |= dict.fromkeys(each.passage for each in questions)
         if context.recipe.head.task == "reading":
             questions = [each for each in questions if each.span]
@@ -67,6 +74,16 @@ def _run(context: StageContext[HeadRecipe]) -> Artifact:
         np.save(writer.folder / TOKEN_WEIGHTS, maker.token_weights(list(passages)))
         write_rows((_row(each) for each in kept_back), writer.folder / KEPT_BACK)
     return writer.artifact
+
+
+def _clean(questions: Sequence["Question"], held_out: "EvaluationIndex") -> list["Question"]:
+    """Those whose passage holds nothing of what is held out."""
+    from cairn.data.words import find_words
+
+    clean = {each.passage: True for each in questions}
+    for passage in clean:
+        clean[passage] = not held_out.hits(find_words(passage.encode()))
+    return [each for each in questions if clean[each.passage]]
 
 
 def _spread(questions: Sequence["Question"], source: QuestionSource) -> Sequence["Question"]:
@@ -216,4 +233,4 @@ def base_folder(context: StageContext[HeadRecipe]) -> Path:
     return context.registry.get(context.recipe.head.base).folder
 
 
-STAGE = Stage(name="examples", version=1, needs=(), config=_config, run=_run)
+STAGE = Stage(name="examples", version=2, needs=(), config=_config, run=_run)

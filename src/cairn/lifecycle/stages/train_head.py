@@ -73,4 +73,4 @@ def _run(context: StageContext[HeadRecipe]) -> Artifact:
     return writer.artifact
 
 
-STAGE = Stage(name="train", version=1, needs=("examples",), config=_config, run=_run)
+STAGE = Stage(name="train", version=2, needs=("examples",), config=_config, run=_run)
