@@ -190,6 +190,21 @@ async def read_answer(registry: Registry, question: str) -> str:
     return ending.receipt_id
 
 
+def test_a_graph_that_a_model_reads(folder: Path, home: Path) -> None:
+    run("index", "add", str(folder), "--allow", "everyone")
+    with pytest.raises(InvalidRequestError, match="is not read by a model"):
+        run("index", "graph", "documents", "--model", "tiny")
+    run("index", "set", "documents", "graph=model")
+    with pytest.raises(NotFoundError, match="no model"):
+        run("index", "graph", "documents")
+    with Registry.open() as registry:
+        tiny_artifact(registry)
+    built = run("index", "graph", "documents", "--json")
+    assert "tiny is too small to read passages; statistics do" in built.stderr
+    assert "read by the model" not in json.loads(built.stdout)
+    assert json.loads(built.stdout)["searches walk"] == "yes"
+
+
 def test_the_graph_of_a_collection(folder: Path, home: Path) -> None:
     people = ["Ada Byron wrote to Zacharias Quill in Porto.", "Zacharias Quill met Ada Byron in Porto."]
     for number, text in enumerate(people):

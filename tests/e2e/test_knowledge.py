@@ -151,7 +151,7 @@ def test_a_collection_is_set_and_its_index_checked(
         assert violations(each, axe) == []
         assert overflow(each) == []
         reranked.fill("7")
-        dialog.get_by_label("Also walk").check()
+        dialog.get_by_label("Walk", exact=True).select_option("true")
         # What is wrong never leaves the page; the buttons are in reach however long the form is.
         dialog.get_by_label("Diversity").fill("2")
         save = dialog.get_by_role("button", name="Save")

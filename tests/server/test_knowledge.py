@@ -416,6 +416,35 @@ def test_own_documentation_comes_once_and_follows_its_pages(
     assert client.get(path).status_code == 404
 
 
+def test_a_server_that_ends_does_not_wait_for_the_rest_of_the_documentation(
+    running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, registry: Registry
+) -> None:
+    pages = [tmp_path / f"{number}.md" for number in range(20)]
+    for page in pages:
+        page.write_text(f"# {page.stem}\n\nCairn has a page on {page.stem}.\n")
+    monkeypatch.setattr(own_docs, "own_docs_files", lambda: pages)
+    put, entered, end = Collection.put, threading.Event(), threading.Event()
+
+    def wait(self: Collection, document: Any) -> Any:
+        entered.set()
+        assert end.wait(PATIENCE)
+        return put(self, document)
+
+    library = running.state.library
+    with monkeypatch.context() as slow:
+        slow.setattr(Collection, "put", wait)
+        running.http().get("/api/collections")
+        assert entered.wait(PATIENCE)
+        closing = threading.Thread(target=running.state.own_docs.close)
+        closing.start()
+        running.wait_until(running.state.own_docs._end.is_set)
+        end.set()
+        closing.join(PATIENCE)
+    assert len(library.collection("cairn-docs").documents(None)) == 1
+    own_docs.bring_own_docs(library, owner="admin")
+    assert len(library.collection("cairn-docs").documents(None)) == 20
+
+
 def test_the_pages_of_this_cairn_are_found() -> None:
     names = [path.name for path in own_docs.own_docs_files()]
     assert {"README.md", "knowledge.md", "serving.md", "settings.md"} <= set(names)

@@ -40,7 +40,7 @@ def chat(
     with Registry.open() as registry:
         adopt_starter(registry)
         registry.check_writable()  # for the receipts: refused before the first word, not after it
-        provider = _load(registry, model)
+        provider = load_chat_model(registry, model)
         given = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
         values = {name: value for name, value in given.items() if value is not None}
         sampling = SamplingParams(**{**provider.sampling_defaults, **values})
@@ -122,7 +122,8 @@ def _answer(
     return "".join(pieces)
 
 
-def _load(registry: "Registry", model: str) -> "LocalProvider":
+def load_chat_model(registry: "Registry", model: str) -> "LocalProvider":
+    """The chat model of a name, or the latest one."""
     from cairn.core.errors import NotFoundError
     from cairn.core.progress import console_progress
     from cairn.providers import load_local_provider

@@ -36,9 +36,10 @@ class CollectionConfig(Config):
     diversity: float = Field(
         default=0.0, ge=0, le=1, description="how much a passage loses for being like those above it"
     )
-    graph: bool = Field(
+    graph: bool | Literal["model"] = Field(
         default=False,
-        description="whether searches also walk from passage to passage by what they speak of",
+        description="whether searches also walk from passage to passage by what they speak of; `model`: as a "
+        "chat model reads them, where `cairn index graph` has had it do so",
     )
     recall_share: float = Field(
         default=0.01, ge=0, le=1, description="share of the searches that are compared with an exact one"

@@ -99,7 +99,7 @@ def search(
     where = Filter(labels, options.documents)
     count = max(config.candidates, options.limit)
     stages = _searched(space.index(), query, unit_length(vector), where, count, options)
-    by_graph = config.graph if options.graph is None else options.graph
+    by_graph = bool(config.graph) if options.graph is None else options.graph
     if by_graph and options.depth in ("fused", "reranked"):
         seeds = _fused(config.fusion, stages)
         stages["graph"] = walk(collection.graph, query, seeds, count, where)

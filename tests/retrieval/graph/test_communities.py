@@ -100,7 +100,7 @@ def test_a_model_writes_where_there_is_one(collection: Collection) -> None:
     fill(collection)
     asked: list[Sequence[str]] = []
 
-    def summarise(names: Sequence[str], passages: Sequence[str]) -> str:
+    def summarise(names: Sequence[str], passages: Sequence[str], _ids: Sequence[int]) -> str:
         asked.append(passages)
         return f"About {names[0]}." if "Ada Byron" in names else ""
 

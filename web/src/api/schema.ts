@@ -1562,7 +1562,7 @@ export interface components {
              */
             fusion: "reciprocal" | "calibrated";
             /** Graph */
-            graph: boolean;
+            graph: boolean | "model";
             /** Keep Queries */
             keep_queries: number;
             /** Least Confidence */
@@ -2874,7 +2874,7 @@ export interface components {
             /** Fusion */
             fusion?: ("reciprocal" | "calibrated") | null;
             /** Graph */
-            graph?: boolean | null;
+            graph?: boolean | "model" | null;
             /** Keep Queries */
             keep_queries?: number | null;
             /** Least Confidence */

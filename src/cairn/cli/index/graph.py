@@ -11,6 +11,7 @@ from cairn.core.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from cairn.core.chat import Principal
+    from cairn.registry import Registry
     from cairn.retrieval.collection import Collection
 
 _SHOWN_NAMES = 5
@@ -20,6 +21,7 @@ def graph(
     collection: str = NAME,
     entities: bool = typer.Option(False, "--entities", help="List entities, those that tell most first."),
     communities: bool = typer.Option(False, "--communities", help="List communities with their summaries."),
+    model: str = typer.Option("", help="The chat model that reads, where the setting graph is model."),
     limit: int = typer.Option(30, min=1, max=1000, help="Most entities or communities."),
     user: str = typer.Option("", help="List only what this user may see; otherwise the administrator."),
     group: list[str] = typer.Option([], help="A group that user is in; may be given again."),
@@ -27,13 +29,12 @@ def graph(
 ) -> None:
     """Build or update the graph of a collection: only what changed is read.
 
-    Names are found by their capitals and terms by their words, without a model. Searches walk over it where
-    the setting `graph` of the collection says so.
+    Names are found by their capitals and terms by their words, without a model; with graph=model a chat model
+    reads what it has not read yet. Searches walk over it where the setting says so.
     """
     from cairn.core.chat import Principal
     from cairn.core.progress import console_progress
     from cairn.registry import Registry
-    from cairn.retrieval.graph.writing import write_communities
     from cairn.server.identity import ADMIN
 
     if entities and communities:
@@ -43,17 +44,56 @@ def graph(
     with Registry.open() as registry, open_library(registry) as library:
         opened = open_collection(library, collection)
         num_read = opened.graph.update(progress=console_progress())
-        report = write_communities(opened, progress=console_progress())
+        written = _written(registry, opened, model)
         reader = Principal(user or ADMIN, frozenset(group))
         if entities:
             return _show_entities(opened, reader, limit, as_json=as_json)
         if communities:
             return _show_communities(opened, reader, limit, as_json=as_json)
-        found = {"passages read": num_read, **_stats(opened), "communities written": report.num_written}
+        found = {"passages read": num_read, **_stats(opened), **written}
     if as_json:
         return print_json(found)
     rows = [{"field": name, "value": value} for name, value in found.items()]
     return print_table(rows, ["field", "value"], empty="")
+
+
+def _written(registry: "Registry", collection: "Collection", model: str) -> dict[str, Any]:
+    """Write communities, after the passages were read by a chat model where the collection says so."""
+    from cairn.cli.chat import load_chat_model
+    from cairn.core.chat import Principal
+    from cairn.core.progress import console_progress
+    from cairn.providers.answering import can_write
+    from cairn.providers.graph_reading import GraphModel
+    from cairn.retrieval.graph.reading import reread
+    from cairn.retrieval.graph.writing import write_communities
+    from cairn.server.identity import ADMIN
+
+    info = collection.info
+    if info.config.graph != "model":
+        if model:
+            raise InvalidRequestError(
+                f"{info.name} is not read by a model", remedy=f"cairn index set {info.name} graph=model"
+            )
+        report = write_communities(collection, progress=console_progress())
+        return {"communities written": report.num_written}
+    provider = load_chat_model(registry, model)
+    try:
+        if not can_write(registry, provider.artifact_digest):
+            typer.echo(f"{provider.name} is too small to read passages; statistics do", err=True)
+            report = write_communities(collection, progress=console_progress())
+            return {"communities written": report.num_written}
+        reader = GraphModel(provider, info.collection_id, Principal(ADMIN))
+        done = reread(registry.database, info.collection_id, reader.name, reader.read, console_progress())
+        report = write_communities(
+            collection, writer=reader.name, summarise=reader.summarise, progress=console_progress()
+        )
+    finally:
+        provider.close()
+    return {
+        "read by the model": done.num_read,
+        "left to statistics": done.num_failed,
+        "communities written": report.num_written,
+    }
 
 
 def _stats(collection: "Collection") -> dict[str, Any]:

@@ -23,8 +23,8 @@ from cairn.retrieval.graph.view import View
 from cairn.retrieval.passages import load_passages
 from cairn.retrieval.tables import ChunkRow, DocumentRow
 
-Summarise = Callable[[Sequence[str], Sequence[str]], str]
-"""Names of entities and the passages about them in, what these say out; empty where nothing was said."""
+Summarise = Callable[[Sequence[str], Sequence[str], Sequence[int]], str]
+"""Names of entities, the passages about them and their ids in; what these say out, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _write(
         texts = _texts(session, draft.chunk_ids, labels)
     if texts is None:
         return False
-    summary = summarise(names, [text for _, text in texts]) if summarise is not None else ""
+    summary = summarise(names, [text for _, text in texts], draft.chunk_ids) if summarise is not None else ""
     by = writer if summary else STATISTICS
     summary = summary or extractive_summary(view, draft, texts)
     with collection.database.writing() as session:

@@ -41,7 +41,7 @@ class CollectionSettings(BaseModel):
     fusion: Literal["reciprocal", "calibrated"]
     reranked: int
     diversity: float
-    graph: bool
+    graph: bool | Literal["model"]
     recall_share: float
     least_recall: float
     keep_queries: int
@@ -57,7 +57,7 @@ class SettingsChange(Strict):
     fusion: Literal["reciprocal", "calibrated"] | None = None
     reranked: int | None = None
     diversity: float | None = None
-    graph: bool | None = None
+    graph: bool | Literal["model"] | None = None
     recall_share: float | None = None
     least_recall: float | None = None
     keep_queries: int | None = None

@@ -20,12 +20,17 @@ def missing(registry: Registry) -> dict[str, str]:
     return {"message": "The encoder that makes texts findable is not installed", "remedy": EMBEDDER_REMEDY}
 
 
+class StoppedError(Exception):
+    """The server ends; the next one goes on with the pages that are not there."""
+
+
 class OwnDocs:
     """Brings them once, on a thread of its own; `close` it."""
 
     def __init__(self, registry: Registry, library: Callable[[], Library]) -> None:
         self._registry, self._library = registry, library
         self._lock = threading.Lock()
+        self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self.preparing: tuple[int, int] | None = None
         """Pages that are done, of how many; None when there is nothing to do."""
@@ -39,7 +44,8 @@ class OwnDocs:
                 self._thread.start()
 
     def close(self) -> None:
-        """Wait until what was begun is done."""
+        """End with the page that is being read."""
+        self._end.set()
         with self._lock:
             thread = self._thread
         if thread is not None:
@@ -48,9 +54,13 @@ class OwnDocs:
     def _run(self) -> None:
         def report(done: int, total: int) -> None:
             self.preparing = (done, total)
+            if self._end.is_set():
+                raise StoppedError
 
         try:
             bring_own_docs(self._library(), owner=ADMIN, report=report)
+        except StoppedError:
+            logger.info("Cairn's own documentation is indexed when the server is back")
         except CairnError as error:
             logger.warning("Cairn's own documentation was not indexed: %s", error.sentence)
         except Exception:

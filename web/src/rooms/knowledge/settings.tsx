@@ -57,6 +57,12 @@ const FUSIONS = [
   ["reciprocal", "by rank"],
 ] as const;
 
+const WALKS = [
+  ["false", "no"],
+  ["true", "by statistics"],
+  ["model", "by a chat model"],
+] as const;
+
 export function SettingsDialog({ collection, onClose }: { collection: Collection; onClose: () => void }) {
   const [settings, setSettings] = useState<CollectionSettings>(collection.settings);
   const client = useQueryClient();
@@ -105,14 +111,19 @@ export function SettingsDialog({ collection, onClose }: { collection: Collection
               options={FUSIONS}
             />
           </div>
-          <label className="check">
-            <input
-              type="checkbox"
-              checked={settings.graph}
-              onChange={(event) => setSettings({ ...settings, graph: event.target.checked })}
+          <div className="setting">
+            <span>
+              Walk <span className="small faint">over what passages speak of</span>
+            </span>
+            <Choice
+              label="Walk"
+              value={String(settings.graph)}
+              onChange={(value) =>
+                setSettings({ ...settings, graph: value === "model" ? value : value === "true" })
+              }
+              options={WALKS}
             />
-            Also walk over what passages speak of
-          </label>
+          </div>
         </fieldset>
         <fieldset className="settings">
           <legend className="label">Watch</legend>
