@@ -15,6 +15,7 @@ from cairn.providers.answering import read_out, retrieve
 from cairn.providers.knowledge import Library
 from cairn.providers.packaged_encoder import packaged_folder
 from cairn.registry import Registry
+from cairn.retrieval.catalogue import create_collection, list_collections
 from cairn.retrieval.search import SearchOptions
 from tests.engine.native_tiny import needs_native
 from tests.providers.tiny_model import tiny_artifact
@@ -188,6 +189,33 @@ async def read_answer(registry: Registry, question: str) -> str:
         *_, ending = [event async for event in events]
     assert isinstance(ending, StreamEnd)
     return ending.receipt_id
+
+
+def test_which_of_two_names_is_meant_is_said(folder: Path, home: Path) -> None:
+    with Registry.open() as registry:
+        hers = create_collection(registry, "notes", owner="ada", labels=["everyone"])
+    run("index", "add", str(folder / "bikes.txt"), "--collection", "notes")  # the only one of the name
+    assert [each["owner"] for each in run_json("index", "ls")] == ["ada"]
+    with Registry.open() as registry:
+        create_collection(registry, "notes", owner="bob")
+    with pytest.raises(ConflictError, match="2 collections are called 'notes': ada/notes, bob/notes"):
+        run("index", "stats", "notes")
+    with Registry.open() as registry:
+        mine = create_collection(registry, "notes", owner="admin")
+    told = run("index", "set", "notes", "reranked=3")
+    assert "notes is admin/notes here; there is also ada/notes, bob/notes" in told.stderr
+    assert "there is also" not in run("index", "set", "ada/notes", "reranked=4").stderr
+    with Registry.open() as registry:
+        found = {each.collection_id: each.config.reranked for each in list_collections(registry.database)}
+    assert (found[mine.collection_id], found[hers.collection_id]) == (3, 4)
+    with pytest.raises(ConflictError, match="there are 3 collections: ada/notes, admin/notes, bob/notes"):
+        run("ask", "Where are the bicycles?")
+    asked = run_json("ask", "Where are the bicycles?", "--collection", "notes", "--user", "ada")
+    assert [each["document"] for each in asked["passages"]] == ["bikes.txt"]
+    refused = CliRunner().invoke(app, ["index", "rm", "notes"], input="n\n")
+    assert "Delete admin/notes with 0 documents?" in refused.stderr
+    run("index", "rm", "bob/notes", "--yes")
+    assert [each["owner"] for each in run_json("index", "ls")] == ["ada", "admin"]
 
 
 def test_a_graph_that_a_model_reads(folder: Path, home: Path) -> None:

@@ -462,6 +462,9 @@ def test_the_starter_is_adopted_once_with_its_digest(settings: Settings, tmp_pat
         for name in (MANIFEST_NAME, *(entry.path for entry in artifact.files)):
             (folder / name).write_bytes((artifact.folder / name).read_bytes())
     with Registry.open(settings) as registry:
+        with registry.create("model", metadata={"task": "embedding"}) as writer:  # it does not write
+            (writer.folder / "a").write_text("a")
+        registry.set_alias("embedder", writer.artifact.digest)
         adopted = adopt_starter(registry, folder)
         assert adopted is not None
         assert adopted.digest == artifact.digest

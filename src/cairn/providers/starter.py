@@ -25,8 +25,13 @@ def starter_folder(name: str = "text") -> Path:
 
 
 def adopt_starter(registry: Registry, folder: Path | None = None) -> Artifact | None:
-    """Take the text model in and name it, unless a model has a name already."""
-    models = {artifact.digest for artifact in registry.artifacts("model")}
+    """Take the text model in and name it, unless one that writes text has a name already.
+
+    Who indexed documents first has an encoder, which does not write.
+    """
+    models = {
+        each.digest for each in registry.artifacts("model") if each.metadata.get("task", "text") == "text"
+    }
     if any(alias.digest in models for alias in registry.aliases()):
         return None
     return _adopt(registry, folder or starter_folder(), STARTER_NAME)
