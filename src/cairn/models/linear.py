@@ -39,7 +39,7 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @functools.cache
 def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available()
+    return bool(torch.backends.mkldnn.is_available())
 
 
 @functools.cache
