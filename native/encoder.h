@@ -102,7 +102,10 @@ class Encoder : private Pool::Work {
     float* x(int64_t row) { return x_.data() + row * spec_.hidden_size; }
     const float* x(int64_t row) const { return x_.data() + row * spec_.hidden_size; }
     CacheShape shape_of(int text) const {
-        return {CacheType::float32, int(input_.bounds[text + 1] - input_.bounds[text]), spec_.head_dim()};
+        // Weights that were rounded get keys and values that are.
+        const bool is_exact = spec_.layers[0].qkv->format == Format::float32;
+        const CacheType type = is_exact ? CacheType::float32 : CacheType::bfloat16;
+        return {type, int(input_.bounds[text + 1] - input_.bounds[text]), spec_.head_dim()};
     }
     uint8_t* keys_of(int text, int head) {
         return keys_values_.data() + chunks_[text] + shape_of(text).chunk_bytes() * head;
