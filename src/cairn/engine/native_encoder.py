@@ -1,8 +1,9 @@
 """An encoder in C++: token ids of whole texts in, vectors out, one call a batch, the GIL released.
 
 A text's vector is the same bits alone and in any batch, with any number of threads. Numbers: weights in
-float32, bfloat16, int8 or int4, sums in float32; keys and values are bfloat16 unless the weights are float32; with
-int8 and int4 the activations are rounded to 8 bits by groups of 32. Never imports torch. How it works: native/encoder.h and docs/encoders.md.
+float32, bfloat16, int8 or int4, sums in float32; keys and values are bfloat16 unless the weights are float32;
+with int8 and int4 the activations are rounded to 8 bits by groups of 32. Never imports torch. How it works:
+native/encoder.h and docs/encoders.md.
 """
 
 import importlib
