@@ -60,7 +60,9 @@ def run_json(*arguments: str) -> Any:
 def test_a_folder_is_added_asked_and_kept(folder: Path, home: Path) -> None:
     added = run("index", "add", str(folder), "--allow", "everyone")
     assert "documents: 4 added" in added.stderr
-    assert "1 pages could not be trusted and are not indexed: cairn index stats documents" in added.stderr
+    assert (
+        "1 page could not be read, so not indexed; which and why: cairn index stats documents" in added.stderr
+    )
     lines = run("index", "ls", "documents").stdout.splitlines()
     assert [line.split("\t")[:2] for line in lines] == [
         ["handbook/bikes.txt", "ready"],

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from cairn.data.parsing import ParsedFile, dump_document
+from cairn.core.progress import Silent
+from cairn.data.parsing import ParsedFile, ParserPool, dump_document
 from cairn.retrieval import encoders, incoming
 from cairn.retrieval.collection import Collection
 from cairn.retrieval.encoders import Encoders
 from cairn.retrieval.incoming import NewDocument
+from cairn.retrieval.ingest import IncomingFile, ingest
 from cairn.retrieval.tables import ChunkRow, ChunkVectorRow
 from tests.retrieval.conftest import document, parsed
 
@@ -99,3 +101,25 @@ def test_memory_does_not_grow_with_a_document(
 
     peak(20)  # what is made once
     assert peak(400) < 3 * peak(40)  # of a document ten times as long
+
+
+def test_progress_moves_within_a_file_and_ends_with_its_size(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[float] = []
+
+    class Counting(Silent):
+        def advance(self, amount: float = 1) -> None:
+            moves.append(amount)
+
+    monkeypatch.setattr(incoming, "BATCH_BYTES", 300)
+    files = []
+    for source, text in TEXTS.items():
+        (tmp_path / source).write_text(text)
+        files.append(IncomingFile(path=tmp_path / source, source=source, size=len(text.encode())))
+    with ParserPool(1) as parsers:
+        report = ingest(collection, files, parsers=parsers, progress=Counting())
+    assert sorted(info.source for info in report.put) == sorted(TEXTS)
+    assert sum(moves) == pytest.approx(sum(file.size for file in files))
+    assert len(moves) > 2 * len(files)
+    assert all(move >= 0 for move in moves)

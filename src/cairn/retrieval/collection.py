@@ -43,7 +43,15 @@ from cairn.retrieval.documents import (
 from cairn.retrieval.encoders import Encoders, RecentVectors
 from cairn.retrieval.following import Indexes
 from cairn.retrieval.graph.following import Graph
-from cairn.retrieval.incoming import CutDocument, NewDocument, PreparedDocument, chunks_here, cut, embed
+from cairn.retrieval.incoming import (
+    CutDocument,
+    NewDocument,
+    PreparedDocument,
+    Report,
+    chunks_here,
+    cut,
+    embed,
+)
 from cairn.retrieval.index import Index
 from cairn.retrieval.monitor import Monitor
 from cairn.retrieval.passages import chunks_of
@@ -145,13 +153,14 @@ class Collection:
         recent: RecentVectors | None = None,
         *,
         anew: bool = False,
+        report: Report | None = None,
     ) -> list[PreparedDocument]:
         """Embed documents together; what is `recent` is not embedded again."""
         with self.using() as space:
             others = {other.space_id: encoders for other, encoders in self.spaces.others(space.space_id)}
             spaces = {space.space_id: space.encoders, **others}
             recent = {} if recent is None else recent
-            return embed(self.database, spaces, documents, self._scratch, recent, anew=anew)
+            return embed(self.database, spaces, documents, self._scratch, recent, anew=anew, report=report)
 
     def write(
         self, prepared: PreparedDocument, also: Callable[[Session, DocumentInfo], None] | None = None

@@ -5,7 +5,7 @@ What is made of a long document waits on disk, in files without a name, until al
 
 import pickle
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -24,6 +24,8 @@ BATCH_BYTES = 1 << 18
 """Text that is embedded together."""
 _IN_MEMORY_BYTES = 1 << 20
 """Of what was made of one document."""
+Report = Callable[[int, int], None]
+"""Told of each document, by its place, how many bytes of its text are embedded now besides."""
 T = TypeVar("T")
 
 
@@ -123,6 +125,7 @@ def embed(
     recent: RecentVectors,
     *,
     anew: bool = False,
+    report: Report | None = None,
 ) -> list[PreparedDocument]:
     """Embed documents for spaces, many chunks together, whatever document they are of."""
     prepared = [PreparedDocument(each.document, frozenset(spaces), Spool(scratch)) for each in documents]
@@ -146,6 +149,8 @@ def embed(
             part = slice(start, start + len(mine))
             prepared[place].batches.add((mine, {space_id: each[part] for space_id, each in vectors.items()}))
             start += len(mine)
+            if report is not None:
+                report(place, sum(len(chunk.text.encode()) for chunk in mine))
     return prepared
 
 

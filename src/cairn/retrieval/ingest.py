@@ -11,11 +11,12 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from cairn.core.progress import Progress, Silent
+from cairn.core.progress import Progress, Silent, Task
 from cairn.data.parsing import ParsedFile, ParserPool
 from cairn.registry import Registry
 from cairn.retrieval.collection import Collection
@@ -71,26 +72,35 @@ def ingest(
         ThreadPoolExecutor(1) as writer,
     ):
 
-        def write(arrived: list[_Arrived], documents: list[PreparedDocument]) -> None:
-            for each, prepared in zip(arrived, documents, strict=True):
-                task.note(each.file.source)
+        def write(arrived: list[_Arrived], documents: list[PreparedDocument], left: list[float]) -> None:
+            for each, prepared, size in zip(arrived, documents, left, strict=True):
                 report.put.append(collection.write(prepared))
                 shutil.rmtree(each.folder)
-                task.advance(each.file.size)
+                task.advance(size)
 
         writing: Future[None] | None = None
         recent: RecentVectors = {}
         with closing(_ahead(_cut(collection, _read_all(files, parsers, scratch, report)))) as batches:
             for arrived, cut in batches:
-                prepared = collection.embed(cut, recent)
+                left = [float(each.file.size) for each in arrived]
+                prepared = collection.embed(cut, recent, report=partial(_count, task, arrived, left))
                 if writing is not None:
                     writing.result()  # no more than two batches are on their way
-                writing = writer.submit(write, arrived, prepared)
+                writing = writer.submit(write, arrived, prepared, left)
         if writing is not None:
             writing.result()
     if collection.info.config.graph:
         collection.graph.update(progress=progress)
     return report
+
+
+def _count(task: Task, arrived: list[_Arrived], left: list[float], place: int, size: int) -> None:
+    """Advance by what is embedded of a file; what of its bytes is no text counts when it is written."""
+    each = arrived[place]
+    part = min(left[place], each.file.size * size / max(each.document.parsed.pages[-1].span[1], 1))
+    left[place] -= part
+    task.note(each.file.source)
+    task.advance(part)
 
 
 @contextmanager

@@ -245,11 +245,8 @@ def _tell(name: str, reports: "Sequence[SyncReport]", *, as_json: bool, is_final
         typer.echo(f"{name}: {', '.join(said) or 'nothing to do'}", err=True)
         for what, why in {**total["failed"], **total["access_problems"]}.items():
             typer.echo(f"  {what}: {why}", err=True)
-        if total["num_skipped_pages"]:
-            typer.echo(
-                f"  {total['num_skipped_pages']} pages could not be trusted and are not indexed: "
-                f"cairn index stats {name}",
-                err=True,
-            )
+        if num := total["num_skipped_pages"]:
+            pages = f"{num} page{'s' * (num > 1)} could not be read, so not indexed"
+            typer.echo(f"  {pages}; which and why: cairn index stats {name}", err=True)
     if is_final and total["failed"]:
         raise typer.Exit(1)
