@@ -169,7 +169,10 @@ void attend_by_tiles(const AttentionJob& job, int first, int count, float* scrat
         const int token = (first + row) / job.group, head = (first + row) % job.group;
         rows[row] = {position_of(job, token), -INFINITY, 0.0f};
         const float* query = job.queries + job.query_stride * token + size_t(head) * head_dim;
-        for (int d = 0; d < head_dim; d++) at.queries[size_t(row) * at.depth + d] = float_to_bfloat16(query[d]);
+        uint16_t* to = at.queries + size_t(row) * at.depth;
+        int d = 0;
+        for (; d + 16 <= head_dim; d += 16) store_bfloat16(to + d, load16(query + d));
+        for (; d < head_dim; d++) to[d] = float_to_bfloat16(query[d]);
     }
     TileShapes shapes;
     for (int i = 0; i < 8; i++) shapes.set(i, kTileLines, kLineBytes);

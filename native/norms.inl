@@ -16,11 +16,13 @@ CAIRN_INLINE void store_some(float* to, int at, int count, f32x8 value) {
 
 void take_group(const float* from, Activations& to, int row, int group) {
     const size_t at = size_t(row) * to.width + size_t(group) * kGroup;
-    if (kRoundsRows && to.format == Format::bfloat16) {
+#if defined(CAIRN_BF16) || defined(CAIRN_AMX)
+    if (to.format == Format::bfloat16) {
         uint16_t* rounded = to.rounded.data() + at;
-        for (int i = 0; i < kGroup; i++) rounded[i] = float_to_bfloat16(from[i]);
+        for (int i = 0; i < kGroup; i += 16) store_bfloat16(rounded + i, load16(from + i));
         return;
     }
+#endif
     if (to.format == Format::float32 || to.format == Format::bfloat16) {
         std::memcpy(to.values.data() + at, from, kGroup * sizeof(float));
         return;

@@ -183,6 +183,14 @@ CAIRN_INLINE f32x16 load_half16(const uint8_t* from) {
     return f32x16(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
 }
 CAIRN_INLINE void store(float* to, f32x16 value) { std::memcpy(to, &value, 64); }
+// As float_to_bfloat16.
+CAIRN_INLINE void store_bfloat16(uint16_t* to, f32x16 value) {
+    const u32x16 bits = u32x16(value);
+    const u32x16 is_nan = u32x16((bits & 0x7fffffffu) > 0x7f800000u);
+    const u32x16 rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+    const u16x16 out = __builtin_convertvector((rounded & ~is_nan) | ((bits >> 16 | 0x40) & is_nan), u16x16);
+    std::memcpy(to, &out, 32);
+}
 // Pairs of bfloat16 are 32 bits that no one but these looks into: a[i] and b[i] as lane i.
 CAIRN_INLINE f32x16 pairs16(const uint16_t* a, const uint16_t* b) {
     constexpr uint16_t kOrder[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
