@@ -187,9 +187,9 @@ def _become_active(collection: Collection, role: Role, progress: Progress | None
     if space is None:
         raise NotFoundError(
             f"{collection.info.name!r} has no {role} space",
-            remedy="make one: cairn index reembed NAME --embedder OTHER"
+            remedy=f"make one: cairn index reembed {collection.info.name!r} --embedder OTHER"
             if role == "next"
-            else "list its spaces: cairn index stats NAME",
+            else f"list its spaces: cairn index stats {collection.info.name!r}",
         )
     encoders = collection.spaces.encoders_of(space)
     opened = collection.spaces.open(space.space_id, encoders)

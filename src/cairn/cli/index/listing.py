@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -73,7 +74,16 @@ def rm(
         with registry.database.writing() as session:
             freed = remove_documents(session, [held[each].document_id for each in documents])
         discard_artifacts(registry, freed)
-    return typer.echo(f"deleted {len(documents)} from {collection}", err=True)
+    typer.echo(f"deleted {len(documents)} from {collection}", err=True)
+    parts = {each: PurePosixPath(each).parts for each in documents}
+    kept = [each for each in documents if len(parts[each]) > 1 and parts[each][0] in info.config.folders]
+    if kept:
+        typer.echo(
+            f"  the next sync brings back what is still in its folder: {', '.join(kept[:3])}"
+            + (" …" if len(kept) > 3 else ""),
+            err=True,
+        )
+    return None
 
 
 def stats(collection: str = COLLECTION, as_json: bool = JSON_OPTION) -> None:
