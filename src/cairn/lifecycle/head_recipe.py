@@ -29,6 +29,11 @@ class QuestionSource(Config):
     dataset: str = Field(description="name of a data set (`cairn data ls`)")
     limit: int = Field(default=0, ge=0, description="use this many, spread over the set; 0: all")
     repeat: int = Field(default=1, ge=1, description="times each is shown in an epoch")
+    clozes: int = Field(
+        default=0,
+        ge=0,
+        description="most questions made from each passage alone, a phrase of it asked for",
+    )
 
     @property
     def name(self) -> str:

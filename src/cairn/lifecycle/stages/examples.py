@@ -41,6 +41,7 @@ def _run(context: StageContext[HeadRecipe]) -> Artifact:
     import numpy as np
 
     from cairn.data import EvaluationIndex, LocalDataset, find_dataset, write_rows
+    from cairn.data.clozes import clozes
     from cairn.data.examples import ExampleSet
     from cairn.data.questions import load_questions
 
@@ -60,11 +61,15 @@ def _run(context: StageContext[HeadRecipe]) -> Artifact:
     for source in config.sources:
         questions = _clean(load_questions(local[source.name]), held_out)
         passages |= dict.fromkeys(each.passage for each in questions)
+        told = {each.passage: each for each in questions}
         if context.recipe.head.task == "reading":
             questions = [each for each in questions if each.span]
         learned, kept = _split(_spread(questions, source), config.held_back)
         counts[source.name] = {"train": len(learned), "held_out": len(kept)}
         train += learned * source.repeat
+        unseen = {each.group for each in kept}
+        alone = [each for each in told.values() if each.group not in unseen]
+        train += clozes(alone, source.clozes, random.Random(config.seed))
         kept_back += kept
     metadata = {"recipe": context.recipe.name, "sources": origins, "counts": counts}
     with context.registry.create("examples", parents=raw, metadata=metadata, run_id=context.run_id) as writer:
