@@ -1,7 +1,7 @@
 """Benchmark records: one JSON object a number, kept in `benchmarks/results/<area>.json`.
 
-A record replaces the one of the same id, so a benchmark can be run again alone. `ratio` above 1
-means Cairn is better, whichever way the unit points. The machine is described, never named.
+A record replaces the one of the same id on the same machine, so a benchmark can be run again alone. `ratio`
+above 1 means Cairn is better, whichever way the unit points. The machine is described, never named.
 """
 
 import importlib.metadata
@@ -33,12 +33,14 @@ def record(
     peer_value: float | None = None,
     higher_is_better: bool = True,
     bar: float | None = None,
+    depends_on_machine: bool = True,
     packages: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
     """Write one record and return it.
 
+    A number that does not depend on the machine replaces those from all of them.
     `bar` is the least ratio asked for where there is a peer, else a limit on `cairn` itself (at least it
     when higher is better, at most it when not). `packages` are installed distributions whose versions count;
     `versions` adds others (of a peer in its own environment).
@@ -60,7 +62,7 @@ def record(
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
-    _store(results / f"{area}.json", value)
+    _store(results / f"{area}.json", value, depends_on_machine)
     return value
 
 
@@ -140,12 +142,17 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _store(path: Path, value: dict[str, Any]) -> None:
-    """Replace the record of the same id, keep the others, sorted by id."""
+def _store(path: Path, value: dict[str, Any], depends_on_machine: bool) -> None:
+    """Replace the record of the same id and machine, keep the others, sorted by both."""
     path.parent.mkdir(parents=True, exist_ok=True)
     records = json.loads(path.read_text()) if path.exists() else []
-    records = [other for other in records if other["id"] != value["id"]] + [value]
-    records.sort(key=lambda each: str(each["id"]))
+
+    def is_replaced(other: dict[str, Any]) -> bool:
+        same_place = not depends_on_machine or other["machine"] == value["machine"]
+        return bool(other["id"] == value["id"] and same_place)
+
+    records = [other for other in records if not is_replaced(other)] + [value]
+    records.sort(key=lambda each: (str(each["id"]), str(each["machine"])))
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(records, indent=2, ensure_ascii=False) + "\n")
     temporary.replace(path)

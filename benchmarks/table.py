@@ -22,15 +22,16 @@ Made from `benchmarks/results/*.json` by `python -m benchmarks.table`; do not ed
 in turn in one run on the same machine, medians are kept, and a ratio above 1 means that Cairn is better.
 Measure on your own machine with `make bench AREA=engine` (or `data`, `training`, `server`, `starter`).
 A bar is what we asked of ourselves before measuring: a ratio where there is a peer, else a limit. A miss
-stays in the table as a miss.
+stays in the table as a miss. Some numbers stand there twice, for two kinds of processor with two cores each:
+the Intel Xeon has AVX-512 and AMX, the AMD EPYC ends at AVX2.
 
 """
 
 
 def load_records() -> list[dict[str, Any]]:
-    """All records, by id."""
+    """All records, by id and machine."""
     records = [record for path in RESULTS.glob("*.json") for record in json.loads(path.read_text())]
-    return sorted(records, key=lambda record: str(record["id"]))
+    return sorted(records, key=lambda record: (str(record["id"]), str(record["machine"])))
 
 
 def number(value: float | None) -> str:
@@ -54,17 +55,24 @@ def bar(record: dict[str, Any]) -> str:
     return f"{number(record['bar'])}x" if record["peer"] else f"{number(record['bar'])} {record['unit']}"
 
 
+def processor(record: dict[str, Any]) -> str:
+    """Maker and model, without marks and the word itself."""
+    name = str(record["machine"]).partition(",")[0]
+    return name.replace("(R)", "").replace("(TM)", "").replace(" Processor", "")
+
+
 def row(record: dict[str, Any]) -> str:
-    """One table line: what, Cairn, peer, ratio, bar, verdict."""
+    """One table line: what, processor, Cairn, peer, ratio, bar, verdict."""
     peer = f"{number(record['peer_value'])} ({record['peer']})" if record["peer"] else ""
     ratio = f"{number(record['ratio'])}x" if record["ratio"] is not None else ""
-    cells = [record["what"], f"{number(record['cairn'])} {record['unit']}", peer, ratio]
-    return "| " + " | ".join([*cells, bar(record), verdict(record)]) + " |"
+    value = f"{number(record['cairn'])} {record['unit']}"
+    cells = [record["what"], processor(record), value, peer, ratio, bar(record), verdict(record)]
+    return "| " + " | ".join(cells) + " |"
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """The Markdown table of these records."""
-    head = "| what | Cairn | peer | ratio | bar | holds |\n|---|---|---|---|---|---|\n"
+    head = "| what | on | Cairn | peer | ratio | bar | holds |\n|---|---|---|---|---|---|---|\n"
     return head + "\n".join(row(record) for record in records) + "\n"
 
 

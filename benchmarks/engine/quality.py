@@ -139,6 +139,7 @@ def main() -> None:
                     f"quality.{weights}.{record_id}",
                     what=f"{what}, {weights}, {where}",
                     unit=unit,
+                    depends_on_machine=False,
                     cairn=own,
                     peer=f"llama.cpp's {kind.name} weights, exact activations",
                     peer_value=other,

@@ -109,6 +109,7 @@ def note(name: str, stage: str, value: float) -> None:
             else f"{name.upper() if name != 'cranfield' else 'Cranfield'}, nDCG@10, {stage}"
         ),
         unit="recall@1" if is_xquad else "nDCG@10",
+        depends_on_machine=False,
         cairn=value,
         bar=XQUAD_BAR if is_xquad else BARS.get((name, stage)),
         command="python -m benchmarks.retrieval.quality",

@@ -86,6 +86,7 @@ def main() -> None:
                 record_id,
                 what=f"bits per byte of {len(held_out)} held-out books",
                 unit="bits/byte",
+                depends_on_machine=False,
                 cairn=cairn,
                 peer=peer,
                 peer_value=value,
