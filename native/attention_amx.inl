@@ -15,6 +15,8 @@
 namespace cairn::CAIRN_ISA {
 namespace {
 
+constexpr int kFewTileRows = 6;  // as many are quicker by vectors
+
 // Where the parts of the scratch lie, each on a line of its own.
 struct TileScratch {
     uint16_t* queries;
@@ -115,6 +117,11 @@ CAIRN_INLINE float weigh_row(const AttentionJob& job, int64_t tile, int count, f
     return keep[0];
 }
 
+// A key that weighs nothing makes 0 of -0: so it is for all.
+CAIRN_INLINE void finish_row(const float* sums, int head_dim, float total, float* out) {
+    for (int d = 0; d < head_dim; d += 8) store(out + d, load(sums + d) * all(1.0f / total) + f32x8{});
+}
+
 // scores [16, 64] of the queries from `row` on and the first `count` keys, a multiple of 16.
 CAIRN_INLINE void score_by_tiles(const TileScratch& at, int row, int count) {
     settled();
@@ -155,8 +162,157 @@ CAIRN_INLINE void weigh_by_tiles(const TileScratch& at, int row, int count) {
     }
 }
 
+// ---- few queries: the same sums to the bit by vectors, without putting keys in order first
+
+// Subnormal numbers are zeros between the two, as they are for AMX.
+CAIRN_INLINE void flush_subnormals(unsigned control) {
+    _mm_setcsr(control | 0x8040);
+    settled();
+}
+CAIRN_INLINE void keep_subnormals(unsigned control) {
+    settled();
+    _mm_setcsr(control);
+}
+
+// scores [Q, 64] of N sixteens of keys, the first at `key`; queries [Q, head_dim] are rounded already.
+template <int Q, int N>
+CAIRN_INLINE void score_few(const AttentionJob& job, int64_t key, const float* queries, float* scores) {
+    const int head_dim = job.shape.head_dim, block_size = job.shape.block_size;
+    const size_t stride = job.shape.padded_block();
+    const uint16_t* keys[N];
+    for (int n = 0; n < N; n++) {
+        const int64_t at = key + 16 * n;
+        keys[n] = reinterpret_cast<const uint16_t*>(chunk_of(job, at / block_size)) + at % block_size;
+    }
+    f32x16 total[Q][N] = {};
+    for (int first = 0; first < head_dim; first += 32) {
+        f32x16 parts[2][Q][N] = {};
+        for (int d = first; d < std::min(first + 32, head_dim); d += 2) {
+            for (int part = 0; part < 2; part++) {
+                for (int n = 0; n < N; n++) {
+                    const f32x16 these = load16(keys[n] + (d + part) * stride);
+                    for (int q = 0; q < Q; q++) {
+                        parts[part][q][n] = fma(these, all16(queries[q * head_dim + d + part]), parts[part][q][n]);
+                    }
+                }
+            }
+        }
+        for (int q = 0; q < Q; q++) {
+            for (int n = 0; n < N; n++) total[q][n] += parts[0][q][n] + parts[1][q][n];
+        }
+    }
+    for (int q = 0; q < Q; q++) {
+        for (int n = 0; n < N; n++) store(scores + q * kKeys + 16 * n, total[q][n]);
+    }
+}
+
+// sums [Q, head_dim] grow by the values of the keys `tile` .. `end`; weights [Q, 64] are rounded already.
+template <int Q>
+CAIRN_INLINE void weigh_few(const AttentionJob& job, int64_t tile, int64_t end, const float* weights, float* sums) {
+    constexpr int kColumns = Q == 1 ? 4 : Q == 2 ? 2 : 1;
+    const int head_dim = job.shape.head_dim, block_size = job.shape.block_size;
+    const auto weigh = [&]<int C>(int64_t first, int64_t stop, int column) CAIRN_INLINED {
+        f32x16 parts[2][Q][C] = {};
+        for (int64_t key = first; key < stop; key += 16) {
+            const uint8_t* chunk = chunk_of(job, key / block_size);
+            const auto* values = reinterpret_cast<const uint16_t*>(chunk + job.shape.values_offset()) +
+                                 key % block_size * head_dim + column;
+            const int count = int(std::min<int64_t>(16, stop - key));
+            const auto add = [&]<int part>(int i) CAIRN_INLINED {
+                for (int c = 0; c < C; c++) {
+                    const f32x16 value = load16(values + i * head_dim + 16 * c);
+                    for (int q = 0; q < Q; q++) {
+                        const f32x16 weight = all16(weights[q * kKeys + (key - tile) + i]);
+                        parts[part][q][c] = fma(weight, value, parts[part][q][c]);
+                    }
+                }
+            };
+            int i = 0;
+            for (; i + 2 <= count; i += 2) {
+                add.template operator()<0>(i);
+                add.template operator()<1>(i + 1);
+            }
+            if (i < count) add.template operator()<0>(i);
+        }
+        for (int q = 0; q < Q; q++) {
+            for (int c = 0; c < C; c++) {
+                float* to = sums + q * head_dim + column + 16 * c;
+                store(to, load16(to) + (parts[0][q][c] + parts[1][q][c]));
+            }
+        }
+    };
+    for (int64_t first = tile; first < end; first += 32) {
+        const int64_t stop = std::min(first + 32, end);
+        int column = 0;
+        for (; column + 16 * kColumns <= head_dim; column += 16 * kColumns) {
+            weigh.template operator()<kColumns>(first, stop, column);
+        }
+        for (; column < head_dim; column += 16) weigh.template operator()<1>(first, stop, column);
+    }
+}
+
+// Whether whole sixteens of keys and of dimensions lie side by side.
+CAIRN_INLINE bool has_sixteens(const CacheShape& shape) { return shape.block_size % 16 == 0 && shape.head_dim % 16 == 0; }
+
+// Q rows, `first` .., of the job.
+template <int Q>
+void attend_few(const AttentionJob& job, int first, float* scratch) {
+    const int head_dim = job.shape.head_dim;
+    const unsigned control = _mm_getcsr();
+    float *queries = scratch, *sums = queries + Q * head_dim, *scores = sums + Q * head_dim;
+    Progress rows[Q];
+    int64_t start = INT64_MAX, stop = 0;
+    for (int q = 0; q < Q; q++) {
+        const int token = (first + q) / job.group, head = (first + q) % job.group;
+        rows[q] = {position_of(job, token), -INFINITY, 0.0f};
+        start = std::min(start, first_key(job, rows[q].position));
+        stop = std::max(stop, rows[q].position + 1);
+        const float* query = job.queries + job.query_stride * token + size_t(head) * head_dim;
+        for (int d = 0; d < head_dim; d++) {
+            queries[q * head_dim + d] = bfloat16_to_float(float_to_bfloat16(query[d]));
+        }
+    }
+    std::memset(sums, 0, sizeof(float) * Q * head_dim);
+    constexpr int kBlocks = Q == 1 ? 4 : 2;
+    for (int64_t tile = start / kKeys * kKeys; tile < stop; tile += kKeys) {
+        const int64_t end = std::min(stop, tile + kKeys);
+        const int count = padded(int(end - tile), 16);
+        flush_subnormals(control);
+        int at = 0;
+        for (; at + 16 * kBlocks <= count; at += 16 * kBlocks) {
+            score_few<Q, kBlocks>(job, tile + at, queries, scores + at);
+        }
+        for (; at < count; at += 16) score_few<Q, 1>(job, tile + at, queries, scores + at);
+        keep_subnormals(control);
+        for (int q = 0; q < Q; q++) {
+            alignas(64) uint16_t rounded[kKeys];
+            const float keep = weigh_row(job, tile, count, scores + q * kKeys, rows[q], rounded);
+            for (int i = 0; i < count; i += 16) store(scores + q * kKeys + i, load16(rounded + i));
+            if (keep != 1.0f) scale(sums + q * head_dim, head_dim, keep);
+        }
+        flush_subnormals(control);
+        weigh_few<Q>(job, tile, end, scores, sums);
+        keep_subnormals(control);
+    }
+    for (int q = 0; q < Q; q++) {
+        const int token = (first + q) / job.group, head = (first + q) % job.group;
+        finish_row(sums + q * head_dim, head_dim, rows[q].total,
+                   job.out + job.out_stride * token + size_t(head) * head_dim);
+    }
+}
+
 // Rows `first` .. `first + count` of the job, in the order [token, head of the group]; at most kManyRows.
 void attend_by_tiles(const AttentionJob& job, int first, int count, float* scratch) {
+    if (count <= kFewTileRows && has_sixteens(job.shape)) {
+        const int end = first + count;
+        for (; first + 4 < end; first += 3) attend_few<3>(job, first, scratch);
+        switch (end - first) {
+            case 1: return attend_few<1>(job, first, scratch);
+            case 2: return attend_few<2>(job, first, scratch);
+            case 3: return attend_few<3>(job, first, scratch);
+            default: return attend_few<4>(job, first, scratch);
+        }
+    }
     const int head_dim = job.shape.head_dim, padded_count = padded(count, kTileLines);
     const TileScratch at(scratch, head_dim);
     Progress rows[kManyRows];
@@ -198,11 +354,8 @@ void attend_by_tiles(const AttentionJob& job, int first, int count, float* scrat
     release_tiles();
     for (int row = 0; row < count; row++) {
         const int token = (first + row) / job.group, head = (first + row) % job.group;
-        float* out = job.out + job.out_stride * token + size_t(head) * head_dim;
-        // A key that weighs nothing makes 0 of -0: so it is for all.
-        for (int d = 0; d < head_dim; d += 8) {
-            store(out + d, load(at.sums + size_t(row) * at.width + d) * all(1.0f / rows[row].total) + f32x8{});
-        }
+        finish_row(at.sums + size_t(row) * at.width, head_dim, rows[row].total,
+                   job.out + job.out_stride * token + size_t(head) * head_dim);
     }
 }
 
