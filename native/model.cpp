@@ -370,8 +370,9 @@ void Model::norm_whole(int index, int token) {
 
 void Model::attend(int index, int unit, Private& own) {
     const Layer& layer = spec_.layers[index];
-    const QueryTile& tile = tiles_[unit / spec_.num_kv_heads];
-    const int head = unit % spec_.num_kv_heads, group = spec_.num_heads / spec_.num_kv_heads;
+    // Queries of one head follow each other: sequences may begin with the same keys.
+    const int num_tiles = int(tiles_.size()), head = unit / num_tiles, group = spec_.num_heads / spec_.num_kv_heads;
+    const QueryTile& tile = tiles_[unit % num_tiles];
     const size_t stride = size_t(spec_.num_heads) * spec_.head_dim;
     const size_t at = tile.row * stride + size_t(head) * group * spec_.head_dim;
     const size_t block_stride = shape_.chunk_bytes() * spec_.num_kv_heads;

@@ -37,6 +37,22 @@ static inline __m512i cairn_cvtepu16_epi32(__m256i halves) {
 #define _mm512_maskz_cvtepu16_epi32(all, halves) cairn_cvtepu16_epi32(halves)
 #endif
 
+#if !defined(_mm512_maskz_reduce_ps)  // likewise
+// x - floor(x): what 0x09 asks for.
+static inline __m512 cairn_reduce_ps(__m512 x) {
+    __m512 out;
+    __m256 parts[2];
+    __builtin_memcpy(parts, &x, sizeof x);
+    for (int i = 0; i < 2; i++) {
+        const __m256 infinite = _mm256_cmp_ps(_mm256_sub_ps(parts[i], parts[i]), parts[i], _CMP_UNORD_Q);
+        parts[i] = _mm256_andnot_ps(infinite, _mm256_sub_ps(parts[i], _mm256_floor_ps(parts[i])));
+    }
+    __builtin_memcpy(&out, parts, sizeof out);
+    return out;
+}
+#define _mm512_maskz_reduce_ps(all, x, how) cairn_reduce_ps(x)
+#endif
+
 // VDPBF16PS as Intel's manual says: of each pair first the odd product, then the even one, each added with one
 // rounding; subnormal numbers that come in or out are zeros. SIMDe adds the pair first.
 typedef float cairn_f32x8 __attribute__((vector_size(32)));
