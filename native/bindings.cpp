@@ -278,6 +278,13 @@ NB_MODULE(_native, m) {
                  for (int64_t block : blocks) require(block >= 0 && block < model.num_blocks(), "no such block");
                  model.clear_blocks(blocks);
              })
+        .def("copy_blocks",
+             [](Model& model, const std::vector<std::pair<int64_t, int64_t>>& pairs) {
+                 for (const auto& [from, to] : pairs) {
+                     require(from >= 0 && from < model.num_blocks() && to >= 0 && to < model.num_blocks(), "no such block");
+                 }
+                 model.copy_blocks(pairs);
+             })
         .def("forward", &forward, nb::arg("token_ids"), nb::arg("positions"), nb::arg("slots"), nb::arg("tables"),
              nb::arg("spans"), nb::arg("logit_rows"), nb::arg("logits"), nb::arg("adapters"));
 

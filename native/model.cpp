@@ -87,6 +87,16 @@ void Model::clear_blocks(const std::vector<int64_t>& blocks) {
     }
 }
 
+void Model::copy_blocks(const std::vector<std::pair<int64_t, int64_t>>& pairs) {
+    const size_t size = shape_.chunk_bytes() * spec_.num_kv_heads;
+    for (const auto& [from, to] : pairs) {
+        if (from == to) continue;
+        for (int layer = 0; layer < int(spec_.layers.size()); layer++) {
+            std::memcpy(chunk(layer, to, 0), chunk(layer, from, 0), size);
+        }
+    }
+}
+
 void Model::forward(const StepInput& input) {
     input_ = input;
     // As many tokens as share a widened key well, fewer where some threads would have none.

@@ -118,6 +118,8 @@ class Model : private Pool::Work {
     int64_t num_blocks() const { return num_blocks_; }
     int block_size() const { return shape_.block_size; }
     void clear_blocks(const std::vector<int64_t>& blocks);
+    // What the first block of each pair holds goes to the second, one pair after the other.
+    void copy_blocks(const std::vector<std::pair<int64_t, int64_t>>& pairs);
     void forward(const StepInput& input);
 
   private:

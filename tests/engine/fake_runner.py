@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cairn.engine.adapters import Adapter
+from cairn.engine.block_manager import BlockCopy
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
 
 VOCAB = 11
@@ -91,6 +92,10 @@ class FakeRunner:
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         self.cache[block_ids] = -1
+
+    def copy_blocks(self, copies: tuple[BlockCopy, ...]) -> None:
+        for source, target in copies:
+            self.cache[target] = self.cache[source]
 
     def close(self) -> None:
         pass

@@ -1,8 +1,10 @@
 import pytest
 
 from cairn.core.chat import SamplingParams
-from cairn.engine.block_manager import BlockManager
+from cairn.engine.adapters import LoadedAdapter
+from cairn.engine.block_manager import BlockCopy, BlockManager
 from cairn.engine.sequence import Request, Sequence
+from tests.engine.fake_runner import FakeAdapter
 
 
 def _seq(*token_ids: int, prompt_logprobs: int | None = None) -> Sequence:
@@ -46,12 +48,51 @@ def test_blocks_are_shared_only_once_computed() -> None:
 
 @pytest.mark.parametrize("num_tokens", [4, 8, 12])
 def test_full_hit_leaves_the_last_token_to_compute(num_tokens: int) -> None:
-    """A prompt of k blocks finds k - 1: its last logits have to come from somewhere."""
+    """A prompt of k blocks shares k - 1 and copies the last: its last logits have to come from somewhere."""
     manager = BlockManager(8, 4)
-    _computed(manager, *range(num_tokens))
+    first = _computed(manager, *range(num_tokens))
     again = _seq(*range(num_tokens))
-    manager.allocate(again)
-    assert again.num_computed_tokens == num_tokens - 4
+    assert manager.allocate(again) == (first.block_table[-1], again.block_table[-1])
+    assert again.num_computed_tokens == num_tokens - 1
+    assert again.block_table[:-1] == first.block_table[:-1]
+    assert again.block_table[-1] != first.block_table[-1]
+
+
+def test_a_prompt_that_leaves_a_cached_block_midway_copies_the_best_one() -> None:
+    manager = BlockManager(16, 4)
+    _computed(manager, 0, 1, 2, 3, 4, 9, 9, 9)
+    best = _computed(manager, 0, 1, 2, 3, 4, 5, 6, 9)
+    _computed(manager, 0, 1, 2, 3, 7, 7, 7, 7)
+    seq = _seq(0, 1, 2, 3, 4, 5, 6, 7, 8)
+    assert manager.allocate(seq) == BlockCopy(best.block_table[1], seq.block_table[1])
+    assert seq.num_computed_tokens == seq.num_cached_tokens == 7
+    nothing_alike = _seq(0, 1, 2, 3, 8, 8)
+    assert manager.allocate(nothing_alike) is None
+    assert nothing_alike.num_computed_tokens == 4
+
+
+def test_what_is_copied_may_be_taken_for_the_copy_itself() -> None:
+    manager = BlockManager(2, 4)
+    manager.free(_computed(manager, 0, 1, 2, 3, 4, 5, 6, 7))
+    seq = _seq(0, 1, 2, 3, 4, 5)
+    copy = manager.allocate(seq)
+    assert copy == (seq.block_table[1], seq.block_table[1])
+    assert seq.num_computed_tokens == 5
+    manager.free(seq)
+    assert manager.allocate(_seq(0, 1, 2, 3, 4, 5, 8, 8)) is None, "its block holds something else by now"
+
+
+def test_another_beginning_or_salt_has_no_followers() -> None:
+    manager = BlockManager(16, 4)
+    _computed(manager, 0, 1, 2, 3, 4, 5, 6, 7)
+    assert manager.allocate(_seq(9, 1, 2, 3, 4, 5, 6)) is None
+    salted = _seq(0, 1, 2)
+    salted.adapter = LoadedAdapter(FakeAdapter("an adapter"))
+    assert manager.allocate(salted) is None
+    assert manager.allocate(_seq(0, 1, 2, prompt_logprobs=1)) is None
+    plain = _seq(0, 1, 2)
+    assert manager.allocate(plain) is not None
+    assert plain.num_computed_tokens == 2
 
 
 def test_a_block_is_found_only_after_its_own_beginning() -> None:
@@ -72,7 +113,7 @@ def test_generated_blocks_serve_the_same_sequence_and_no_prompt() -> None:
     manager.free(seq)
     as_prompt = _seq(1, 2, 3, 4, 5, 6, 7)
     manager.allocate(as_prompt)
-    assert as_prompt.num_computed_tokens == 2
+    assert as_prompt.num_computed_tokens == 3, "a block of its prompt, and of the next the token that was"
     manager.free(as_prompt)
     manager.allocate(seq)
     assert seq.num_computed_tokens == 6

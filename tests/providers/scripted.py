@@ -14,6 +14,7 @@ import numpy as np
 from cairn.data import DEFAULT_TEMPLATE, ChatTemplate, Tokenizer
 from cairn.engine import AsyncEngine, Engine, EngineConfig, ModelInput
 from cairn.engine.adapters import Adapter
+from cairn.engine.block_manager import BlockCopy
 from cairn.engine.runner import FloatArray, IntArray
 from cairn.providers import LocalProvider
 from cairn.providers.grammars import grammars_of
@@ -74,6 +75,9 @@ class ScriptedRunner:
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         del block_ids
+
+    def copy_blocks(self, copies: tuple[BlockCopy, ...]) -> None:
+        del copies
 
     def close(self) -> None:
         pass

@@ -9,6 +9,10 @@ Blocks of generated tokens hash differently from blocks of the same tokens in a 
 keys and values were computed by another kernel and may differ in the last bits;
 they serve a preempted sequence when it comes back.
 
+Where a prompt leaves the cached ones in the middle of a block, the block that goes on furthest with it is
+copied, so that only what is new is computed. Of the blocks that follow the same beginning the newest few
+are asked.
+
 Guarantees: a block is either free or owned, never both; a freed block keeps its content and hash
 until it is taken for something else; the least recently freed goes first, blocks without a hash
 before all others, and a sequence's tail before its head. Every operation is O(1) per block.
@@ -20,20 +24,35 @@ Not here: the tensors (the ModelRunner's), and who may run (the Scheduler's).
 import hashlib
 from array import array
 from collections import OrderedDict
+from itertools import islice, takewhile
+from typing import NamedTuple
 
 from cairn.engine.sequence import Sequence
+
+_MOST_ASKED = 8
+"""Blocks after the same beginning that are compared with a prompt; after a shared one all begin alike."""
+
+
+class BlockCopy(NamedTuple):
+    """Everything that block `source` holds goes to block `target`, before the step's tokens are computed."""
+
+    source: int
+    target: int
 
 
 class Block:
     """A block of the pool."""
 
-    __slots__ = ("block_hash", "block_id", "ref_count", "token_ids")
+    __slots__ = ("block_hash", "block_id", "num_prompt", "parent_hash", "ref_count", "token_ids")
 
     def __init__(self, block_id: int) -> None:
         self.block_id = block_id
         self.ref_count = 0
         self.block_hash: bytes | None = None
+        self.parent_hash = b""
         self.token_ids: tuple[int, ...] = ()
+        self.num_prompt = 0
+        """How many of its tokens, the first ones, are a prompt's."""
 
 
 class BlockManager:
@@ -45,6 +64,8 @@ class BlockManager:
         self.blocks = [Block(block_id) for block_id in range(num_blocks)]
         self._free = OrderedDict((block.block_id, block) for block in self.blocks)
         self._cached: dict[bytes, Block] = {}
+        self._followers: dict[bytes, dict[int, Block]] = {}
+        """Cached blocks by their parent's hash and by id, the newest last."""
 
     @property
     def num_free_blocks(self) -> int:
@@ -73,20 +94,22 @@ class BlockManager:
         hits = self._match(seq)
         return self.num_blocks_for(seq.num_tokens) - sum(block.ref_count > 0 for block in hits)
 
-    def allocate(self, seq: Sequence) -> None:
-        """Give a sequence blocks for all its tokens; reused ones count as computed."""
+    def allocate(self, seq: Sequence) -> BlockCopy | None:
+        """Give a sequence blocks for all its tokens, what is reused counted as computed; what is to be copied."""
         assert not seq.block_table, "allocate is for sequences without blocks"
         hits = self._match(seq)
+        follower, num_alike = self._best_follower(seq, hits)
         # Hits leave the free list first, or taking fresh blocks could evict them.
         for block in hits:
             self._free.pop(block.block_id, None)
             block.ref_count += 1
         seq.block_table = [block.block_id for block in hits]
         seq.num_registered_blocks = len(hits)
-        seq.num_computed_tokens = len(hits) * self.block_size
+        seq.num_computed_tokens = len(hits) * self.block_size + num_alike
         if seq.num_cached_tokens is None:
             seq.num_cached_tokens = seq.num_computed_tokens
         self.append(seq)
+        return None if follower is None else BlockCopy(follower.block_id, seq.block_table[len(hits)])
 
     def can_append(self, seq: Sequence, num_drafted: int = 0) -> bool:
         """Whether the sequence's newest tokens, and as many drafted ones, have or can get a place."""
@@ -109,8 +132,11 @@ class BlockManager:
             # Two sequences may compute the same block in one step: the first one is kept.
             if seq.block_hashes[i] not in self._cached:
                 block.block_hash = seq.block_hashes[i]
+                block.parent_hash = self._parent_hash(seq, i)
                 block.token_ids = self._tokens_of(seq, i)
+                block.num_prompt = self._num_prompt(seq, i)
                 self._cached[block.block_hash] = block
+                self._followers.setdefault(block.parent_hash, {})[block.block_id] = block
         seq.num_registered_blocks = num_full
 
     def free(self, seq: Sequence) -> None:
@@ -132,6 +158,10 @@ class BlockManager:
         _, block = self._free.popitem(last=False)
         if block.block_hash is not None:
             del self._cached[block.block_hash]
+            followers = self._followers[block.parent_hash]
+            del followers[block.block_id]
+            if not followers:
+                del self._followers[block.parent_hash]
             block.block_hash = None
             block.token_ids = ()
         block.ref_count = 1
@@ -151,13 +181,34 @@ class BlockManager:
             hits.append(block)
         return hits
 
+    def _best_follower(self, seq: Sequence, hits: list[Block]) -> tuple[Block | None, int]:
+        """The block with most of the prompt's tokens after `hits`, and how many; never the sequence's last."""
+        if not self.prefix_cache or seq.wants_prompt_logprobs:
+            return None, 0
+        start = len(hits) * self.block_size
+        stop = min(start + self.block_size, seq.num_prompt_tokens, seq.num_tokens - 1)
+        wanted = seq.token_ids[start:stop]
+        best: Block | None = None
+        most = 0
+        followers = self._followers.get(self._parent_hash(seq, len(hits)), {})
+        for block in islice(reversed(followers.values()), _MOST_ASKED):
+            pairs = zip(wanted, block.token_ids[: block.num_prompt], strict=False)
+            num_alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if num_alike > most:
+                best, most = block, num_alike
+        return best, most
+
+    def _parent_hash(self, seq: Sequence, i: int) -> bytes:
+        return seq.block_hashes[i - 1] if i else seq.cache_salt
+
+    def _num_prompt(self, seq: Sequence, i: int) -> int:
+        return min(max(seq.num_prompt_tokens - i * self.block_size, 0), self.block_size)
+
     def _extend_hashes(self, seq: Sequence, num_full: int) -> None:
         """Hash the sequence's first `num_full` blocks, once each."""
         for i in range(len(seq.block_hashes), num_full):
-            parent = seq.block_hashes[-1] if seq.block_hashes else seq.cache_salt
-            num_prompt = min(max(seq.num_prompt_tokens - i * self.block_size, 0), self.block_size)
-            content = array("q", (*self._tokens_of(seq, i), num_prompt)).tobytes()
-            seq.block_hashes.append(hashlib.sha256(parent + content).digest())
+            content = array("q", (*self._tokens_of(seq, i), self._num_prompt(seq, i))).tobytes()
+            seq.block_hashes.append(hashlib.sha256(self._parent_hash(seq, i) + content).digest())
 
     def _tokens_of(self, seq: Sequence, i: int) -> tuple[int, ...]:
         return tuple(seq.token_ids[i * self.block_size : (i + 1) * self.block_size])

@@ -189,6 +189,9 @@ class Engine:
             self._land(self.ahead.flight, outputs)
         if self.scheduler.has_unfinished:
             batch = self.scheduler.schedule()
+            if batch.copies:
+                with self._dropping(batch, outputs):
+                    self.runner.copy_blocks(batch.copies)
             if self.ahead.can_launch(batch):
                 self._launch(batch, outputs)
             else:

@@ -17,6 +17,7 @@ import numpy as np
 from cairn.compute.device import available_memory
 from cairn.core import IntegrityError, UnsupportedModelError
 from cairn.engine.adapters import Adapter
+from cairn.engine.block_manager import BlockCopy
 from cairn.engine.native_adapter import NativeAdapter, load_native_adapter
 from cairn.engine.native_weights import load_spec
 from cairn.engine.runner import FloatArray, IntArray, Logits, ModelInput
@@ -134,6 +135,9 @@ class NativeRunner:
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         self._model.clear_blocks(block_ids)
+
+    def copy_blocks(self, copies: tuple[BlockCopy, ...]) -> None:
+        self._model.copy_blocks(copies)
 
     def read_adapter(self, folder: Path) -> Adapter:
         exact = self.weights == "float32"

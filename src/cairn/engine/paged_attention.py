@@ -85,6 +85,11 @@ class PagedAttention:
         self._groups = {}
         self.cache[:, :, block_ids] = 0
 
+    def copy(self, source: int, target: int) -> None:
+        """Everything in one block to another."""
+        self._groups = {}
+        self.cache[:, :, target] = self.cache[:, :, source]
+
     def begin(self, step: ModelInput) -> None:
         """Put the step's slots, tables and lengths where the layers need them."""
         self._step = step

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.engine.adapters import Adapter
+from cairn.engine.block_manager import BlockCopy
 from cairn.engine.scheduler import ScheduledBatch, ScheduledSequence
 from cairn.engine.sequence import Sequence
 
@@ -126,6 +127,10 @@ class ModelRunner(Protocol):
 
         Attention multiplies what it must not see by zero, which only finite numbers survive.
         """
+        ...
+
+    def copy_blocks(self, copies: tuple[BlockCopy, ...]) -> None:
+        """Do these copies, one after the other, before what `run` is asked next."""
         ...
 
     def read_adapter(self, folder: Path) -> Adapter:

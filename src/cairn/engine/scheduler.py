@@ -24,7 +24,7 @@ from bisect import insort
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from cairn.engine.block_manager import BlockManager
+from cairn.engine.block_manager import BlockCopy, BlockManager
 from cairn.engine.fair_queue import DECODE_COST, READ_COST, FairQueue, Line, order
 from cairn.engine.sequence import Drafter, Sequence, SequenceStatus
 
@@ -58,6 +58,8 @@ class ScheduledBatch:
 
     items: tuple[ScheduledSequence, ...]
     num_preempted: int
+    copies: tuple[BlockCopy, ...] = ()
+    """What goes from block to block first, in this order."""
 
     @property
     def num_tokens(self) -> int:
@@ -73,6 +75,7 @@ class _Step:
     """Prompt tokens left to lines that give way."""
     items: dict[Sequence, ScheduledSequence] = field(default_factory=dict)
     num_preempted: int = 0
+    copies: list[BlockCopy] = field(default_factory=list)
     losers: set[Line] = field(default_factory=set)
     """Lines that gave a sequence up; what was just preempted must not come straight back."""
     is_blocked: bool = False
@@ -141,7 +144,7 @@ class Scheduler:
         self._is_short = self.queue.has_waiting
         self.running.sort(key=order)
         assert step.items or not self.has_unfinished, "work is waiting but none can be scheduled"
-        return ScheduledBatch(tuple(step.items.values()), step.num_preempted)
+        return ScheduledBatch(tuple(step.items.values()), step.num_preempted, tuple(step.copies))
 
     def charge_guesses(self, batch: ScheduledBatch) -> None:
         """Count what was guessed after `schedule`, right or wrong: it takes the time of tokens read."""
@@ -231,7 +234,8 @@ class Scheduler:
                 return False
             self._give_up(loser, step)
         del line.waiting[0]
-        self.block_manager.allocate(seq)
+        if (copy := self.block_manager.allocate(seq)) is not None:
+            step.copies.append(copy)
         seq.status = SequenceStatus.RUNNING
         self.running.append(seq)
         insort(line.running, seq, key=order)

@@ -79,6 +79,10 @@ class TiledAttention:
         """Write zeros over blocks."""
         self.cache[:, :, block_ids] = 0
 
+    def copy(self, source: int, target: int) -> None:
+        """Everything in one block to another."""
+        self.cache[:, :, target] = self.cache[:, :, source]
+
     def begin_prompts(self, step: ModelInput) -> None:
         """What follows are the rows of the step's prompt spans, the first of them row 0."""
         first = len(step.decode_lens)

@@ -57,6 +57,10 @@ class TiledSteps:
         """Write zeros over blocks."""
         self._attention.clear(block_ids)
 
+    def copy(self, source: int, target: int) -> None:
+        """Everything in one block to another."""
+        self._attention.copy(source, target)
+
     def close(self) -> None:
         """Let go of graphs and buffers, which hold this object as it holds them."""
         self._static.close()

@@ -12,6 +12,7 @@ from cairn.compute import kv_cache_bytes
 from cairn.compute.device import available_memory
 from cairn.engine.adapters import Adapter
 from cairn.engine.ahead import Arrival
+from cairn.engine.block_manager import BlockCopy
 from cairn.engine.cuda_graphs import GraphCapture, arriving
 from cairn.engine.drawing import draw, parameters_of
 from cairn.engine.packed import PackedLinear, can_pack, inference_copy
@@ -153,6 +154,12 @@ class TorchRunner:
         cache = self._steps or self._attention
         assert cache is not None, "allocate_kv_cache comes first"
         cache.clear(block_ids)
+
+    def copy_blocks(self, copies: tuple[BlockCopy, ...]) -> None:
+        cache = self._steps or self._attention
+        assert cache is not None, "allocate_kv_cache comes first"
+        for source, target in copies:
+            cache.copy(source, target)
 
     def read_adapter(self, folder: Path) -> Adapter:
         return load_torch_adapter(self.model, folder)
