@@ -95,7 +95,7 @@ class BlockManager:
         return self.num_blocks_for(seq.num_tokens) - sum(block.ref_count > 0 for block in hits)
 
     def allocate(self, seq: Sequence) -> BlockCopy | None:
-        """Give a sequence blocks for all its tokens, what is reused counted as computed; what is to be copied."""
+        """Give a sequence blocks for all its tokens, reused ones count as computed; what is to be copied."""
         assert not seq.block_table, "allocate is for sequences without blocks"
         hits = self._match(seq)
         follower, num_alike = self._best_follower(seq, hits)
@@ -182,7 +182,7 @@ class BlockManager:
         return hits
 
     def _best_follower(self, seq: Sequence, hits: list[Block]) -> tuple[Block | None, int]:
-        """The block with most of the prompt's tokens after `hits`, and how many; never the sequence's last."""
+        """The block with most of the prompt's tokens after `hits`, and how many; never the last token."""
         if not self.prefix_cache or seq.wants_prompt_logprobs:
             return None, 0
         start = len(hits) * self.block_size
