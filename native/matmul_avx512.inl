@@ -29,7 +29,7 @@
 namespace cairn::CAIRN_ISA {
 namespace {
 
-constexpr int kAhead = 2048;  // bytes: how far before its use a line of weights is asked for
+constexpr int kAhead = 8192;  // bytes: how far before its use a line of weights is asked for
 constexpr int kInt8Start = -128;
 #if defined(CAIRN_BF16) || defined(CAIRN_AMX)
 constexpr bool kRoundsRows = true;  // bfloat16 weights are multiplied with bfloat16
