@@ -9,7 +9,7 @@
 //
 // Queries and weights are rounded to bfloat16; the sum of the weights is of those that were not. 32 keys of the tile are
 // an instruction's, and those that a query does not see weigh zero: its bits do not depend on the block size, on its
-// company, or on how many tokens come at once. Per tile and 16 queries: (D + V) / 4 instructions of 16 x 16 x 32
+// company, or on how many tokens come at once. Per tile and 16 queries: (D + V) / 8 instructions of 16 x 16 x 32
 // multiply-adds, 16 cycles each, and 64 vectors of powers of two, which take longer.
 
 namespace cairn::CAIRN_ISA {

@@ -4,7 +4,7 @@
 // between them stays in the cache of one core (T tokens, B rows a block):
 //
 //   embed      T / B           x = norm(word + position + type);  q, k, v of the first layer
-//   attend     tiles           a head of a text, 64 queries at a time
+//   attend     tiles           a head of a text, up to 192 queries at a time
 //   finish     T / B           x = norm(x + output(attended)); x = norm(x + down(activation(inner(x))));
 //                              q, k, v of the next layer
 //   head       texts or T / B  pooling, dense, output, normalisation

@@ -89,7 +89,7 @@ struct AttentionJob {
 };
 
 constexpr int kAttentionKeys = 64;    // keys of a tile
-constexpr int kAttentionRows = 192;   // queries that share one pass over the keys, a multiple of 6
+constexpr int kAttentionRows = 192;   // queries that share one pass over the keys, a multiple of 6 and of 16
 constexpr size_t attention_scratch(int head_dim) {
     return size_t(kAttentionRows) * (kAttentionKeys + 2 * head_dim) + size_t(kAttentionKeys) * (2 * head_dim + 2);
 }
