@@ -90,6 +90,8 @@ def test_another_beginning_or_salt_has_no_followers() -> None:
     salted.adapter = LoadedAdapter(FakeAdapter("an adapter"))
     assert manager.allocate(salted) is None
     assert manager.allocate(_seq(0, 1, 2, prompt_logprobs=1)) is None
+    others = Request("r", (0, 1, 2), SamplingParams(), tenant="another")
+    assert manager.allocate(Sequence(others, index=0, seed=0, arrival=0, max_len=100)) is None
     plain = _seq(0, 1, 2)
     assert manager.allocate(plain) is not None
     assert plain.num_computed_tokens == 2

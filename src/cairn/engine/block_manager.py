@@ -10,8 +10,8 @@ keys and values were computed by another kernel and may differ in the last bits;
 they serve a preempted sequence when it comes back.
 
 Where a prompt leaves the cached ones in the middle of a block, the block that goes on furthest with it is
-copied, so that only what is new is computed. Of the blocks that follow the same beginning the newest few
-are asked.
+copied, so that only what is new is computed. Of its tenant's blocks that follow the same beginning the newest
+few are asked; another tenant's would let a prompt be guessed token by token from what counts as cached.
 
 Guarantees: a block is either free or owned, never both; a freed block keeps its content and hash
 until it is taken for something else; the least recently freed goes first, blocks without a hash
@@ -43,13 +43,13 @@ class BlockCopy(NamedTuple):
 class Block:
     """A block of the pool."""
 
-    __slots__ = ("block_hash", "block_id", "num_prompt", "parent_hash", "ref_count", "token_ids")
+    __slots__ = ("block_hash", "block_id", "follows", "num_prompt", "ref_count", "token_ids")
 
     def __init__(self, block_id: int) -> None:
         self.block_id = block_id
         self.ref_count = 0
         self.block_hash: bytes | None = None
-        self.parent_hash = b""
+        self.follows = ("", b"")
         self.token_ids: tuple[int, ...] = ()
         self.num_prompt = 0
         """How many of its tokens, the first ones, are a prompt's."""
@@ -64,8 +64,8 @@ class BlockManager:
         self.blocks = [Block(block_id) for block_id in range(num_blocks)]
         self._free = OrderedDict((block.block_id, block) for block in self.blocks)
         self._cached: dict[bytes, Block] = {}
-        self._followers: dict[bytes, dict[int, Block]] = {}
-        """Cached blocks by their parent's hash and by id, the newest last."""
+        self._followers: dict[tuple[str, bytes], dict[int, Block]] = {}
+        """Cached blocks by tenant and parent's hash, then by id, the newest last."""
 
     @property
     def num_free_blocks(self) -> int:
@@ -132,11 +132,11 @@ class BlockManager:
             # Two sequences may compute the same block in one step: the first one is kept.
             if seq.block_hashes[i] not in self._cached:
                 block.block_hash = seq.block_hashes[i]
-                block.parent_hash = self._parent_hash(seq, i)
+                block.follows = seq.request.tenant, self._parent_hash(seq, i)
                 block.token_ids = self._tokens_of(seq, i)
                 block.num_prompt = self._num_prompt(seq, i)
                 self._cached[block.block_hash] = block
-                self._followers.setdefault(block.parent_hash, {})[block.block_id] = block
+                self._followers.setdefault(block.follows, {})[block.block_id] = block
         seq.num_registered_blocks = num_full
 
     def free(self, seq: Sequence) -> None:
@@ -158,10 +158,10 @@ class BlockManager:
         _, block = self._free.popitem(last=False)
         if block.block_hash is not None:
             del self._cached[block.block_hash]
-            followers = self._followers[block.parent_hash]
+            followers = self._followers[block.follows]
             del followers[block.block_id]
             if not followers:
-                del self._followers[block.parent_hash]
+                del self._followers[block.follows]
             block.block_hash = None
             block.token_ids = ()
         block.ref_count = 1
@@ -190,7 +190,7 @@ class BlockManager:
         wanted = seq.token_ids[start:stop]
         best: Block | None = None
         most = 0
-        followers = self._followers.get(self._parent_hash(seq, len(hits)), {})
+        followers = self._followers.get((seq.request.tenant, self._parent_hash(seq, len(hits))), {})
         for block in islice(reversed(followers.values()), _MOST_ASKED):
             pairs = zip(wanted, block.token_ids[: block.num_prompt], strict=False)
             num_alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
