@@ -162,6 +162,27 @@ CAIRN_INLINE void scale(float* to, int count, float by) {
     for (int i = 0; i < count; i += 8) store(to + i, load(to + i) * all(by));
 }
 
+// What scores are multiplied by to be exponents of two.
+CAIRN_INLINE float exponents_share(const AttentionJob& job) {
+    return (job.softcap ? job.softcap : job.scale) * kLog2E;
+}
+
+// The first `count` scores, a multiple of 8, of a query at `position` for the keys `tile` .. are capped and masked.
+CAIRN_INLINE void cap_and_mask(const AttentionJob& job, int64_t tile, int count, int64_t position, float* scores) {
+    if (job.softcap) {
+        const f32x8 share = all(job.scale / job.softcap);
+        for (int i = 0; i < count; i += 8) store(scores + i, tanh(load(scores + i) * share));
+    }
+    const int64_t first = first_key(job, position);
+    if (tile < first || tile + count > position + 1) {  // it does not see all of them
+        for (int i = 0; i < count; i += 8) {
+            const i32x8 key = int32_t(tile + i - position) + i32x8{0, 1, 2, 3, 4, 5, 6, 7};
+            const auto seen = (key <= 0) & (key >= int32_t(first - position));
+            store(scores + i, select(seen, load(scores + i), all(-INFINITY)));
+        }
+    }
+}
+
 // How far a query has come.
 struct Progress {
     int64_t position;
@@ -173,23 +194,12 @@ struct Progress {
 template <int Q>
 CAIRN_INLINE void weights_of(const AttentionJob& job, int64_t tile, int count, float* scores, Progress* queries,
                              float* keep) {
-    const float softcap = job.softcap, by = softcap ? softcap * kLog2E : job.scale * kLog2E;
+    const float by = exponents_share(job);
     float shift[Q];
     f32x8 change = {};
     for (int q = 0; q < Q; q++) {
-        const int64_t position = queries[q].position, first = first_key(job, position);
         float* row = scores + q * kKeys;
-        if (softcap) {
-            const f32x8 share = all(job.scale / softcap);
-            for (int i = 0; i < count; i += 8) store(row + i, tanh(load(row + i) * share));
-        }
-        if (tile < first || tile + padded(count, 8) > position + 1) {  // it does not see all of them
-            for (int i = 0; i < count; i += 8) {
-                const i32x8 key = int32_t(tile + i - position) + i32x8{0, 1, 2, 3, 4, 5, 6, 7};
-                const auto seen = (key <= 0) & (key >= int32_t(first - position));
-                store(row + i, select(seen, load(row + i), all(-INFINITY)));
-            }
-        }
+        cap_and_mask(job, tile, padded(count, 8), queries[q].position, row);
         f32x8 most = all(-INFINITY);
         for (int i = 0; i < count; i += 8) most = larger(load(row + i), most);
         const float top = std::max(queries[q].top, largest(most) * by);

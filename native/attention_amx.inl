@@ -112,27 +112,6 @@ CAIRN_INLINE f32x16 fold(f32x16* rows, const Both& both) {
     }
 }
 
-// What scores are multiplied by to be exponents of two.
-CAIRN_INLINE float exponents_share(const AttentionJob& job) {
-    return (job.softcap ? job.softcap : job.scale) * kLog2E;
-}
-
-// The first `count` scores of a query at `position`, capped and masked.
-CAIRN_INLINE void cap_and_mask(const AttentionJob& job, int64_t tile, int count, int64_t position, float* scores) {
-    if (job.softcap) {
-        const f32x8 share = all(job.scale / job.softcap);
-        for (int i = 0; i < count; i += 8) store(scores + i, tanh(load(scores + i) * share));
-    }
-    const int64_t first = first_key(job, position);
-    if (tile < first || tile + count > position + 1) {  // it does not see all of them
-        for (int i = 0; i < count; i += 8) {
-            const i32x8 key = int32_t(tile + i - position) + i32x8{0, 1, 2, 3, 4, 5, 6, 7};
-            const auto seen = (key <= 0) & (key >= int32_t(first - position));
-            store(scores + i, select(seen, load(scores + i), all(-INFINITY)));
-        }
-    }
-}
-
 CAIRN_INLINE f32x16 weight_of(const float* scores, float by, float shift) {
     return exp2_below(fma(load16(scores), all16(by), all16(-shift)));
 }
