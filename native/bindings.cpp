@@ -118,14 +118,16 @@ void check_spec(const ModelSpec& spec) {
     }
 }
 
-void forward(Model& model, const Ids& token_ids, const Ids& positions, const Ids& slots, const Tables& tables,
+// Whether all logits are finite.
+bool forward(Model& model, const Ids& token_ids, const Ids& positions, const Ids& slots, const Tables& tables,
              const nb::list& spans, const std::vector<int64_t>& logit_rows, const FloatsOut& logits,
-             const std::vector<std::pair<std::shared_ptr<Adapter>, Ids>>& adapters) {
+             const IdsOut& likeliest, const std::vector<std::pair<std::shared_ptr<Adapter>, Ids>>& adapters) {
     const ModelSpec& spec = model.spec();
     const int64_t num_tokens = int64_t(token_ids.shape(0)), block_size = model.block_size();
     require(model.num_blocks() > 0, "allocate_cache comes first");
     require(positions.shape(0) == token_ids.shape(0) && slots.shape(0) == token_ids.shape(0), "lengths differ");
     require(logits.shape(0) == logit_rows.size() && int(logits.shape(1)) == spec.vocab_size, "logits' shape");
+    require(likeliest.shape(0) == logit_rows.size(), "one likeliest token a row");
     const int64_t num_slots = model.num_blocks() * block_size;
     for (int64_t t = 0; t < num_tokens; t++) {
         require(token_ids(t) >= 0 && token_ids(t) < spec.vocab_size, "a token id is out of range");
@@ -141,7 +143,7 @@ void forward(Model& model, const Ids& token_ids, const Ids& positions, const Ids
         }
     };
     StepInput input{int(num_tokens), int(tables.shape(0)), token_ids.data(), positions.data(), slots.data(),
-                    tables.data(), int64_t(tables.shape(1)), {}, logit_rows, logits.data(), {}};
+                    tables.data(), int64_t(tables.shape(1)), {}, logit_rows, logits.data(), likeliest.data(), {}};
     std::vector<Ids> held;  // a table that had to be converted lives nowhere else
     int64_t covered = input.num_decodes;
     for (int t = 0; t < input.num_decodes; t++) {
@@ -169,6 +171,7 @@ void forward(Model& model, const Ids& token_ids, const Ids& positions, const Ids
     }
     nb::gil_scoped_release release;
     model.forward(input);
+    return std::find(input.likeliest, input.likeliest + logit_rows.size(), -1) == input.likeliest + logit_rows.size();
 }
 
 }  // namespace
@@ -286,7 +289,7 @@ NB_MODULE(_native, m) {
                  model.copy_blocks(pairs);
              })
         .def("forward", &forward, nb::arg("token_ids"), nb::arg("positions"), nb::arg("slots"), nb::arg("tables"),
-             nb::arg("spans"), nb::arg("logit_rows"), nb::arg("logits"), nb::arg("adapters"));
+             nb::arg("spans"), nb::arg("logit_rows"), nb::arg("logits"), nb::arg("likeliest"), nb::arg("adapters"));
 
     bind_encoder(m);
     bind_adapters(m);
@@ -304,16 +307,6 @@ NB_MODULE(_native, m) {
         nb::arg("path"), nb::arg("offset"), nb::arg("rows"), nb::arg("inputs"), nb::arg("format"),
         nb::arg("scales"));
     m.def("multiply", &multiply, nb::arg("matrix"), nb::arg("x"), nb::arg("out"), nb::arg("kernels") = "");
-    m.def(
-        "argmax",
-        [](const Floats& scores, const nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out) {
-            require(out.shape(0) == scores.shape(0), "one index a row");
-            const Kernels* kernels = find_kernels("");
-            for (size_t row = 0; row < scores.shape(0); row++) {
-                out.data()[row] = kernels->argmax(scores.data() + row * scores.shape(1), int64_t(scores.shape(1)));
-            }
-        },
-        nb::arg("scores"), nb::arg("out"));
     m.def("runnable_kernels", &runnable_kernels);
     m.def("usable_cores", &usable_cores);
 }

@@ -116,8 +116,8 @@ struct Kernels {
     void (*attend)(const AttentionJob&, float* scratch);  // [attention_scratch(head_dim)]
     void (*softcap)(float* scores, int count, float cap);
     void (*softmax)(float* scores, int count);
-    // Index of the largest, the first of equals; -1 when one is not finite.
-    int64_t (*argmax)(const float* scores, int64_t count);
+    // The largest; NaN when one is not finite.
+    float (*peak)(const float* scores, int count);
     // Sum of products of numbers from -127 to 127; `count` is a multiple of 32.
     int32_t (*dot_bytes)(const int8_t* a, const int8_t* b, int count);
 };

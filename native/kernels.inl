@@ -35,7 +35,7 @@ namespace cairn::CAIRN_ISA {
 
 extern const Kernels kernels = {
     CAIRN_NAME(CAIRN_ISA), matmul, take_row, take_group, give_row, low_rank, norm, add, activate, rotate,
-    write_key_value, attend, softcap, softmax, argmax,
+    write_key_value, attend, softcap, softmax, peak,
     dot_bytes,
 };
 

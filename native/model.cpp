@@ -117,6 +117,7 @@ void Model::forward(const StepInput& input) {
     for (Private& own : private_) own.prepared = -1;
     has_few_rows_.store(is_private(input.num_tokens), std::memory_order_relaxed);
     pool_.run(units_);
+    for (int row = 0; row < int(input.logit_rows.size()); row++) input.likeliest[row] = likeliest(row);
 }
 
 void Model::run(int step, int unit, int thread) {
@@ -441,7 +442,20 @@ void Model::head(int step, int unit, Private& own) {
         if (spec_.logit_softcap) kernels_.softcap(values, count, spec_.logit_softcap);
         float* to = input_.logits + size_t(row) * spec_.vocab_size + size_t(unit) * kHeadRows;
         std::memcpy(to, values, count * sizeof(float));
+        peaks_[size_t(row) * count_units(spec_.vocab_size, kHeadRows) + unit] = kernels_.peak(to, count);
     }
+}
+
+int64_t Model::likeliest(int row) const {
+    const int num_units = count_units(spec_.vocab_size, kHeadRows);
+    const float* peaks = peaks_.data() + size_t(row) * num_units;
+    int best = 0;
+    for (int unit = 0; unit < num_units; unit++) {
+        if (std::isnan(peaks[unit])) return -1;
+        if (peaks[unit] > peaks[best]) best = unit;
+    }
+    const float* scores = input_.logits + size_t(row) * spec_.vocab_size;
+    return std::find(scores + best * kHeadRows, scores + spec_.vocab_size, peaks[best]) - scores;
 }
 
 }  // namespace cairn

@@ -100,6 +100,7 @@ struct StepInput {
     std::vector<Span> spans;
     std::vector<int64_t> logit_rows;
     float* logits = nullptr;  // [logit_rows, vocab_size]
+    int64_t* likeliest = nullptr;  // [logit_rows], the first of equals; -1 where a logit is not finite
     std::vector<AdapterRows> adapters;  // made for this model; a row is in one of them at most
 };
 
@@ -204,6 +205,7 @@ class Model : private Pool::Work {
     void inner(const Adapting& change, const Mlp& mlp, const Activations& input, const int32_t* rows, int num_rows,
                int unit, int first_out, Activations& out, Private& own);
     void head(int step, int unit, Private& own);
+    int64_t likeliest(int row) const;
     void route(int layer, int token, Private& own);
     void group_tokens(int layer);
     void expert_down(int layer, int unit);
@@ -238,6 +240,7 @@ class Model : private Pool::Work {
     std::vector<QueryTile> tiles_;
     int tile_tokens_ = 1;  // tokens of a sequence that attend in one unit of work, at most
     Vector x_[2], y_, queries_, keys_, attended_, angles_, expert_out_;
+    Vector peaks_;  // of each row's logits, those of a unit of the head [logit_rows, units]
     Activations hidden_rows_, attended_rows_, mid_rows_, head_rows_, router_rows_, expert_rows_;
     Routing routing_;
     std::vector<Piece> pieces_, expert_pieces_;

@@ -65,6 +65,7 @@ void Model::make_room(const StepInput& input) {
     size_t num_angles = 0;
     for (const Rope& rope : spec_.ropes) num_angles += rope.rotary_dim;
     grow(angles_, rows * num_angles);
+    grow(peaks_, input.logit_rows.size() * count_units(spec_.vocab_size, kHeadRows));
     for (Private& own : private_) {
         grow(own.product, rows * std::max(2 * kUnitRows, head_width_));
         grow(own.hidden, size_t(2) * width_);

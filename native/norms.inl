@@ -136,10 +136,9 @@ void rotate(float* head, int rotary_dim, const float* cos, const float* sin) {
     }
 }
 
-int64_t argmax(const float* scores, int64_t count) {
-    // The largest, eight at a time; NaN and infinities show in the sum of x * 0.
-    f32x8 top = all(-INFINITY), flaw = {};
-    int64_t i = 0;
+float peak(const float* scores, int count) {
+    f32x8 top = all(-INFINITY), flaw = {};  // NaN and infinities show in the sum of x * 0
+    int i = 0;
     for (; i + 8 <= count; i += 8) {
         const f32x8 x = load(scores + i);
         top = larger(x, top);
@@ -150,11 +149,7 @@ int64_t argmax(const float* scores, int64_t count) {
         best = scores[i] > best ? scores[i] : best;
         wrong += scores[i] * 0.0f;
     }
-    if (!(wrong == 0.0f)) return -1;
-    for (i = 0; i < count; i++) {
-        if (scores[i] == best) return i;
-    }
-    return -1;
+    return wrong == 0.0f ? best : NAN;
 }
 
 }  // namespace cairn::CAIRN_ISA

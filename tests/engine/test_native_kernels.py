@@ -137,13 +137,3 @@ def test_extremes_do_not_overflow() -> None:
         for kernels in native_kernels():
             got = product(matrix, np.full((5, 64), 7.0, np.float32), kernels)
             np.testing.assert_allclose(got, -3.0 * 7.0 * 64, rtol=1e-3)
-
-
-def test_argmax_takes_the_first_of_equals_and_tells_what_is_not_finite() -> None:
-    scores = np.zeros((5, 101), np.float32)
-    scores[0, [7, 50, 100]] = 3
-    scores[1, 100] = 1
-    scores[2, 3], scores[3, 100], scores[4, 9] = np.nan, np.inf, -np.inf
-    best = np.empty(5, np.int64)
-    native().argmax(scores, best)
-    assert best.tolist() == [7, 100, -1, -1, -1]

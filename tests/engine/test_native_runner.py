@@ -166,6 +166,22 @@ def test_numbers_that_are_not_finite_fail_their_request_and_poison_nobody() -> N
     assert run_all(engine, [Request("a", (1, 2, 3), _greedy(5))]).tokens == before
 
 
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_the_likeliest_is_the_first_of_equals(tmp_path: Path, num_threads: int) -> None:
+    model = Decoder(tiny_decoder("llama").config)
+    with torch.no_grad():
+        model.embedding.normal_()
+        half = VOCAB // 2
+        model.embedding[half : 2 * half] = model.embedding[:half]
+    save_decoder(model, tmp_path)
+    runner = NativeRunner(tmp_path, weights="int8", num_threads=num_threads, pin=False)
+    runner.allocate_kv_cache(4, 16)
+    logits = runner.run(whole_prompt(list(range(60)), 16, num_blocks=4))
+    likeliest, scores = logits.argmax(), logits.select(list(range(60)))
+    assert likeliest.tolist() == scores.argmax(-1).tolist()
+    assert ((scores == scores.max(-1, keepdims=True)).sum(-1) == 2).any()
+
+
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     model = Decoder(tiny_decoder("mistral").config)
     with torch.no_grad():

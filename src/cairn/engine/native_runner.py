@@ -25,6 +25,7 @@ from cairn.engine.weight_reader import WeightFormat
 from cairn.models import DecoderConfig
 
 CacheFormat = Literal["float32", "bfloat16", "int8"]
+_KEPT_LOGIT_BYTES = 32 << 20
 
 
 @cache
@@ -42,19 +43,14 @@ def can_run(config: DecoderConfig) -> bool:
 
 
 class NativeLogits:
-    """Logits [rows, vocab]."""
+    """Logits [rows, vocab], until the runner's next step."""
 
-    def __init__(self, scores: FloatArray) -> None:
-        self._scores = scores
-        self._best: IntArray | None = None
+    def __init__(self, scores: FloatArray, likeliest: IntArray, *, is_finite: bool) -> None:
+        self._scores, self._likeliest, self._is_finite = scores, likeliest, is_finite
 
     def argmax(self) -> IntArray:
-        if self._best is None:
-            best = np.empty(len(self._scores), np.int64)
-            importlib.import_module("cairn._native").argmax(self._scores, best)
-            assert (best >= 0).all(), "the model's logits are not finite"
-            self._best = best
-        return self._best
+        assert self._is_finite, "the model's logits are not finite"
+        return self._likeliest
 
     def select(self, rows: list[int]) -> FloatArray:
         return self._scores[rows]
@@ -100,6 +96,7 @@ class NativeRunner:
                 remedy="fetch the model again; packed weights are made anew once their artifact is removed",
             ) from None
         self._is_mapped = packed is not None
+        self._scores = np.empty((0, self.vocab_size), np.float32)
 
     @property
     def kernels(self) -> str:
@@ -145,8 +142,8 @@ class NativeRunner:
 
     def run(self, model_input: ModelInput) -> Logits:
         rows = [row.row for row in model_input.logit_rows]
-        scores = np.empty((len(rows), self.vocab_size), np.float32)
-        self._model.forward(
+        scores, likeliest = self._room(len(rows)), np.empty(len(rows), np.int64)
+        is_finite = self._model.forward(
             token_ids=model_input.token_ids,
             positions=model_input.positions,
             slots=model_input.slot_mapping,
@@ -154,12 +151,22 @@ class NativeRunner:
             spans=[(span.row, span.start, span.stop, span.block_table) for span in model_input.prompt_spans],
             logit_rows=rows,
             logits=scores,
+            likeliest=likeliest,
             adapters=[(_core(group.adapter), group.rows) for group in model_input.adapters],
         )
-        return NativeLogits(scores)
+        return NativeLogits(scores, likeliest, is_finite=is_finite)
+
+    def _room(self, num_rows: int) -> FloatArray:
+        # The same memory again: the system takes longer to give out pages than a small model to fill them.
+        if num_rows > len(self._scores):
+            scores = np.empty((num_rows, self.vocab_size), np.float32)
+            if scores.nbytes > _KEPT_LOGIT_BYTES:
+                return scores
+            self._scores = scores
+        return self._scores[:num_rows]
 
     def close(self) -> None:
-        del self._model
+        del self._model, self._scores
 
 
 def _core(adapter: Adapter) -> Any:

@@ -83,7 +83,7 @@ class ModelInput:
 
 
 class Logits(Protocol):
-    """Scores of the step's `logit_rows`, wherever they are kept."""
+    """Scores of the step's `logit_rows`, wherever they are kept; good until the runner's next step."""
 
     def argmax(self) -> IntArray:
         """[rows]: the likeliest token of each row, the lowest id where several tie."""
