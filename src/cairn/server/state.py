@@ -14,9 +14,9 @@ from cairn.providers.protocol import TextProvider
 from cairn.registry import Registry
 from cairn.server.config import ServerConfig
 from cairn.server.identity import Identity
+from cairn.server.identity.throttle import FailureLimiter
 from cairn.server.metrics import Metrics
 from cairn.server.middleware import InFlight
-from cairn.server.rate import FailureLimiter
 from cairn.server.tables import VectorStoreFileRow
 
 if TYPE_CHECKING:
