@@ -316,7 +316,7 @@ def test_models_come_into_a_servers_memory_and_leave(
             monkeypatch.setenv("CAIRN_API_KEY", key.stdout.strip())
             result = cairn("models", "load", "tiny", "--address", up.url)
             assert result.exit_code == exit_code
-        assert "ada is no administrator" in str(result.exception)
+        assert "ada (member) may not load" in str(result.exception)
     finally:
         up.stop()
     assert list((tiny_home / "servers").iterdir()) == []

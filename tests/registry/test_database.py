@@ -1,5 +1,6 @@
 """The database: migrations, locks, snapshots, and what it says when it cannot."""
 
+import json
 import multiprocessing
 from collections.abc import Iterable
 from pathlib import Path
@@ -136,6 +137,35 @@ def test_names_become_their_owners_and_nothing_goes_with_the_old_table(settings:
         with pytest.raises(ConstraintError), database.engine.begin() as connection:
             connection.execute(wrong)
     database.close()
+
+
+def test_users_become_members_and_sessions_are_kept(settings: Settings) -> None:
+    settings.home.mkdir(parents=True)
+    database = Database(settings.sqlalchemy_url)
+    _migrate_to(database, _before("identity"))
+    with database.engine.begin() as connection:
+        for statement in (
+            """INSERT INTO users VALUES ('admin', '["admin", "user"]', 1), ('ada', '["user"]', 2)""",
+            "INSERT INTO keys VALUES ('k1', 'ada', 'hash', 3, NULL)",
+            "INSERT INTO sessions VALUES ('0123456789abcdefgh', 'ada', 10, 30)",
+        ):
+            connection.exec_driver_sql(statement)
+    database.migrate()
+    with database.session(read_only=True) as session:
+        found = session.execute(text("SELECT user_id, roles FROM users ORDER BY user_id")).all()
+        roles = [json.loads(held) if isinstance(held, str) else held for _, held in found]
+        assert roles == [["member"], ["admin", "member"]]
+        assert session.execute(text("SELECT name, scopes, expires_at FROM keys")).one() == ("", None, None)
+        kept = "SELECT session_id, idle_seconds, ends_at, last_seen_at FROM sessions"
+        assert session.execute(text(kept)).one() == ("0123456789abcdef", 20, 30, 10)
+    database.close()
+
+
+def _before(name: str) -> str:
+    """The revision before the one of a name."""
+    files = (Path(migrations.__file__ or "").parent / "versions").glob(f"0*_{name}.py")
+    (found,) = (path.name.split("_")[0] for path in files)
+    return revisions()[revisions().index(found) - 1]
 
 
 def _rows(connection: Connection, tables: Iterable[str]) -> dict[str, list[tuple[Any, ...]]]:

@@ -33,7 +33,7 @@ def test_the_admin_key_is_made_once_and_only_its_hash_is_kept(registry: Registry
     assert key is not None
     assert identity.ensure_admin() is None
     principal = identity.principal_for_key(key)
-    assert (principal.user_id, principal.roles) == ("admin", frozenset({"admin", "user"}))
+    assert (principal.user_id, principal.roles) == ("admin", frozenset({"admin", "member"}))
     token, cookie = (
         identity.create_sign_in_token("admin", seconds=9),
         identity.create_session("admin", seconds=9),
@@ -48,7 +48,10 @@ def test_the_admin_key_is_made_once_and_only_its_hash_is_kept(registry: Registry
 def test_a_revoked_key_is_useless(server: Running) -> None:
     identity = server.state.identity
     key = identity.create_key("ada")
-    assert server.http(key).get("/api/session").json() == {"user_id": "ada", "roles": ["user"]}
+    found = server.http(key).get("/api/session").json()
+    assert (found["user_id"], found["roles"], found["groups"]) == ("ada", ["member"], [])
+    assert "chat" in found["permissions"]
+    assert "manage_people" not in found["permissions"]
     key_id = key.split("_")[1]
     assert key_id in [row.key_id for row in identity.list_keys()]
     identity.revoke_key(key_id)
@@ -98,10 +101,15 @@ def test_a_session_ends(serve: Serve) -> None:
 )
 def test_foreign_pages_cannot_write(server: Running, headers: dict[str, str]) -> None:
     client = signed_in(server)
+    assert client.post("/api/conversations", json={}).status_code == 403  # no browser leaves both out
     assert client.post("/api/conversations", json={}, headers=headers).status_code == 403
     assert client.get("/api/conversations").json() == []
     assert "access-control-allow-origin" not in client.get("/api/conversations", headers=headers).headers
     assert client.post("/api/conversations", json={}, headers={"origin": server.url}).status_code == 201
+    own = {"sec-fetch-site": "same-origin"}
+    assert client.post("/api/conversations", json={}, headers=own).status_code == 201
+    form = {"content-type": "text/plain"}  # what a form of a foreign page can send at most
+    assert client.post("/api/conversations", content="{}", headers=form | own).status_code == 400
 
 
 def test_foreign_hosts_are_refused(serve: Serve) -> None:

@@ -22,6 +22,7 @@ from cairn.cli import (
     data,
     doctor,
     evaluate,
+    group,
     index,
     key,
     models,
@@ -29,6 +30,7 @@ from cairn.cli import (
     receipt,
     runs,
     up,
+    user,
 )
 from cairn.cli.output import fail
 from cairn.core.errors import CairnError
@@ -57,6 +59,8 @@ app.add_typer(models.app, name="models")
 app.command("import")(models.import_model)
 app.command("pull")(models.pull)
 app.add_typer(key.app, name="key")
+app.add_typer(user.app, name="user")
+app.add_typer(group.app, name="group")
 app.add_typer(receipt.app, name="receipt")
 app.command("replay")(receipt.replay)
 app.command("doctor")(doctor.doctor)

@@ -43,21 +43,23 @@ def ask(
     """
     import asyncio
 
-    from cairn.core.chat import ChatRequest, Principal, SamplingParams, text_message
+    from cairn.cli.acting import acting_as
+    from cairn.core.chat import ChatRequest, SamplingParams, text_message
     from cairn.core.progress import console_progress
     from cairn.providers.knowledge import Library
     from cairn.registry import Registry
     from cairn.retrieval.search import SearchOptions
     from cairn.server.identity import ADMIN
+    from cairn.server.identity.permissions import Permission
 
-    request = ChatRequest(
-        model=model,
-        messages=(text_message("user", question),),
-        sampling=SamplingParams(temperature=0.0, max_tokens=512),
-        principal=Principal(user or ADMIN, frozenset(group)),
-    )
     options = SearchOptions(limit=limit, graph=graph)
     with Registry.open() as registry, Library(registry, progress=console_progress()) as library:
+        request = ChatRequest(
+            model=model,
+            messages=(text_message("user", question),),
+            sampling=SamplingParams(temperature=0.0, max_tokens=512),
+            principal=acting_as(registry, user, group, Permission.READ_KNOWLEDGE),
+        )
         opened = library.collection(_meant(registry, collection, user or ADMIN))
         answer, hits = asyncio.run(_answered(registry, library, opened, request, options))
         found: dict[str, Any] = {"question": question, "collection": opened.info.name, "answer": answer}

@@ -47,23 +47,23 @@ def retrieval(
     nDCG, MRR, recall and MAP by words, by vectors, fused and reranked; EM and F1 of the reader; with --model
     the precision of citations and the faithfulness of what it writes.
     """
-    from cairn.core.chat import Principal
+    from cairn.cli.acting import acting_as
     from cairn.core.progress import console_progress
     from cairn.lifecycle.retrieval_scores import chosen_queries, judged_collection, keep_report
     from cairn.providers.knowledge import Library
     from cairn.registry import Registry
-    from cairn.server.identity import ADMIN
+    from cairn.server.identity.permissions import Permission
 
     if bool(collection) == bool(data) or (collection and not (queries and judgements)):
         raise InvalidRequestError(
             "name a collection with --queries and --judgements, or a judged set with --data"
         )
-    reader = Principal(user or ADMIN, frozenset(group))
     with (
         Registry.open() as registry,
         Library(registry, progress=console_progress()) as library,
         ExitStack() as opening,
     ):
+        reader = acting_as(registry, user, group, Permission.READ_KNOWLEDGE)
         judged = chosen_queries(_judged(data, queries, judgements), limit)
 
         def measure() -> "tuple[dict[str, Any], SearchScores]":

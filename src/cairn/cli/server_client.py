@@ -97,6 +97,6 @@ def server_client(registry: "Registry", address: str = "") -> Iterator[ServerCli
     identity = Identity(registry.database)
     cookie = identity.create_session(ADMIN, seconds=_SESSION_SECONDS)
     try:
-        yield ServerClient(addresses[0], {"Cookie": f"{COOKIE}={cookie}"})
+        yield ServerClient(addresses[0], {"Cookie": f"{COOKIE}={cookie}", "Origin": addresses[0]})
     finally:
         identity.end_session(cookie)

@@ -151,6 +151,12 @@ class Principal:
     user_id: str
     groups: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
+    key_id: str = ""
+    """The key that is used; empty in a browser's session."""
+    scopes: frozenset[str] | None = None
+    """Permissions that the key is narrowed to; None: all that the roles have."""
+    models: frozenset[str] | None = None
+    """Names of models that the key is for; None: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 
 from cairn.core.errors import ConflictError, NotFoundError
 from cairn.providers.importing import import_adapter
-from cairn.server.auth import Administrator
+from cairn.server.auth import MayManageModels
 from cairn.server.body import RequestBody
 from cairn.server.chat import LIST_MODELS, get_model
 from cairn.server.openai_types import ModelInfo
@@ -35,7 +35,7 @@ class UnloadAdapterBody(RequestBody):
 
 @router.post("/load_lora_adapter")
 async def load_lora_adapter(
-    request: Request, administrator: Administrator, body: LoadAdapterBody
+    request: Request, administrator: MayManageModels, body: LoadAdapterBody
 ) -> ModelInfo:
     """Import an adapter and load it; it answers to its name from now on."""
     state = state_of(request)
@@ -55,7 +55,7 @@ async def load_lora_adapter(
 
 @router.post("/unload_lora_adapter")
 async def unload_lora_adapter(
-    request: Request, administrator: Administrator, body: UnloadAdapterBody
+    request: Request, administrator: MayManageModels, body: UnloadAdapterBody
 ) -> ModelInfo:
     """Let an adapter go and take its name away; requests under way keep it to their end."""
     state = state_of(request)

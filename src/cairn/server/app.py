@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Lifespan
 from cairn import __version__
 from cairn.server import (
     adapters,
-    auth,
     catalogue,
     chat,
     completions,
@@ -24,6 +23,7 @@ from cairn.server import (
     residency,
 )
 from cairn.server.errors import ErrorBody, install_error_handlers
+from cairn.server.identity import routes as identity
 from cairn.server.middleware import BodyLimit, Edge, HostAndOrigin, SecurityHeaders
 from cairn.server.page import PAGE_FOLDER, Page
 from cairn.server.state import ServerState
@@ -50,7 +50,7 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         rerank,
         files,
         adapters,
-        auth,
+        identity,
         conversations,
         catalogue,
         knowledge,

@@ -1,140 +1,125 @@
-"""Sign-in: who a request comes from, by key or by cookie, and the routes that begin and end a session."""
+"""Who a request comes from, by key or by cookie, and what its route asks of them.
 
-from collections.abc import Callable
-from typing import Annotated
+Every route names its rule: `Annotated[Principal, allowed(Permission.CHAT)]`, or `dependencies=[PUBLIC]`
+where anybody may come. The table of who has which permission is `cairn.server.identity.permissions`.
+"""
 
-from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel
-from starlette.responses import JSONResponse, RedirectResponse, Response
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
 
 from cairn.core.chat import Principal
-from cairn.core.errors import AuthenticationError, CairnError, ForbiddenError
-from cairn.server.body import RequestBody
-from cairn.server.errors import cairn_error_response
-from cairn.server.identity import ADMIN, COOKIE
-from cairn.server.state import ServerState, state_of
+from cairn.core.errors import AuthenticationError, ForbiddenError
+from cairn.server.identity import COOKIE
+from cairn.server.identity.permissions import Permission, require
+from cairn.server.identity.principals import Kind
+from cairn.server.identity.throttle import address_source
+from cairn.server.state import state_of
+from cairn.server.streaming import RECHECK
 
-router = APIRouter(tags=["session"])
-
-
-class KeyBody(RequestBody):
-    """An API key, to be exchanged for a session."""
-
-    key: str
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
-class SessionInfo(BaseModel):
-    """Who is signed in."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The dependency that lets only callers with a permission pass; they are its value."""
 
-    user_id: str
-    roles: list[str]
+    permission: Permission
+
+    async def __call__(self, request: Request) -> Principal:
+        caller = await self._checked(request)
+
+        async def recheck() -> None:
+            await self._checked(request)
+
+        request.scope[RECHECK] = recheck
+        return caller
+
+    async def _checked(self, request: Request) -> Principal:
+        caller = await current_principal(request)
+        require(caller, self.permission)
+        return caller
 
 
-def current_principal(request: Request) -> Principal:
-    """Who asks; a Bearer key wins over a cookie."""
+def allowed(permission: Permission) -> Any:
+    """`Depends` on a permission."""
+    return Depends(Rule(permission))
+
+
+async def public() -> None:
+    """Anybody may come: said where it is so, because a route without a rule is a mistake."""
+
+
+PUBLIC = Depends(public)
+Caller = Annotated[Principal, allowed(Permission.CHAT)]
+"""Whoever may ask models."""
+Administrator = Annotated[Principal, allowed(Permission.MANAGE_SERVER)]
+SignedIn = Annotated[Principal, allowed(Permission.ACCOUNT)]
+MayConverse = Annotated[Principal, allowed(Permission.CONVERSATIONS)]
+MayReadModels = Annotated[Principal, allowed(Permission.READ_MODELS)]
+MayManageModels = Annotated[Principal, allowed(Permission.MANAGE_MODELS)]
+MayReadCatalogue = Annotated[Principal, allowed(Permission.READ_CATALOGUE)]
+MayReadKnowledge = Annotated[Principal, allowed(Permission.READ_KNOWLEDGE)]
+MayManageKnowledge = Annotated[Principal, allowed(Permission.MANAGE_KNOWLEDGE)]
+
+
+async def current_principal(request: Request) -> Principal:
+    """Who asks; a key wins over a cookie."""
     state = state_of(request)
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    kind, secret = _credential(request)
+    identity = state.identity
+    if (known := identity.remembered(kind, secret)) is not None:
+        return known
     try:
-        if scheme.lower() == "bearer":
-            return state.identity.principal_for_key(key.strip())
-        if cookie := request.cookies.get(COOKIE):
-            return state.identity.principal_for_session(cookie)
+        known = await asyncio.to_thread(identity.principal_for, kind, secret)
     except AuthenticationError:
         # Right keys are never slowed down by somebody else's wrong ones behind the same address.
-        state.failures.check(_address(request))
-        state.failures.failed(_address(request))
+        source = address_source(address_of(request))
+        state.failures.check(source)
+        state.failures.failed(source)
         raise
+    if identity.has_uses:
+        # Nobody waits for it: it is a note, and a long write may hold the database.
+        asyncio.get_running_loop().run_in_executor(None, identity.write_uses)
+    return known
+
+
+def _credential(request: Request) -> tuple[Kind, str]:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return "key", key.strip()
+    if (key := request.headers.get("x-api-key", "")) and not scheme:  # as Anthropic's clients send it
+        return "key", key.strip()
+    if cookie := request.cookies.get(COOKIE):
+        _refuse_unproven(request)
+        return "session", cookie
     raise AuthenticationError(
         "this needs a key or a sign-in", remedy="send 'Authorization: Bearer <key>', or open the sign-in link"
     )
 
 
-Caller = Annotated[Principal, Depends(current_principal)]
+def _refuse_unproven(request: Request) -> None:
+    """A cookie comes with whatever makes a browser send a request; a write must show that its page was ours.
 
-
-def _administrator(caller: Caller) -> Principal:
-    if ADMIN not in caller.roles:
+    What these headers say is checked for all requests alike (`HostAndOrigin`); every browser of
+    today sends one of them.
+    """
+    headers = request.headers
+    if request.method not in _SAFE_METHODS and "origin" not in headers and "sec-fetch-site" not in headers:
         raise ForbiddenError(
-            f"{caller.user_id} is no administrator", remedy="sign in with an administrator's key"
+            "a write with a cookie must say which page it comes from", remedy="send Origin, or use a key"
         )
-    return caller
 
 
-Administrator = Annotated[Principal, Depends(_administrator)]
-
-
-def may_read_metrics(request: Request) -> None:
+async def may_read_metrics(request: Request) -> None:
     """Metrics name the users: they are open to this machine itself, and to administrators."""
     is_direct = not any(name in request.headers for name in ("x-forwarded-for", "forwarded"))
-    if not (is_direct and _address(request) in ("127.0.0.1", "::1")):
-        _administrator(current_principal(request))
+    if not (is_direct and address_of(request) in ("127.0.0.1", "::1")):
+        require(await current_principal(request), Permission.MANAGE_SERVER)
 
 
-@router.get("/sign-in", response_class=Response, include_in_schema=False)
-def sign_in_by_link(request: Request, token: str) -> Response:
-    """Use a one-time link: sets the session cookie and leads to the page."""
-    state = state_of(request)
-    try:
-        principal = _attempt(request, lambda: state.identity.redeem(token))
-    except CairnError as error:
-        # The page explains and offers the key form; a program sees the status and the error object.
-        if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse("/?sign-in=expired", 303)
-        return cairn_error_response(error)
-    return _with_session(request, state, principal, RedirectResponse("/", 303))
-
-
-@router.post("/api/sign-in")
-def sign_in_by_key(request: Request, body: KeyBody) -> SessionInfo:
-    """Exchange a key for a session cookie."""
-    state = state_of(request)
-    principal = _attempt(request, lambda: state.identity.principal_for_key(body.key.strip()))
-    response = JSONResponse(_info(principal).model_dump())
-    return _with_session(request, state, principal, response)  # type: ignore[return-value]  # a ready response
-
-
-@router.post("/api/sign-out", status_code=204)
-def sign_out(request: Request) -> Response:
-    """End the session of this browser."""
-    if cookie := request.cookies.get(COOKIE):
-        state_of(request).identity.end_session(cookie)
-    response = Response(status_code=204)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
-    return response
-
-
-@router.get("/api/session")
-def session_info(caller: Caller) -> SessionInfo:
-    """Who is signed in; 401 when nobody is."""
-    return _info(caller)
-
-
-def _attempt(request: Request, check: Callable[[], Principal]) -> Principal:
-    state = state_of(request)
-    state.failures.check(_address(request))
-    try:
-        return check()
-    except AuthenticationError:
-        state.failures.failed(_address(request))
-        raise
-
-
-def _with_session(request: Request, state: ServerState, principal: Principal, response: Response) -> Response:
-    seconds = state.config.session_seconds
-    response.set_cookie(
-        COOKIE,
-        state.identity.create_session(principal.user_id, seconds=seconds),
-        max_age=int(seconds),
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
-    )
-    return response
-
-
-def _info(principal: Principal) -> SessionInfo:
-    return SessionInfo(user_id=principal.user_id, roles=sorted(principal.roles))
-
-
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
     return request.client.host if request.client else "local"

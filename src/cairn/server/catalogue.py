@@ -13,7 +13,7 @@ from cairn.core.errors import NotFoundError
 from cairn.providers.receipts import shown
 from cairn.registry import Artifact, Registry, Run, reused_runs
 from cairn.retrieval.access import labels_of
-from cairn.server.auth import Caller
+from cairn.server.auth import Caller, MayReadCatalogue
 from cairn.server.state import state_of
 
 router = APIRouter(prefix="/api", tags=["catalogue"])
@@ -115,7 +115,9 @@ class ReceiptOut(BaseModel):
 
 
 @router.get("/artifacts")
-def list_artifacts(request: Request, _caller: Caller, kind: str | None = None) -> list[ArtifactSummary]:
+def list_artifacts(
+    request: Request, _caller: MayReadCatalogue, kind: str | None = None
+) -> list[ArtifactSummary]:
     """All artifacts, or those of a kind."""
     registry = state_of(request).registry
     names = _names(registry)
@@ -123,7 +125,7 @@ def list_artifacts(request: Request, _caller: Caller, kind: str | None = None) -
 
 
 @router.get("/artifacts/{digest}")
-def get_artifact(request: Request, _caller: Caller, digest: str) -> ArtifactDetail:
+def get_artifact(request: Request, _caller: MayReadCatalogue, digest: str) -> ArtifactDetail:
     """One artifact, by digest or name."""
     registry = state_of(request).registry
     found = registry.get(digest)
@@ -138,7 +140,7 @@ def get_artifact(request: Request, _caller: Caller, digest: str) -> ArtifactDeta
 
 
 @router.get("/artifacts/{digest}/lineage")
-def get_lineage(request: Request, _caller: Caller, digest: str) -> LineageGraph:
+def get_lineage(request: Request, _caller: MayReadCatalogue, digest: str) -> LineageGraph:
     """What an artifact was made from and what was made from it."""
     registry = state_of(request).registry
     lineage, names = registry.lineage(digest), _names(registry)
@@ -156,14 +158,14 @@ def get_lineage(request: Request, _caller: Caller, digest: str) -> LineageGraph:
 
 @router.get("/runs")
 def list_runs(
-    request: Request, _caller: Caller, limit: Annotated[int, Query(ge=1, le=500)] = 100
+    request: Request, _caller: MayReadCatalogue, limit: Annotated[int, Query(ge=1, le=500)] = 100
 ) -> list[RunSummary]:
     """Builds and their stages, the latest first."""
     return [_run(run) for run in state_of(request).registry.runs(limit=limit)]
 
 
 @router.get("/runs/{run_id}")
-def get_run(request: Request, _caller: Caller, run_id: str) -> RunDetail:
+def get_run(request: Request, _caller: MayReadCatalogue, run_id: str) -> RunDetail:
     """One run."""
     registry = state_of(request).registry
     run = registry.run(run_id)
@@ -178,7 +180,7 @@ def get_run(request: Request, _caller: Caller, run_id: str) -> RunDetail:
 
 @router.get("/runs/{run_id}/metrics")
 def get_run_metrics(
-    request: Request, _caller: Caller, run_id: str, after: Annotated[int, Query(ge=0)] = 0
+    request: Request, _caller: MayReadCatalogue, run_id: str, after: Annotated[int, Query(ge=0)] = 0
 ) -> MetricLines:
     """Metrics written since line `after`."""
     registry = state_of(request).registry

@@ -20,7 +20,8 @@ from cairn.core.chat import (
 from cairn.core.errors import NotFoundError
 from cairn.providers.protocol import TextProvider
 from cairn.registry import new_receipt_id
-from cairn.server.auth import Caller
+from cairn.server.auth import Caller, MayReadModels
+from cairn.server.identity.permissions import require_model
 from cairn.server.openai_types import (
     ChatCompletion,
     ChatCompletionRequest,
@@ -39,14 +40,17 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 @router.get("/models")
-def list_models(request: Request, _caller: Caller) -> ModelList:
-    """Names that may be asked for."""
+def list_models(request: Request, caller: MayReadModels) -> ModelList:
+    """Names that may be asked for, by a key for certain models those alone."""
     models = state_of(request).models
-    return ModelList(data=[_model(served) for served in (*models.served(), *models.encoders())])
+    found = (*models.served(), *models.encoders())
+    return ModelList(
+        data=[_model(each) for each in found if caller.models is None or each.name in caller.models]
+    )
 
 
 @router.get("/models/{name:path}")
-def get_model(request: Request, _caller: Caller, name: str) -> ModelInfo:
+def get_model(request: Request, _caller: MayReadModels, name: str) -> ModelInfo:
     """One of them."""
     models = state_of(request).models
     for served in (*models.served(), *models.encoders()):
@@ -58,6 +62,7 @@ def get_model(request: Request, _caller: Caller, name: str) -> ModelInfo:
 @router.post("/chat/completions", response_model=ChatCompletion)
 async def chat_completions(request: Request, caller: Caller, body: ChatCompletionRequest) -> Response:
     """Continue a conversation."""
+    require_model(caller, body.model)
     state = state_of(request)
     receipt_id = new_receipt_id()
     headers = {"x-cairn-receipt": receipt_id}

@@ -20,6 +20,7 @@ from cairn.core.errors import InvalidRequestError
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, PromptEcho, TextProvider
 from cairn.registry import new_receipt_id
 from cairn.server.auth import Caller
+from cairn.server.identity.permissions import require_model
 from cairn.server.openai_types import TextCompletion, TextCompletionRequest, refuse
 from cairn.server.replies import Head, fingerprint, metered, streamed, usage_json
 from cairn.server.requests import new_completion_id, prompts_of, to_sampling
@@ -39,6 +40,7 @@ Prompts = Mapping[str, str | tuple[int, ...]]
 @router.post("/completions", response_model=TextCompletion)
 async def text_completions(request: Request, caller: Caller, body: TextCompletionRequest) -> Response:
     """Continue one or many prompts."""
+    require_model(caller, body.model)
     state = state_of(request)
     _refuse_unserved(body)
     prompts = {new_receipt_id(): prompt for prompt in prompts_of(body, state.config.max_prompts)}

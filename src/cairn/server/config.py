@@ -90,12 +90,22 @@ class ServerConfig(Config):
         default={},
         description="names of models, and for each a smaller one of the same vocabulary that guesses ahead",
     )
-    session_seconds: float = Field(default=30 * 86400.0, gt=0, description="lifetime of a browser's sign-in")
+    session_seconds: float = Field(
+        default=30 * 86400.0, gt=0, description="how long a browser's sign-in lasts unused"
+    )
+    session_max_seconds: float = Field(
+        default=90 * 86400.0, gt=0, description="longest time a browser's sign-in lasts, used or not"
+    )
+    recheck_seconds: float = Field(
+        default=3.0, gt=0, description="how often a stream looks whether its key or session is still good"
+    )
     sign_in_link_seconds: float = Field(
         default=15 * 60.0, gt=0, description="lifetime of a one-time sign-in link"
     )
     sign_in_failures: int = Field(
-        default=10, ge=1, description="failed sign-ins an address may make in five minutes"
+        default=10,
+        ge=1,
+        description="failed sign-ins in five minutes, of an address and in strange browsers of an account",
     )
 
 

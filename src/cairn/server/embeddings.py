@@ -16,6 +16,7 @@ from cairn.core.errors import InvalidRequestError
 from cairn.engine.runner import FloatArray
 from cairn.providers.encoders import LocalClassifier, LocalEmbedder, shortened
 from cairn.server.auth import Caller
+from cairn.server.identity.permissions import require_model
 from cairn.server.openai_types import (
     ClassificationList,
     ClassifyRequest,
@@ -33,8 +34,9 @@ _MOST_TEXTS = 2048  # OpenAI's
 
 
 @router.post("/embeddings", response_model=EmbeddingList)
-async def embeddings(request: Request, _caller: Caller, body: EmbeddingsRequest) -> Response:
+async def embeddings(request: Request, caller: Caller, body: EmbeddingsRequest) -> Response:
     """Vectors of texts."""
+    require_model(caller, body.model)
     state = state_of(request)
     return await answer(_embed(state, body), request, config=state.config, headers={})
 
@@ -85,8 +87,9 @@ def _data(vectors: FloatArray, *, is_packed: bool) -> list[dict[str, Any]]:
 
 
 @router.post("/classify", response_model=ClassificationList)
-async def classify(request: Request, _caller: Caller, body: ClassifyRequest) -> Response:
+async def classify(request: Request, caller: Caller, body: ClassifyRequest) -> Response:
     """The most likely label of each text, and the scores of all."""
+    require_model(caller, body.model)
     state = state_of(request)
     return await answer(_classify(state, body), request, config=state.config, headers={})
 

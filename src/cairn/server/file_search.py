@@ -25,6 +25,7 @@ from cairn.retrieval.catalogue import CollectionInfo, find_visible
 from cairn.server.files.attaching import file_ids
 from cairn.server.files.searching import above, options_of
 from cairn.server.files.stores import note_use
+from cairn.server.identity.permissions import Permission, require
 from cairn.server.openai_types import FileCitation, FileSearchSpec, SentenceCheck
 from cairn.server.replies import RepliedEvent, Sources
 from cairn.server.state import ServerState
@@ -35,6 +36,7 @@ async def searched(
 ) -> AsyncGenerator[RepliedEvent, None]:
     """The events of a reply from passages; the sources of a choice come before its end."""
     assert request.principal is not None, "somebody asks"
+    require(request.principal, Permission.READ_KNOWLEDGE)
     _, query = question_of(request.messages)
     infos = await asyncio.to_thread(_visible, state, search, request)
     collections = [await asyncio.to_thread(state.library.collection, each) for each in infos]

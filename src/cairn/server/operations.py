@@ -7,19 +7,19 @@ from starlette.responses import JSONResponse, Response
 
 from cairn import __version__
 from cairn.retrieval.recall import recalls
-from cairn.server.auth import Caller, may_read_metrics
+from cairn.server.auth import PUBLIC, SignedIn, may_read_metrics
 from cairn.server.state import state_of
 
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", dependencies=[PUBLIC])
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok", "version": __version__}
 
 
-@router.get("/readyz", response_class=JSONResponse)
+@router.get("/readyz", response_class=JSONResponse, dependencies=[PUBLIC])
 def readyz(request: Request) -> JSONResponse:
     """A completion would be taken now; 503 while a model loads or the server drains."""
     state = state_of(request)
@@ -60,7 +60,7 @@ def metrics(request: Request, _allowed: Annotated[None, Depends(may_read_metrics
 
 
 @router.get("/api/openapi.json", include_in_schema=False)
-def openapi(request: Request, _caller: Caller) -> dict[str, Any]:
+def openapi(request: Request, _caller: SignedIn) -> dict[str, Any]:
     """The OpenAPI document."""
     document: dict[str, Any] = request.app.openapi()
     return document

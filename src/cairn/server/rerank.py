@@ -15,6 +15,7 @@ from starlette.responses import Response
 from cairn.core.errors import InvalidRequestError
 from cairn.providers.encoders import LocalClassifier
 from cairn.server.auth import Caller
+from cairn.server.identity.permissions import require_model
 from cairn.server.models import ModelNotFoundError
 from cairn.server.openai_types import RerankList, RerankRequest, refuse
 from cairn.server.requests import new_completion_id
@@ -28,8 +29,9 @@ _SHIPPED = "reranker"
 
 
 @router.post("/rerank", response_model=RerankList, response_model_exclude_none=True)
-async def rerank(request: Request, _caller: Caller, body: RerankRequest) -> Response:
+async def rerank(request: Request, caller: Caller, body: RerankRequest) -> Response:
     """Documents in the order of how well they answer a query."""
+    require_model(caller, body.model)
     state = state_of(request)
     return await answer(_rerank(state, body), request, config=state.config, headers={})
 

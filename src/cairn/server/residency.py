@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from cairn.providers.encoder_loading import ModelTask
-from cairn.server.auth import Administrator, Caller
+from cairn.server.auth import MayManageModels, MayReadModels
 from cairn.server.body import RequestBody
 from cairn.server.chat import get_model
 from cairn.server.openai_types import ModelInfo
@@ -52,7 +52,7 @@ class ModelBody(RequestBody):
 
 
 @router.get("/memory")
-def get_memory(request: Request, _caller: Caller) -> MemoryInfo:
+def get_memory(request: Request, _caller: MayReadModels) -> MemoryInfo:
     """The memory of all models, and who is in it."""
     models = state_of(request).models
     use = models.memory()
@@ -76,7 +76,7 @@ def _residence(model: ServedModel) -> ResidenceInfo:
 
 
 @router.post("/load")
-async def load_model(request: Request, administrator: Administrator, body: ModelBody) -> ModelInfo:
+async def load_model(request: Request, administrator: MayManageModels, body: ModelBody) -> ModelInfo:
     """Load a model before anybody asks for it; answers when it is in memory."""
     await to_thread(get_model, request, administrator, body.model)  # only by a name that is listed
     await state_of(request).models.load(body.model)
@@ -84,7 +84,7 @@ async def load_model(request: Request, administrator: Administrator, body: Model
 
 
 @router.post("/unload")
-async def unload_model(request: Request, administrator: Administrator, body: ModelBody) -> ModelInfo:
+async def unload_model(request: Request, administrator: MayManageModels, body: ModelBody) -> ModelInfo:
     """Let a model's memory go; 409 while it answers. It is loaded again when it is asked for."""
     await to_thread(get_model, request, administrator, body.model)  # only by a name that is listed
     await state_of(request).models.unload(body.model)

@@ -9,8 +9,9 @@ Every way out closes the generator, and with it the engine's request.
 
 import asyncio
 import json
+import math
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cairn.core.errors import CairnError
+from cairn.core.errors import AuthenticationError, CairnError, ForbiddenError
 from cairn.server.config import ServerConfig
 from cairn.server.errors import TimeLimitError, cairn_error_body, error_body, logger
 
@@ -27,6 +28,9 @@ _KEEP_ALIVE = b": still working\n\n"
 _FIRST_EVENT_SECONDS = 2.0
 _LOOK = 0.01
 _HOLE = "text of a token"
+RECHECK = "cairn.recheck"
+"""Where a request's scope has what raises once its caller may not go on."""
+Recheck = Callable[[], Awaitable[object]]
 _CLIENT_LEFT = 499  # as nginx has it; nobody reads it but the log
 
 
@@ -94,18 +98,28 @@ class EventStream(Response):
         gone = asyncio.create_task(until_gone(receive))
         pump = asyncio.create_task(self._pump(send))
         try:
-            await self._watch(gone, pump, send)
+            await self._watch(gone, pump, send, scope.get(RECHECK))
         except TimeoutError:
             logger.info("dropped a client that does not read")
         finally:
             await _settle(gone, pump)
             await self._frames.aclose()
 
-    async def _watch(self, gone: asyncio.Task[None], pump: asyncio.Task[None], send: Send) -> None:
+    async def _watch(
+        self, gone: asyncio.Task[None], pump: asyncio.Task[None], send: Send, recheck: Recheck | None
+    ) -> None:
         """Until all is sent: keep the stream alive, within its limits. `TimeoutError`: nobody reads."""
         config, deadline = self._config, time.monotonic() + self._config.request_seconds
+        check_at = time.monotonic() + config.recheck_seconds if recheck is not None else math.inf
         while True:
             now = time.monotonic()
+            if now >= check_at and recheck is not None:
+                check_at = now + config.recheck_seconds
+                if (refusal := await _refused(recheck)) is not None:
+                    async with asyncio.timeout(config.write_seconds):
+                        await self._send(send, frame(cairn_error_body(refusal)), is_last=True)
+                    return
+                now = time.monotonic()
             quiet = config.keep_alive_seconds if self._has_started else _FIRST_EVENT_SECONDS
             limit = self._since + (config.write_seconds if self._is_sending else quiet)
             if now >= limit and self._is_sending:
@@ -120,7 +134,13 @@ class EventStream(Response):
                     await self._send(send, _KEEP_ALIVE)
                 continue
             # What is waited for may change in between: look again after the shortest of the waits.
-            waits = (limit - now, config.keep_alive_seconds, config.write_seconds, max(deadline - now, _LOOK))
+            waits = (
+                limit - now,
+                config.keep_alive_seconds,
+                config.write_seconds,
+                max(deadline - now, _LOOK),
+                max(check_at - now, _LOOK),
+            )
             await asyncio.wait({pump, gone}, timeout=min(waits), return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
                 return
@@ -157,6 +177,17 @@ class EventStream(Response):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": data, "more_body": not is_last})
             self._is_sending, self._since = False, time.monotonic()
+
+
+async def _refused(recheck: Recheck) -> CairnError | None:
+    """Why who asked may not go on listening. A database that cannot say so now ends no stream."""
+    try:
+        await recheck()
+    except (AuthenticationError, ForbiddenError) as error:
+        return error
+    except CairnError as error:
+        logger.warning("a stream's caller could not be checked again: %s", error.message)
+    return None
 
 
 async def _settle(*tasks: asyncio.Task[Any]) -> None:

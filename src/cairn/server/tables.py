@@ -19,7 +19,31 @@ class UserRow(Base):
 
     user_id: Mapped[str] = mapped_column(primary_key=True)
     roles: Mapped[list[str]]
+    display_name: Mapped[str]
+    email: Mapped[str | None] = mapped_column(unique=True)
+    """In small letters; signs in like the id."""
+    password_hash: Mapped[str | None]
+    disabled_at: Mapped[float | None]
     created_at: Mapped[float]
+
+
+class GroupRow(Base):
+    """People who may see the same: documents are opened to `group:NAME`."""
+
+    __tablename__ = "groups"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    description: Mapped[str]
+    created_at: Mapped[float]
+
+
+class MembershipRow(Base):
+    """A person in a group."""
+
+    __tablename__ = "memberships"
+
+    group_name: Mapped[str] = mapped_column(ForeignKey("groups.name", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.user_id"), primary_key=True, index=True)
 
 
 class KeyRow(Base):
@@ -29,8 +53,19 @@ class KeyRow(Base):
 
     key_id: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.user_id"), index=True)
+    name: Mapped[str]
     secret_hash: Mapped[str]
+    old_secret_hash: Mapped[str | None]
+    """The one before the last rotation, good until `old_expires_at`."""
+    old_expires_at: Mapped[float | None]
+    scopes: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """Permissions it is narrowed to; null: all of its owner's."""
+    models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """Names of models it is for; null: all."""
     created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]
+    """To a minute."""
     revoked_at: Mapped[float | None]
 
 
@@ -50,9 +85,30 @@ class SessionRow(Base):
     __tablename__ = "sessions"
 
     session_hash: Mapped[str] = mapped_column(primary_key=True)
+    session_id: Mapped[str] = mapped_column(unique=True)
+    """What it is called where it is listed; signs nobody in."""
     user_id: Mapped[str] = mapped_column(ForeignKey("users.user_id"), index=True)
+    address: Mapped[str]
+    agent: Mapped[str]
+    """The browser, as it called itself."""
     created_at: Mapped[float]
+    last_seen_at: Mapped[float]
+    """To a minute."""
+    idle_seconds: Mapped[float]
+    """How long it lasts unused."""
     expires_at: Mapped[float] = mapped_column(index=True)
+    """Moves on while it is used, up to `ends_at`."""
+    ends_at: Mapped[float]
+
+
+class DeviceRow(Base):
+    """A browser in which somebody signed in by password before."""
+
+    __tablename__ = "devices"
+
+    device_hash: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.user_id"), primary_key=True)
+    created_at: Mapped[float]
 
 
 class ConversationRow(Base):

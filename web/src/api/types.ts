@@ -4,6 +4,12 @@ import type { components } from "./schema";
 type Schemas = components["schemas"];
 
 export type Session = Schemas["SessionInfo"];
+export type Person = Schemas["PersonOut"];
+export type Group = Schemas["GroupOut"];
+export type Key = Schemas["KeyOut"];
+export type MadeKey = Schemas["MadeKey"];
+export type OpenSession = Schemas["SessionOut"];
+export type PermissionEntry = Schemas["PermissionOut"];
 export type ModelEntry = Schemas["ModelInfo"];
 export type Memory = Schemas["MemoryInfo"];
 export type ModelMemory = Schemas["ResidenceInfo"];

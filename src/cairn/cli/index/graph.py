@@ -32,10 +32,10 @@ def graph(
     Names are found by their capitals and terms by their words, without a model; with graph=model a chat model
     reads what it has not read yet. Searches walk over it where the setting says so.
     """
-    from cairn.core.chat import Principal
+    from cairn.cli.acting import acting_as
     from cairn.core.progress import console_progress
     from cairn.registry import Registry
-    from cairn.server.identity import ADMIN
+    from cairn.server.identity.permissions import Permission
 
     if entities and communities:
         raise InvalidRequestError(
@@ -45,7 +45,7 @@ def graph(
         opened = open_collection(library, collection)
         num_read = opened.graph.update(progress=console_progress())
         written = _written(registry, opened, model)
-        reader = Principal(user or ADMIN, frozenset(group))
+        reader = acting_as(registry, user, group, Permission.READ_KNOWLEDGE)
         if entities:
             return _show_entities(opened, reader, limit, as_json=as_json)
         if communities:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cairn.core.errors import InvalidRequestError, NotFoundError
-from cairn.server.auth import Caller
+from cairn.server.auth import MayConverse
 from cairn.server.body import RequestBody
 from cairn.server.conversations.owning import new_id, owned
 from cairn.server.state import state_of
@@ -35,7 +35,7 @@ class Feedback(BaseModel):
 
 
 @router.post("/feedback")
-def give_feedback(request: Request, caller: Caller, body: NewFeedback) -> Feedback:
+def give_feedback(request: Request, caller: MayConverse, body: NewFeedback) -> Feedback:
     """Store a judgement of one's own conversation's reply, with the receipt that made it."""
     with state_of(request).registry.database.session() as session, session.begin():
         message = session.get(MessageRow, body.message_id)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, StringConstraints
 from sqlalchemy import select
 from starlette.responses import Response
 
-from cairn.server.auth import Caller
+from cairn.server.auth import MayConverse
 from cairn.server.body import RequestBody
 from cairn.server.conversations.messages import MessageOut, messages_of
 from cairn.server.conversations.owning import new_id, owned
@@ -51,7 +51,7 @@ class Conversation(ConversationSummary):
 
 
 @router.get("/conversations")
-def list_conversations(request: Request, caller: Caller) -> list[ConversationSummary]:
+def list_conversations(request: Request, caller: MayConverse) -> list[ConversationSummary]:
     """The caller's conversations, the latest first."""
     query = (
         select(ConversationRow)
@@ -64,7 +64,7 @@ def list_conversations(request: Request, caller: Caller) -> list[ConversationSum
 
 
 @router.post("/conversations", status_code=201)
-def create_conversation(request: Request, caller: Caller, body: NewConversation) -> Conversation:
+def create_conversation(request: Request, caller: MayConverse, body: NewConversation) -> Conversation:
     """Begin a conversation."""
     now = time.time()
     row = ConversationRow(
@@ -82,7 +82,7 @@ def create_conversation(request: Request, caller: Caller, body: NewConversation)
 
 
 @router.get("/conversations/{conversation_id}")
-def get_conversation(request: Request, caller: Caller, conversation_id: str) -> Conversation:
+def get_conversation(request: Request, caller: MayConverse, conversation_id: str) -> Conversation:
     """A conversation with its messages."""
     with state_of(request).registry.database.session(read_only=True) as session:
         row = owned(session, conversation_id, caller.user_id)
@@ -92,7 +92,7 @@ def get_conversation(request: Request, caller: Caller, conversation_id: str) -> 
 
 @router.patch("/conversations/{conversation_id}")
 def rename_conversation(
-    request: Request, caller: Caller, conversation_id: str, body: TitleChange
+    request: Request, caller: MayConverse, conversation_id: str, body: TitleChange
 ) -> ConversationSummary:
     """Give a conversation another title."""
     with state_of(request).registry.database.session() as session, session.begin():
@@ -102,7 +102,7 @@ def rename_conversation(
 
 
 @router.delete("/conversations/{conversation_id}", status_code=204)
-def delete_conversation(request: Request, caller: Caller, conversation_id: str) -> Response:
+def delete_conversation(request: Request, caller: MayConverse, conversation_id: str) -> Response:
     """Hide a conversation; `restore` brings it back."""
     with state_of(request).registry.database.session() as session, session.begin():
         owned(session, conversation_id, caller.user_id).deleted_at = time.time()
@@ -110,7 +110,7 @@ def delete_conversation(request: Request, caller: Caller, conversation_id: str) 
 
 
 @router.post("/conversations/{conversation_id}/restore")
-def restore_conversation(request: Request, caller: Caller, conversation_id: str) -> ConversationSummary:
+def restore_conversation(request: Request, caller: MayConverse, conversation_id: str) -> ConversationSummary:
     """Undo a deletion."""
     with state_of(request).registry.database.session() as session, session.begin():
         row = owned(session, conversation_id, caller.user_id, with_deleted=True)

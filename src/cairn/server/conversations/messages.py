@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from cairn.core.chat import Principal
 from cairn.core.errors import InvalidRequestError, NotFoundError
 from cairn.registry import Registry
-from cairn.server.auth import Caller
+from cairn.server.auth import MayConverse
 from cairn.server.body import RequestBody
 from cairn.server.conversations.citing import StoredCitation, citations, open_documents, sources_json
 from cairn.server.conversations.feedback import Feedback, feedback_of
@@ -50,7 +50,7 @@ class MessageOut(BaseModel):
 
 
 @router.post("/conversations/{conversation_id}/messages", status_code=201)
-def add_message(request: Request, caller: Caller, conversation_id: str, body: NewMessage) -> MessageOut:
+def add_message(request: Request, caller: MayConverse, conversation_id: str, body: NewMessage) -> MessageOut:
     """Store a turn under its parent."""
     state = state_of(request)
     if body.receipt_id:

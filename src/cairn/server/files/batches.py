@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from cairn.core.errors import InvalidRequestError, NotFoundError
-from cairn.server.auth import Caller
+from cairn.server.auth import MayManageKnowledge, MayReadKnowledge
 from cairn.server.files.attaching import attach
 from cairn.server.files.listing import page_of_files, totals
 from cairn.server.files.objects import FileBatch, NewBatch, NewStoreFile, Status, VectorStoreFileList
@@ -23,7 +23,9 @@ router = APIRouter()
 
 
 @router.post("/vector_stores/{store_id}/file_batches")
-def create_file_batch(request: Request, caller: Caller, store_id: str, body: NewBatch) -> FileBatch:
+def create_file_batch(
+    request: Request, caller: MayManageKnowledge, store_id: str, body: NewBatch
+) -> FileBatch:
     """Put many uploaded files into a vector store at once."""
     state = state_of(request)
     info = own_store(state, store_id, caller)
@@ -38,7 +40,7 @@ def create_file_batch(request: Request, caller: Caller, store_id: str, body: New
 
 @router.get("/vector_stores/{store_id}/file_batches/{batch_id}")
 def get_file_batch(
-    request: Request, response: Response, caller: Caller, store_id: str, batch_id: str
+    request: Request, response: Response, caller: MayReadKnowledge, store_id: str, batch_id: str
 ) -> FileBatch:
     """A batch, and how many of its files are done."""
     state = state_of(request)
@@ -49,7 +51,9 @@ def get_file_batch(
 
 
 @router.post("/vector_stores/{store_id}/file_batches/{batch_id}/cancel")
-def cancel_file_batch(request: Request, caller: Caller, store_id: str, batch_id: str) -> FileBatch:
+def cancel_file_batch(
+    request: Request, caller: MayManageKnowledge, store_id: str, batch_id: str
+) -> FileBatch:
     """Leave out what was not indexed yet."""
     state = state_of(request)
     info = own_store(state, store_id, caller)
@@ -68,7 +72,7 @@ def cancel_file_batch(request: Request, caller: Caller, store_id: str, batch_id:
 @router.get("/vector_stores/{store_id}/file_batches/{batch_id}/files")
 def list_file_batch_files(
     request: Request,
-    caller: Caller,
+    caller: MayReadKnowledge,
     store_id: str,
     batch_id: str,
     walk: Page,

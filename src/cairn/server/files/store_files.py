@@ -9,7 +9,7 @@ from cairn.core.errors import ConflictError, ForbiddenError
 from cairn.retrieval.document_files import parse_of
 from cairn.retrieval.documents import discard_artifacts, remove_documents
 from cairn.retrieval.reading import find_document, reads
-from cairn.server.auth import Caller
+from cairn.server.auth import MayManageKnowledge, MayReadKnowledge
 from cairn.server.files.attaching import attach, detach
 from cairn.server.files.listing import StoreFile, page_of_files, store_file
 from cairn.server.files.objects import (
@@ -40,7 +40,7 @@ POLL = {"openai-poll-after-ms": "200"}
 
 @router.post("/vector_stores/{store_id}/files")
 def create_vector_store_file(
-    request: Request, caller: Caller, store_id: str, body: NewStoreFile
+    request: Request, caller: MayManageKnowledge, store_id: str, body: NewStoreFile
 ) -> VectorStoreFile:
     """Put an uploaded file into a vector store; it is read and indexed in the background."""
     state = state_of(request)
@@ -55,7 +55,7 @@ def create_vector_store_file(
 @router.get("/vector_stores/{store_id}/files")
 def list_vector_store_files(
     request: Request,
-    caller: Caller,
+    caller: MayReadKnowledge,
     store_id: str,
     walk: Page,
     status: Annotated[Status | None, Query(alias="filter")] = None,
@@ -74,7 +74,7 @@ def page_of(files: list[StoreFile], has_more: bool) -> VectorStoreFileList:
 
 @router.get("/vector_stores/{store_id}/files/{file_id}")
 def get_vector_store_file(
-    request: Request, response: Response, caller: Caller, store_id: str, file_id: str
+    request: Request, response: Response, caller: MayReadKnowledge, store_id: str, file_id: str
 ) -> VectorStoreFile:
     """One of them."""
     state = state_of(request)
@@ -86,7 +86,7 @@ def get_vector_store_file(
 
 @router.post("/vector_stores/{store_id}/files/{file_id}")
 def change_vector_store_file(
-    request: Request, caller: Caller, store_id: str, file_id: str, body: AttributesChange
+    request: Request, caller: MayManageKnowledge, store_id: str, file_id: str, body: AttributesChange
 ) -> VectorStoreFile:
     """Say what a file is, for filters."""
     state = state_of(request)
@@ -105,7 +105,9 @@ def change_vector_store_file(
 
 
 @router.delete("/vector_stores/{store_id}/files/{file_id}")
-def delete_vector_store_file(request: Request, caller: Caller, store_id: str, file_id: str) -> Deleted:
+def delete_vector_store_file(
+    request: Request, caller: MayManageKnowledge, store_id: str, file_id: str
+) -> Deleted:
     """Take a file out of a vector store; the uploaded one stays."""
     state = state_of(request)
     info = own_store(state, store_id, caller)
@@ -119,7 +121,7 @@ def delete_vector_store_file(request: Request, caller: Caller, store_id: str, fi
 
 @router.get("/vector_stores/{store_id}/files/{file_id}/content")
 def get_vector_store_file_content(
-    request: Request, caller: Caller, store_id: str, file_id: str
+    request: Request, caller: MayReadKnowledge, store_id: str, file_id: str
 ) -> ContentPage:
     """What was read from a file, a part for each page."""
     state = state_of(request)

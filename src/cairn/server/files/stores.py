@@ -16,7 +16,7 @@ from cairn.registry import Registry
 from cairn.retrieval.catalogue import CollectionInfo, create_collection, find_visible, sees
 from cairn.retrieval.reading import owns
 from cairn.retrieval.tables import CollectionRow
-from cairn.server.auth import Caller
+from cairn.server.auth import MayManageKnowledge, MayReadKnowledge
 from cairn.server.files.attaching import attach
 from cairn.server.files.housekeeping import is_expired
 from cairn.server.files.listing import totals
@@ -46,7 +46,7 @@ _SELDOM = 60.0
 
 
 @router.post("/vector_stores")
-def create_vector_store(request: Request, caller: Caller, body: NewVectorStore) -> VectorStore:
+def create_vector_store(request: Request, caller: MayManageKnowledge, body: NewVectorStore) -> VectorStore:
     """Make a vector store, which is its maker's, and put files into it."""
     state = state_of(request)
     info = _new_collection(state.registry, body.name or "", caller)
@@ -76,7 +76,7 @@ def create_vector_store(request: Request, caller: Caller, body: NewVectorStore) 
 
 
 @router.get("/vector_stores")
-def list_vector_stores(request: Request, caller: Caller, walk: Page) -> VectorStoreList:
+def list_vector_stores(request: Request, caller: MayReadKnowledge, walk: Page) -> VectorStoreList:
     """Vector stores that the caller may search."""
     with state_of(request).registry.database.session(read_only=True) as session:
         rows = session.scalars(select(CollectionRow)).all()
@@ -87,7 +87,7 @@ def list_vector_stores(request: Request, caller: Caller, walk: Page) -> VectorSt
 
 
 @router.get("/vector_stores/{store_id}")
-def get_vector_store(request: Request, caller: Caller, store_id: str) -> VectorStore:
+def get_vector_store(request: Request, caller: MayReadKnowledge, store_id: str) -> VectorStore:
     """One of them, by id or name."""
     database = state_of(request).registry.database
     info = find_visible(database, store_id, caller)
@@ -97,7 +97,7 @@ def get_vector_store(request: Request, caller: Caller, store_id: str) -> VectorS
 
 @router.post("/vector_stores/{store_id}")
 def change_vector_store(
-    request: Request, caller: Caller, store_id: str, body: VectorStoreChange
+    request: Request, caller: MayManageKnowledge, store_id: str, body: VectorStoreChange
 ) -> VectorStore:
     """Change the name, what is kept with it, or when it expires."""
     state = state_of(request)
@@ -116,7 +116,7 @@ def change_vector_store(
 
 
 @router.delete("/vector_stores/{store_id}")
-def delete_vector_store(request: Request, caller: Caller, store_id: str) -> Deleted:
+def delete_vector_store(request: Request, caller: MayManageKnowledge, store_id: str) -> Deleted:
     """Delete a vector store; uploaded files stay."""
     state = state_of(request)
     info = own_store(state, store_id, caller)
@@ -125,7 +125,9 @@ def delete_vector_store(request: Request, caller: Caller, store_id: str) -> Dele
 
 
 @router.post("/vector_stores/{store_id}/search", response_model=SearchPage)
-async def search_vector_store(request: Request, caller: Caller, store_id: str, body: SearchBody) -> Response:
+async def search_vector_store(
+    request: Request, caller: MayReadKnowledge, store_id: str, body: SearchBody
+) -> Response:
     """Passages that answer a query, of what the caller may see."""
     from cairn.server.files.searching import search_store  # noqa: PLC0415 - a server may never need it
 

@@ -17,7 +17,7 @@ from cairn.core.errors import InvalidRequestError
 from cairn.registry.durable import storage_errors
 from cairn.registry.tables import ArtifactUseRow
 from cairn.retrieval.documents import discard_artifacts
-from cairn.server.auth import Caller
+from cairn.server.auth import MayManageKnowledge, MayReadKnowledge
 from cairn.server.files.attaching import CONTENT, clean_filename, new_file_id, own_file, remove_file, use_of
 from cairn.server.files.objects import Deleted, FileList, FileObject, Purpose
 from cairn.server.files.paging import Order, Walk, list_json, walked
@@ -43,7 +43,7 @@ _FORM = {
 
 
 @router.post("/files", openapi_extra={"requestBody": {"content": _FORM, "required": True}})
-async def create_file(request: Request, caller: Caller) -> FileObject:
+async def create_file(request: Request, caller: MayManageKnowledge) -> FileObject:
     """Upload a file."""
     state = state_of(request)
     try:
@@ -70,7 +70,7 @@ async def create_file(request: Request, caller: Caller) -> FileObject:
 @router.get("/files")
 def list_files(
     request: Request,
-    caller: Caller,
+    caller: MayReadKnowledge,
     purpose: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Order = "desc",
@@ -87,14 +87,14 @@ def list_files(
 
 
 @router.get("/files/{file_id}")
-def get_file(request: Request, caller: Caller, file_id: str) -> FileObject:
+def get_file(request: Request, caller: MayReadKnowledge, file_id: str) -> FileObject:
     """One of the caller's files."""
     with state_of(request).registry.database.session(read_only=True) as session:
         return _object(own_file(session, file_id, caller.user_id))
 
 
 @router.get("/files/{file_id}/content", response_class=FileResponse)
-def get_file_content(request: Request, caller: Caller, file_id: str) -> FileResponse:
+def get_file_content(request: Request, caller: MayReadKnowledge, file_id: str) -> FileResponse:
     """The bytes of a file as they came, to be saved."""
     registry = state_of(request).registry
     with registry.database.session(read_only=True) as session:
@@ -105,7 +105,7 @@ def get_file_content(request: Request, caller: Caller, file_id: str) -> FileResp
 
 
 @router.delete("/files/{file_id}")
-def delete_file(request: Request, caller: Caller, file_id: str) -> Deleted:
+def delete_file(request: Request, caller: MayManageKnowledge, file_id: str) -> Deleted:
     """Delete a file, from every vector store too."""
     registry = state_of(request).registry
     with registry.database.writing() as session:

@@ -1,144 +1,249 @@
-"""Who asks: API keys, one-time sign-in links and browser sessions.
+"""Identity: from a key, a cookie, a link or a password to who asks; fast, because it is in every request.
 
-A secret is shown once, when it is made; only its SHA-256 is stored, and digests are compared in
-constant time. A link works once and for minutes; redeeming it is one conditional DELETE, so
-two clicks at the same time cannot both succeed.
-Not covered yet: groups, single sign-on, key scopes.
+What was verified is remembered for a few seconds. A change made through this object is felt at once; one
+that another process makes (`cairn key revoke` beside a running server) within those seconds.
 """
 
-import hashlib
-import hmac
-import secrets
+import logging
 import time
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Literal
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from cairn.core.chat import Principal
-from cairn.core.errors import AuthenticationError, NotFoundError
-from cairn.registry import Database
-from cairn.server.tables import KeyRow, SessionRow, SignInTokenRow, UserRow
+from cairn.core.errors import AuthenticationError, StorageError
+from cairn.registry import AuditLog, Database
+from cairn.server.identity import keys, passwords, people, sessions
+from cairn.server.identity.changes import Change, digest_of
+from cairn.server.identity.permissions import SERVICE, checked_scopes, permissions_of
+from cairn.server.tables import KeyRow, UserRow
 
-KEY_PREFIX = "cairn_"
+logger = logging.getLogger("cairn.server")
+
 ADMIN = "admin"
 COOKIE = "cairn_session"
 """The name under which a browser keeps its session."""
+TRUST_SECONDS = 5.0
+"""How long what was verified is not looked up again."""
+_NOTE_SECONDS = 60.0
+_MAX_REMEMBERED = 10_000
+_LOCAL = "local"
+_YEAR = 365 * 86400.0
+
+Kind = Literal["key", "session"]
 
 
 class Identity:
-    """Users and their secrets, in the catalogue's database."""
+    """Accounts and their secrets, in the catalogue's database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._audit = AuditLog(database)
+        self._lock = Lock()
+        self._remembered: OrderedDict[tuple[Kind, str], tuple[Principal, float, float]] = OrderedDict()
+        self._generation = 0
+        self._uses: dict[
+            tuple[Kind, str], float
+        ] = {}  # of keys by id and of sessions by hash, not written yet
+
+    @contextmanager
+    def changing(self, actor: str = _LOCAL) -> Iterator[Change]:
+        """Change who may do what; nothing remembered outlives it."""
+        with self._database.writing() as session:
+            yield Change(session, self._audit, actor)
+        self._forget()
+
+    def reading(self) -> Session:
+        """A session to read accounts in."""
+        return self._database.session(read_only=True)
 
     def ensure_admin(self) -> str | None:
         """Make the administrator on the first start; the key is returned then and never again."""
-        with self._database.session(read_only=True) as session:
+        with self.reading() as session:
             if session.get(UserRow, ADMIN) is not None:
                 return None
-        return self.create_key(ADMIN, roles=("admin", "user"))
+        return self.create_key(ADMIN, roles=("admin", "member"))
 
-    def create_key(self, user_id: str, *, roles: Sequence[str] = ("user",)) -> str:
-        """A new key for a user, who is made (with `roles`) when not known yet."""
-        # Hexadecimal, so that a double click selects the whole key.
-        key_id, secret, now = secrets.token_hex(6), secrets.token_hex(32), time.time()
-        with self._database.session() as session, session.begin():
-            if session.get(UserRow, user_id) is None:
-                session.add(UserRow(user_id=user_id, roles=sorted(roles), created_at=now))
-                session.flush()
-            session.add(
-                KeyRow(
-                    key_id=key_id,
-                    user_id=user_id,
-                    secret_hash=_hash(secret),
-                    created_at=now,
-                    revoked_at=None,
-                )
+    def create_key(
+        self,
+        user_id: str,
+        *,
+        roles: Sequence[str] = ("member",),
+        name: str = "",
+        scopes: Sequence[str] | None = None,
+        models: Sequence[str] | None = None,
+        seconds: float | None = None,
+        actor: str = _LOCAL,
+    ) -> str:
+        """A new key, good for `seconds`, of a person who is made (with `roles`) when not known yet."""
+        with self.changing(actor) as change:
+            row = change.session.get(UserRow, user_id) or people.add(change, user_id, roles=roles)
+            if scopes is not None:
+                held = permissions_of(Principal(user_id, roles=frozenset(row.roles)))
+                scopes = checked_scopes(scopes, held)
+            expires_at = None if seconds is None else time.time() + seconds
+            _, key = keys.create(
+                change, user_id, name=name, scopes=scopes, models=models, expires_at=expires_at
             )
-        return f"{KEY_PREFIX}{key_id}_{secret}"
+        return key
 
     def list_keys(self) -> list[KeyRow]:
         """All keys, oldest first; secrets are not among what is stored."""
-        with self._database.session(read_only=True) as session:
-            return list(session.scalars(select(KeyRow).order_by(KeyRow.created_at)))
+        with self.reading() as session:
+            return keys.listed(session)
 
-    def revoke_key(self, key_id: str) -> None:
+    def revoke_key(self, key_id: str, *, actor: str = _LOCAL) -> None:
         """Make a key useless from now on."""
-        with self._database.session() as session, session.begin():
-            changed = session.execute(
-                update(KeyRow)
-                .where(KeyRow.key_id == key_id)
-                .values(revoked_at=time.time())
-                .returning(KeyRow.key_id)
-            ).all()
-        if not changed:
-            raise NotFoundError(f"no key {key_id!r}", remedy="list them: cairn key ls")
+        with self.changing(actor) as change:
+            keys.revoke(change, keys.find(change.session, key_id))
+
+    def remembered(self, kind: Kind, secret: str) -> Principal | None:
+        """Who a key or a cookie was verified to be a moment ago."""
+        found = self._remembered.get((kind, digest_of(secret)))
+        if found is None:
+            return None
+        principal, trusted_until, good_until = found
+        return principal if time.monotonic() < trusted_until and time.time() < good_until else None
+
+    def principal_for(self, kind: Kind, secret: str) -> Principal:
+        """Who holds a key or a cookie; `AuthenticationError` for a wrong, revoked or expired one."""
+        known = self.remembered(kind, secret)
+        return known if known is not None else self._verified(kind, secret)
 
     def principal_for_key(self, key: str) -> Principal:
-        """Who holds a key; `AuthenticationError` for a wrong or revoked one."""
-        key_id, _, secret = key.removeprefix(KEY_PREFIX).partition("_")
-        with self._database.session(read_only=True) as session:
-            row = session.get(KeyRow, key_id) if key.startswith(KEY_PREFIX) else None
-            # The comparison is made for unknown ids too, so that timing does not tell them apart.
-            is_right = hmac.compare_digest(_hash(secret), row.secret_hash if row else _hash(""))
-            if row is None or not is_right or row.revoked_at is not None:
-                raise AuthenticationError("this API key is not valid", remedy="make one: cairn key create")
-            return _principal(session.get(UserRow, row.user_id))
-
-    def create_sign_in_token(self, user_id: str, *, seconds: float) -> str:
-        """The secret of a one-time link that signs `user_id` in."""
-        token = secrets.token_urlsafe(32)
-        with self._database.session() as session, session.begin():
-            session.execute(delete(SignInTokenRow).where(SignInTokenRow.expires_at < time.time()))
-            session.add(
-                SignInTokenRow(token_hash=_hash(token), user_id=user_id, expires_at=time.time() + seconds)
-            )
-        return token
-
-    def redeem(self, token: str) -> Principal:
-        """Use a link up; `AuthenticationError` when it is unknown, used or too old."""
-        with self._database.session() as session, session.begin():
-            row = session.execute(
-                delete(SignInTokenRow)
-                .where(SignInTokenRow.token_hash == _hash(token))
-                .returning(SignInTokenRow.user_id, SignInTokenRow.expires_at)
-            ).first()
-            if row is None or row.expires_at < time.time():
-                raise AuthenticationError(
-                    "this sign-in link is used up or too old", remedy="make another: cairn key link"
-                )
-            return _principal(session.get(UserRow, row.user_id))
-
-    def create_session(self, user_id: str, *, seconds: float) -> str:
-        """The cookie of a new browser session."""
-        cookie, now = secrets.token_urlsafe(32), time.time()
-        with self._database.session() as session, session.begin():
-            session.execute(delete(SessionRow).where(SessionRow.expires_at < now))
-            session.add(
-                SessionRow(
-                    session_hash=_hash(cookie), user_id=user_id, created_at=now, expires_at=now + seconds
-                )
-            )
-        return cookie
+        """Who holds a key; `AuthenticationError` for a wrong, revoked or expired one."""
+        return self.principal_for("key", key)
 
     def principal_for_session(self, cookie: str) -> Principal:
         """Who is signed in with a cookie."""
-        with self._database.session(read_only=True) as session:
-            row = session.get(SessionRow, _hash(cookie))
-            if row is None or row.expires_at < time.time():
-                raise AuthenticationError("your sign-in has ended", remedy="sign in again")
-            return _principal(session.get(UserRow, row.user_id))
+        return self.principal_for("session", cookie)
+
+    def principal_of(self, user_id: str) -> Principal:
+        """An account as who asks, with its groups."""
+        with self.reading() as session:
+            return _principal(session, people.find(session, user_id))
+
+    def principal_for_password(self, name: str, password: str) -> Principal:
+        """Who signs in under a name with a password; an unknown name takes as long as a wrong password."""
+        with self.reading() as session:
+            row = people.named(session, name)
+        is_open = row is not None and row.disabled_at is None and SERVICE not in row.roles
+        kept = row.password_hash if row is not None and is_open else None
+        if not passwords.is_right(kept, password):
+            raise AuthenticationError(
+                "name or password is not right", remedy="try again, or ask an administrator for a new one"
+            )
+        assert row is not None
+        assert kept is not None
+        if passwords.needs_rehash(kept):
+            anew = passwords.hashed(password, user_id=row.user_id)
+            with self._database.writing() as session:
+                people.find(session, row.user_id).password_hash = anew
+        return self.principal_of(row.user_id)
+
+    def create_sign_in_token(self, user_id: str, *, seconds: float) -> str:
+        """The secret of a one-time link that signs `user_id` in."""
+        with self._database.writing() as session:
+            return sessions.create_link(session, user_id, seconds=seconds)
+
+    def redeem(self, token: str) -> Principal:
+        """Use a link up; `AuthenticationError` when it is unknown, used or too old."""
+        with self._database.writing() as session:
+            user_id = sessions.redeem(session, token)
+        return self.principal_of(user_id)
+
+    def create_session(
+        self,
+        user_id: str,
+        *,
+        seconds: float,
+        most: float = _YEAR,
+        browser: sessions.Browser = sessions.Browser(),  # noqa: B008 (it never changes)
+    ) -> str:
+        """The cookie of a new browser session."""
+        with self._database.writing() as session:
+            return sessions.create(session, user_id, seconds=seconds, most=most, browser=browser)
 
     def end_session(self, cookie: str) -> None:
         """Sign a browser out."""
-        with self._database.session() as session, session.begin():
-            session.execute(delete(SessionRow).where(SessionRow.session_hash == _hash(cookie)))
+        with self._database.writing() as session:
+            sessions.end(session, cookie)
+        self._forget()
+
+    def knows_device(self, name: str, device: str) -> bool:
+        """Whether whoever signs in under a name did so in this browser before."""
+        with self.reading() as session:
+            row = people.named(session, name)
+            return row is not None and sessions.knows_device(session, row.user_id, device)
+
+    def remember_device(self, user_id: str, device: str) -> None:
+        """Know a browser again."""
+        with self._database.writing() as session:
+            sessions.remember_device(session, user_id, device)
+
+    @property
+    def has_uses(self) -> bool:
+        """Whether it is time for `write_uses`."""
+        return bool(self._uses)
+
+    def write_uses(self) -> None:
+        """Write when keys and sessions were last used: at most once a minute for each."""
+        with self._lock:
+            uses, self._uses = self._uses, {}
+        try:
+            with self._database.writing() as session:
+                for (kind, ref), at in uses.items():
+                    if kind == "key":
+                        used = update(KeyRow).where(KeyRow.key_id == ref).values(last_used_at=at)
+                        session.execute(used)
+                    else:
+                        sessions.slide(session, ref, at)
+        except StorageError as error:
+            logger.warning("when keys were used could not be written: %s", error.message)
+
+    def _verified(self, kind: Kind, secret: str) -> Principal:
+        generation, now = self._generation, time.time()
+        with self.reading() as session:
+            key: KeyRow | None = None
+            if kind == "key":
+                key, good_until = keys.verified(session, secret)
+                user_id, ref, noted = key.user_id, key.key_id, key.last_used_at or 0.0
+            else:
+                found = sessions.verified(session, secret)
+                good_until, user_id = found.expires_at, found.user_id
+                ref, noted = found.session_hash, found.last_seen_at
+            principal = _principal(session, people.find(session, user_id), key)
+        with self._lock:
+            if now - noted > _NOTE_SECONDS:
+                self._uses[kind, ref] = now
+            if generation == self._generation:  # or what was read may have been changed since
+                trusted_until = time.monotonic() + TRUST_SECONDS
+                self._remembered[kind, digest_of(secret)] = (principal, trusted_until, good_until)
+                while len(self._remembered) > _MAX_REMEMBERED:
+                    self._remembered.popitem(last=False)
+        return principal
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._generation += 1
+            self._remembered.clear()
 
 
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _principal(row: UserRow | None) -> Principal:
-    assert row is not None, "keys and sessions refer to users"
-    return Principal(row.user_id, roles=frozenset(row.roles))
+def _principal(session: Session, user: UserRow, key: KeyRow | None = None) -> Principal:
+    if user.disabled_at is not None:
+        raise AuthenticationError(
+            f"{user.user_id} is disabled", remedy="ask an administrator: cairn user enable"
+        )
+    return Principal(
+        user.user_id,
+        groups=frozenset(people.groups_of(session, user.user_id)),
+        roles=frozenset(user.roles),
+        key_id=key.key_id if key is not None else "",
+        scopes=None if key is None or key.scopes is None else frozenset(key.scopes),
+        models=None if key is None or key.models is None else frozenset(key.models),
+    )

@@ -1,38 +1,67 @@
-"""A limit on failed sign-ins per address, in bounded memory."""
+"""A limit on failed sign-ins, by address, by account and by browser, in bounded memory.
 
+A guess is counted when it is made and taken back when it was right, so that many at the same time are
+not free. Of an account that is being guessed at only strange browsers have to wait: one in which somebody
+signed in to it before is counted by itself.
+"""
+
+import ipaddress
 import time
 from collections import OrderedDict, deque
+from threading import Lock
 
 from cairn.core.errors import OverloadedError
 
 _WINDOW_SECONDS = 300.0
-_MAX_ADDRESSES = 4096
+_MAX_SOURCES = 16384
 
 
 class FailureLimiter:
-    """At most `limit` failures per address in five minutes; the least recent are forgotten first."""
+    """At most `limit` failures per source in five minutes; the least recent are forgotten first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = Lock()
 
-    def check(self, address: str) -> None:
-        """Raise `OverloadedError` when the address must wait."""
-        times = self._failures.get(address)
+    def check(self, *sources: str) -> None:
+        """Raise `OverloadedError` when one of them must wait."""
         now = time.monotonic()
-        while times and times[0] < now - _WINDOW_SECONDS:
-            times.popleft()
-        if times and len(times) >= self._limit:
-            raise OverloadedError(
-                "too many failed sign-ins from this address",
-                remedy="wait a few minutes",
-                retry_after=times[0] + _WINDOW_SECONDS - now,
-            )
+        with self._lock:
+            for source in sources:
+                times = self._failures.get(source)
+                while times and times[0] < now - _WINDOW_SECONDS:
+                    times.popleft()
+                if times and len(times) >= self._limit:
+                    raise OverloadedError(
+                        "too many failed sign-ins",
+                        remedy="wait a few minutes",
+                        retry_after=times[0] + _WINDOW_SECONDS - now,
+                    )
 
-    def failed(self, address: str) -> None:
-        """Count a failure."""
-        times = self._failures.setdefault(address, deque(maxlen=self._limit))
-        times.append(time.monotonic())
-        self._failures.move_to_end(address)
-        while len(self._failures) > _MAX_ADDRESSES:
-            self._failures.popitem(last=False)
+    def failed(self, *sources: str) -> None:
+        """Count a failure of each."""
+        with self._lock:
+            for source in sources:
+                self._failures.setdefault(source, deque(maxlen=self._limit)).append(time.monotonic())
+                self._failures.move_to_end(source)
+            while len(self._failures) > _MAX_SOURCES:
+                self._failures.popitem(last=False)
+
+    def forgive(self, *sources: str) -> None:
+        """Take the last failure of each back: it was none."""
+        with self._lock:
+            for source in sources:
+                if times := self._failures.get(source):
+                    times.pop()
+
+
+def address_source(host: str) -> str:
+    """Where failures of an address are counted: of IPv6 the /64, which is one customer's."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return f"address {host}"
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return f"address {ipaddress.ip_network((address, 64), strict=False)}"
+    return f"address {address}"

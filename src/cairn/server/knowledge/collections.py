@@ -20,7 +20,7 @@ from cairn.retrieval.config import CollectionConfig
 from cairn.retrieval.documents import relabel_documents
 from cairn.retrieval.reading import list_readable, owns, stats_for
 from cairn.retrieval.tables import DocumentRow
-from cairn.server.auth import Caller
+from cairn.server.auth import MayManageKnowledge, MayReadKnowledge
 from cairn.server.body import RequestBody, Strict
 from cairn.server.knowledge.own_docs import missing
 from cairn.server.state import ServerState, state_of
@@ -132,7 +132,7 @@ class CollectionList(BaseModel):
 
 
 @router.get("/collections", name="list_collections")
-def list_all(request: Request, caller: Caller) -> CollectionList:
+def list_all(request: Request, caller: MayReadKnowledge) -> CollectionList:
     """Collections by name. The first time, Cairn's own documentation becomes one, in the background."""
     state = state_of(request)
     found = list_readable(state.registry.database, caller)
@@ -148,7 +148,7 @@ def list_all(request: Request, caller: Caller) -> CollectionList:
 
 
 @router.post("/collections", name="create_collection", status_code=201)
-def create(request: Request, caller: Caller, body: NewCollection) -> CollectionOut:
+def create(request: Request, caller: MayManageKnowledge, body: NewCollection) -> CollectionOut:
     """Make a collection, which is its maker's."""
     registry = state_of(request).registry
     made = catalogue.create_collection(registry, body.name, owner=caller.user_id, labels=body.labels)
@@ -156,7 +156,7 @@ def create(request: Request, caller: Caller, body: NewCollection) -> CollectionO
 
 
 @router.get("/collections/{ref}", name="get_collection")
-def get(request: Request, caller: Caller, ref: str) -> CollectionOut:
+def get(request: Request, caller: MayReadKnowledge, ref: str) -> CollectionOut:
     """One collection, by name or id."""
     database = state_of(request).registry.database
     info = catalogue.find_visible(database, ref, caller)
@@ -164,7 +164,7 @@ def get(request: Request, caller: Caller, ref: str) -> CollectionOut:
 
 
 @router.patch("/collections/{ref}", name="change_collection")
-def change(request: Request, caller: Caller, ref: str, body: CollectionChange) -> CollectionOut:
+def change(request: Request, caller: MayManageKnowledge, ref: str, body: CollectionChange) -> CollectionOut:
     """Change a collection of one's own."""
     state = state_of(request)
     info = own_collection(state, ref, caller)
@@ -178,7 +178,7 @@ def change(request: Request, caller: Caller, ref: str, body: CollectionChange) -
 
 
 @router.delete("/collections/{ref}", name="delete_collection", status_code=204)
-def delete(request: Request, caller: Caller, ref: str) -> Response:
+def delete(request: Request, caller: MayManageKnowledge, ref: str) -> Response:
     """Delete a collection of one's own with all that is in it."""
     state = state_of(request)
     info = own_collection(state, ref, caller)

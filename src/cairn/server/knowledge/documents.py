@@ -22,7 +22,7 @@ from cairn.retrieval.documents import (
 from cairn.retrieval.passages import chunks_of
 from cairn.retrieval.reading import find_document, page_of_documents, reads
 from cairn.retrieval.tables import DocumentRow
-from cairn.server.auth import Caller
+from cairn.server.auth import MayManageKnowledge, MayReadKnowledge
 from cairn.server.body import RequestBody
 from cairn.server.knowledge.collections import Labels, note_access, own_collection, shown_labels
 from cairn.server.state import ServerState, state_of
@@ -112,7 +112,7 @@ class DocumentText(BaseModel):
 @router.get("/collections/{ref}/documents", name="list_documents")
 def list_all(
     request: Request,
-    caller: Caller,
+    caller: MayReadKnowledge,
     ref: str,
     q: str = "",
     status: str = "",
@@ -129,14 +129,14 @@ def list_all(
 
 
 @router.get("/collections/{ref}/documents/{document_id}", name="get_document")
-def get(request: Request, caller: Caller, ref: str, document_id: str) -> DocumentOut:
+def get(request: Request, caller: MayReadKnowledge, ref: str, document_id: str) -> DocumentOut:
     """One document."""
     return _document(*_found(state_of(request), ref, document_id, caller), caller)
 
 
 @router.patch("/collections/{ref}/documents/{document_id}", name="change_access")
 def change_access(
-    request: Request, caller: Caller, ref: str, document_id: str, body: AccessChange
+    request: Request, caller: MayManageKnowledge, ref: str, document_id: str, body: AccessChange
 ) -> DocumentOut:
     """Say who may see a document of one's own collection."""
     state = state_of(request)
@@ -151,7 +151,7 @@ def change_access(
 
 
 @router.delete("/collections/{ref}/documents/{document_id}", name="delete_document", status_code=204)
-def delete(request: Request, caller: Caller, ref: str, document_id: str) -> Response:
+def delete(request: Request, caller: MayManageKnowledge, ref: str, document_id: str) -> Response:
     """Delete a document from a collection of one's own."""
     state = state_of(request)
     info = own_collection(state, ref, caller)
@@ -168,7 +168,7 @@ def delete(request: Request, caller: Caller, ref: str, document_id: str) -> Resp
 @router.get("/collections/{ref}/documents/{document_id}/chunks", name="list_chunks")
 def chunks(
     request: Request,
-    caller: Caller,
+    caller: MayReadKnowledge,
     ref: str,
     document_id: str,
     around: Annotated[int | None, Query(description="Begin so that this passage is in the middle.")] = None,
@@ -191,7 +191,7 @@ def chunks(
 @router.get("/collections/{ref}/documents/{document_id}/text", name="get_document_text")
 def text(
     request: Request,
-    caller: Caller,
+    caller: MayReadKnowledge,
     ref: str,
     document_id: str,
     page: Annotated[int | None, Query(ge=1, description="Of this page alone.")] = None,
@@ -219,7 +219,7 @@ def text(
 @router.get(
     "/collections/{ref}/documents/{document_id}/original", name="get_original", response_class=FileResponse
 )
-def original(request: Request, caller: Caller, ref: str, document_id: str) -> FileResponse:
+def original(request: Request, caller: MayReadKnowledge, ref: str, document_id: str) -> FileResponse:
     """A document's file as it came, to be saved."""
     state = state_of(request)
     _, document = _readable(state, ref, document_id, caller)

@@ -11,7 +11,7 @@ from cairn.providers.packaged_encoder import DEFAULT_EMBEDDER
 from cairn.retrieval.catalogue import CollectionInfo, collection_stats
 from cairn.retrieval.recall import recalls
 from cairn.retrieval.spaces import num_lacking, spaces_of
-from cairn.server.auth import Caller
+from cairn.server.auth import MayManageKnowledge, MayReadKnowledge
 from cairn.server.body import RequestBody
 from cairn.server.knowledge.collections import own_collection
 from cairn.server.knowledge.upkeep import Action
@@ -67,14 +67,14 @@ class WorkOrder(RequestBody):
 
 
 @router.get("/collections/{ref}/embedding", name="get_embedding")
-def get(request: Request, caller: Caller, ref: str) -> EmbeddingOut:
+def get(request: Request, caller: MayReadKnowledge, ref: str) -> EmbeddingOut:
     """The embedders of a collection of one's own, the monitor, and what is under way."""
     state = state_of(request)
     return _embedding(state, own_collection(state, ref, caller))
 
 
 @router.post("/collections/{ref}/embedding", name="work_on_embedding", status_code=202)
-def work(request: Request, caller: Caller, ref: str, body: WorkOrder) -> EmbeddingOut:
+def work(request: Request, caller: MayManageKnowledge, ref: str, body: WorkOrder) -> EmbeddingOut:
     """Embed it with another model, switch to that or back, let it go, check the index or make it anew."""
     state = state_of(request)
     info = own_collection(state, ref, caller)

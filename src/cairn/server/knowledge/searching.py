@@ -12,7 +12,7 @@ from cairn.core.retrieval import Hit
 from cairn.retrieval.catalogue import find_visible
 from cairn.retrieval.highlights import highlights
 from cairn.retrieval.search import CollectionRetriever, SearchOptions
-from cairn.server.auth import Caller
+from cairn.server.auth import MayReadKnowledge
 from cairn.server.body import RequestBody
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import answer
@@ -54,7 +54,7 @@ class SearchResult(BaseModel):
 
 
 @router.post("/collections/{ref}/search", name="search_collection", response_model=SearchResult)
-async def search(request: Request, caller: Caller, ref: str, body: SearchOrder) -> Response:
+async def search(request: Request, caller: MayReadKnowledge, ref: str, body: SearchOrder) -> Response:
     """The passages that fit a query best, of what the caller may see."""
     state = state_of(request)
     return await answer(_search(state, ref, caller, body), request, config=state.config, headers={})

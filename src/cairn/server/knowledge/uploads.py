@@ -18,7 +18,7 @@ from cairn.registry.durable import storage_errors
 from cairn.retrieval.access import checked_labels
 from cairn.retrieval.catalogue import CollectionInfo
 from cairn.retrieval.documents import DocumentInfo
-from cairn.server.auth import Caller
+from cairn.server.auth import MayManageKnowledge, MayReadKnowledge
 from cairn.server.files.attaching import CONTENT, new_file_id, send
 from cairn.server.files.ingestion import Waiting
 from cairn.server.knowledge.collections import own_collection
@@ -58,7 +58,7 @@ class UploadOut(BaseModel):
 )
 async def upload(
     request: Request,
-    caller: Caller,
+    caller: MayManageKnowledge,
     ref: str,
     name: Annotated[str, Query(min_length=1, description="The file's name, or its path in a folder.")],
     label: Annotated[
@@ -84,7 +84,7 @@ async def upload(
 
 
 @router.get("/collections/{ref}/uploads", name="list_uploads")
-def list_uploads(request: Request, caller: Caller, ref: str) -> list[UploadOut]:
+def list_uploads(request: Request, caller: MayReadKnowledge, ref: str) -> list[UploadOut]:
     """What the caller sent: on its way, failed, or indexed since the server's start; the oldest first."""
     state = state_of(request)
     info = own_collection(state, ref, caller)
