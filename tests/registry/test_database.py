@@ -31,11 +31,14 @@ def test_the_migrated_schema_is_the_declared_one(database: Database) -> None:
     import cairn.retrieval.graph.tables  # (these declare their tables on the same Base)
     import cairn.retrieval.space_tables
     import cairn.retrieval.tables
+    import cairn.server.responses.tables
     import cairn.server.tables  # noqa: F401
+    from cairn.jobs.tables import JobsBase
 
+    declared: Any = [Base.metadata, JobsBase.metadata]
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, declared) == []
 
 
 def test_revisions_are_one_numbered_line() -> None:

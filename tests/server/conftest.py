@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import anthropic
 import httpx2
 import openai
 import pytest
@@ -114,6 +115,13 @@ class Running:
             tick.wait(0.01)
         raise AssertionError("it did not happen")
 
+    def anthropic(self, **options: Any) -> Any:
+        """Anthropic's client; without its types, which know nothing but Anthropic's own models and tools."""
+        values: dict[str, Any] = {"api_key": self.key, "max_retries": 0, "timeout": PATIENCE} | options
+        client = anthropic.Anthropic(base_url=self.url, **values)
+        self.clients.append(client)
+        return client
+
     def stop(self) -> None:
         for client in self.clients:
             client.close()
@@ -175,9 +183,9 @@ def serve(registry: Registry, script: Script) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def server(serve: Serve) -> Running:
-    """A server with one scripted model."""
-    return serve()
+def server(serve: Serve, script: Script) -> Running:
+    """A server with one scripted model, whose receipts are kept."""
+    return serve(script())
 
 
 @pytest.fixture

@@ -157,6 +157,8 @@ class Principal:
     """Permissions that the key is narrowed to; None: all that the roles have."""
     models: frozenset[str] | None = None
     """Names of models that the key is for; None: all."""
+    is_background: bool = False
+    """Whether nobody waits for the answer: it is made behind those that somebody waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,8 @@ from cairn.registry import Receipt, new_receipt_id
 _SEED_BITS = 31  # so that every JSON reader keeps it exactly
 _NOT_OPTIONS = frozenset({"self", "tokenizer", "messages", "tools", "control_tokens", "_marks"})
 """What a chat template is given otherwise than by a request's options."""
+_BEHIND = 1000
+"""Added to the priority of what nobody waits for; shares give at most 100."""
 _INLINE_CHARACTERS = 4000
 """Shorter texts are encoded without the cost of a thread switch."""
 
@@ -108,6 +110,10 @@ class LocalProvider:
     def count_tokens(self, text: str) -> int:
         """Tokens of a text."""
         return len(self.tokenizer.encode(text))
+
+    async def count_prompt(self, request: ChatRequest) -> int:
+        """Tokens of what the model is given for a chat, as `stream` would give it."""
+        return len((await self._prepare_chat(request)).prompt)
 
     @property
     def resident_bytes(self) -> int:
@@ -271,6 +277,7 @@ class LocalProvider:
         reply.choices = [self._choice(reply, index, visible) for index in range(reply.sampling.n)]
         await compile_ahead(self.engine, reply.sampling)
         tenant = reply.principal.user_id if reply.principal else ""
+        is_background = reply.principal is not None and reply.principal.is_background
         roles = reply.principal.roles if reply.principal else frozenset()
         share = self.engine.engine.config.share_of(tenant, roles)
         outputs = self.engine.generate(
@@ -280,8 +287,9 @@ class LocalProvider:
                 reply.sampling,
                 self.eos_token_ids,
                 adapter=self.adapter_digest,
-                priority=share.priority,
-                tenant=tenant,
+                priority=share.priority + (_BEHIND if is_background else 0),
+                # A line of its own, so that it is not for what waits there that somebody's chat is late.
+                tenant=f"{tenant} (background)" if is_background else tenant,
                 weight=share.weight,
                 kv_share=share.kv_share,
             )

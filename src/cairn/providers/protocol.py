@@ -93,6 +93,10 @@ class TextProvider(Protocol):
         """Tokens of a text."""
         ...
 
+    async def count_prompt(self, request: ChatRequest) -> int:
+        """Tokens of what the model is given for a chat, template and tools included."""
+        ...
+
     def models(self) -> tuple[str, ...]:
         """Names this provider answers to."""
         ...

@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Lifespan
 from cairn import __version__
 from cairn.server import (
     adapters,
+    anthropic,
+    batches,
     catalogue,
     chat,
     completions,
@@ -21,7 +23,9 @@ from cairn.server import (
     operations,
     rerank,
     residency,
+    responses,
 )
+from cairn.server.batches.worker import BatchWorker
 from cairn.server.errors import ErrorBody, install_error_handlers
 from cairn.server.identity import routes as identity
 from cairn.server.middleware import BodyLimit, Edge, HostAndOrigin, SecurityHeaders
@@ -46,9 +50,12 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     for room in (
         chat,
         completions,
+        anthropic,
+        responses,
         embeddings,
         rerank,
         files,
+        batches,
         adapters,
         identity,
         conversations,
@@ -65,13 +72,16 @@ def create_app(state: ServerState, *, page_folder: Path = PAGE_FOLDER) -> ASGIAp
     """The whole application over a state."""
 
     @asynccontextmanager
-    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # In the background: the page and the health checks answer while the model loads.
         loading = asyncio.create_task(state.models.warm_up())
         await asyncio.to_thread(state.resume)
+        worker = app.state.batches = BatchWorker(state, app)
+        working = asyncio.create_task(worker.run())
         yield
-        loading.cancel()
-        await asyncio.gather(loading, return_exceptions=True)
+        for task in (loading, working):
+            task.cancel()
+        await asyncio.gather(loading, working, return_exceptions=True)
         await state.models.close()
         await asyncio.to_thread(state.close)
 

@@ -1,7 +1,6 @@
 """`/v1/models` and `/v1/chat/completions`, whole or as a stream."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,12 +8,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from cairn.core.chat import (
-    ChatRequest,
     ChoiceEnd,
     Principal,
     StreamEnd,
     TextDelta,
-    TokenLogprob,
     ToolCallDelta,
 )
 from cairn.core.errors import NotFoundError
@@ -25,12 +22,20 @@ from cairn.server.identity.permissions import require_model
 from cairn.server.openai_types import (
     ChatCompletion,
     ChatCompletionRequest,
-    FileSearchSpec,
     ModelInfo,
     ModelList,
     ModelState,
 )
-from cairn.server.replies import Head, RepliedEvent, Sources, fingerprint, metered, streamed, usage_json
+from cairn.server.replies import (
+    Head,
+    RepliedEvent,
+    Sources,
+    fingerprint,
+    logprobs_json,
+    replied,
+    streamed,
+    usage_json,
+)
 from cairn.server.requests import file_search_of, new_completion_id, to_chat_request
 from cairn.server.state import ServedModel, ServerState, state_of
 from cairn.server.streaming import DONE, EventStream, answer, frame, text_frames_like
@@ -68,7 +73,12 @@ async def chat_completions(request: Request, caller: Caller, body: ChatCompletio
     headers = {"x-cairn-receipt": receipt_id}
     begin = partial(_begin, state, caller, body, receipt_id)
     if body.stream:
-        frames = streamed(state.models, body, begin, chat_frames)
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        frames = streamed(
+            state.models,
+            body.model,
+            lambda provider: chat_frames(*begin(provider), body.n or 1, with_usage=with_usage),
+        )
         return EventStream(frames, config=state.config, headers=headers)
 
     async def whole() -> dict[str, Any]:
@@ -87,11 +97,7 @@ def _begin(
 ) -> tuple[AsyncGenerator[RepliedEvent, None], Head]:
     """The events of an answer, and what all its chunks repeat."""
     chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
-    search = file_search_of(body)
-    replied = provider.stream(chat) if search is None else _searched(state, provider, chat, search)
-    events = metered(replied, state.metrics, provider.name)
-    if body.parallel_tool_calls is False:
-        events = _first_call_only(events)
+    events = replied(state, provider, chat, file_search_of(body))
     head = Head(
         id=new_completion_id("chatcmpl"),
         object="chat.completion.chunk" if body.stream else "chat.completion",
@@ -99,14 +105,6 @@ def _begin(
         system_fingerprint=fingerprint(provider),
     )
     return events, head
-
-
-def _searched(
-    state: ServerState, provider: TextProvider, chat: ChatRequest, search: FileSearchSpec
-) -> AsyncGenerator[RepliedEvent, None]:
-    from cairn.server.file_search import searched  # noqa: PLC0415 - a server may never need it
-
-    return searched(state, provider, chat, search)
 
 
 async def chat_frames(
@@ -161,7 +159,7 @@ async def collect_chat(events: AsyncGenerator[RepliedEvent, None], head: Head) -
             )
             if isinstance(event, TextDelta):
                 choice["text"] += event.text
-                choice["logprobs"] += _logprobs(event.logprobs)
+                choice["logprobs"] += logprobs_json(event.logprobs)
             elif isinstance(event, ToolCallDelta):
                 choice["calls"].append(_call(event))
             elif isinstance(event, Sources):
@@ -176,15 +174,6 @@ async def collect_chat(events: AsyncGenerator[RepliedEvent, None], head: Head) -
         "usage": usage_json(ending.usage),
         "cairn": {"receipt": ending.receipt_id},
     }
-
-
-async def _first_call_only(
-    events: AsyncGenerator[RepliedEvent, None],
-) -> AsyncGenerator[RepliedEvent, None]:
-    async with aclosing(events):
-        async for event in events:
-            if not (isinstance(event, ToolCallDelta) and event.position > 0):
-                yield event
 
 
 def _choice(index: int, parts: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +194,7 @@ def _event_delta(event: TextDelta | ToolCallDelta | Sources) -> dict[str, Any]:
         return _delta(event.index, {"content": ""} | event.as_json())
     if isinstance(event, ToolCallDelta):
         return _delta(event.index, {"tool_calls": [{"index": event.position, **_call(event)}]})
-    logprobs = {"content": _logprobs(event.logprobs), "refusal": None} if event.logprobs else None
+    logprobs = {"content": logprobs_json(event.logprobs), "refusal": None} if event.logprobs else None
     return _delta(event.index, {"content": event.text}, logprobs=logprobs)
 
 
@@ -223,14 +212,6 @@ def _delta(
 def _call(event: ToolCallDelta) -> dict[str, Any]:
     function = {"name": event.call.name, "arguments": event.call.arguments}
     return {"id": event.call.call_id, "type": "function", "function": function}
-
-
-def _logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
-    return [_token(token) | {"top_logprobs": [_token(each) for each in token.top]} for token in tokens]
-
-
-def _token(token: TokenLogprob) -> dict[str, Any]:
-    return {"token": token.token, "logprob": token.logprob, "bytes": list(token.raw_bytes)}
 
 
 def _model(served: ServedModel) -> ModelInfo:

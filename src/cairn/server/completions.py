@@ -47,7 +47,12 @@ async def text_completions(request: Request, caller: Caller, body: TextCompletio
     headers = {"x-cairn-receipt": ",".join(prompts)}
     begin = partial(_begin, state, caller, body, prompts)
     if body.stream:
-        frames = streamed(state.models, body, begin, text_frames)
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        frames = streamed(
+            state.models,
+            body.model,
+            lambda provider: text_frames(*begin(provider), body.n or 1, with_usage=with_usage),
+        )
         return EventStream(frames, config=state.config, headers=headers)
 
     async def whole() -> dict[str, Any]:

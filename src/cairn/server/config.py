@@ -90,6 +90,18 @@ class ServerConfig(Config):
         default={},
         description="names of models, and for each a smaller one of the same vocabulary that guesses ahead",
     )
+    batch_requests: int = Field(
+        default=4, ge=1, le=1000, description="requests of batches made at once, behind all others"
+    )
+    batch_hold_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="time after which another server over the same database takes over the batches of one "
+        "that says nothing any more",
+    )
+    response_days: float = Field(
+        default=30.0, gt=0, description="how long responses are kept that later ones may go on from"
+    )
     session_seconds: float = Field(
         default=30 * 86400.0, gt=0, description="how long a browser's sign-in lasts unused"
     )

@@ -1,5 +1,7 @@
 """Every failure in OpenAI's error shape: `{"error": {"message", "type", "param", "code", "remedy"}}`.
 
+Below `/v1/messages` it is Anthropic's: `{"type": "error", "error": {"type", "message", "details"}}`.
+
 The message ends with the remedy, so that any client's traceback shows it; the field of its own, which
 OpenAI does not have, is for those who show it apart. What is not a known
 error is logged with its traceback and answered with 500 and nothing of its inside.
@@ -7,14 +9,14 @@ error is logged with its traceback and answered with 500 and nothing of its insi
 
 import logging
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cairn.core.errors import CairnError, UnavailableError, joined
@@ -29,6 +31,14 @@ _TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
+_ANTHROPIC_TYPES = {
+    **_TYPES,
+    408: "timeout_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_ANTHROPIC_PATH = "/v1/messages"
 
 
 class ErrorDetail(BaseModel):
@@ -48,6 +58,46 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+class AnthropicErrorDetail(BaseModel):
+    """What went wrong; `details` has what OpenAI's shape calls `code` and `param`."""
+
+    type: str
+    message: str
+    details: dict[str, str | None]
+
+
+class AnthropicErrorBody(BaseModel):
+    """Anthropic's error shape."""
+
+    type: Literal["error"] = "error"
+    error: AnthropicErrorDetail
+    request_id: str
+
+
+class ErrorResponse(JSONResponse):
+    """An error, written in the shape of the API over which it is told."""
+
+    def __init__(
+        self, content: dict[str, Any], status_code: int, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(content, status_code, headers)
+        self._content = content
+
+    def shaped(self, scope: Scope) -> Response:
+        """What goes out for a request."""
+        path, request_id = scope["path"], scope.get("request_id", "")
+        if path != _ANTHROPIC_PATH and not path.startswith(f"{_ANTHROPIC_PATH}/"):
+            return Response(self.body, self.status_code, self._own_headers(), self.media_type)
+        body = anthropic_error_body(self.status_code, self._content, request_id)
+        return JSONResponse(body, self.status_code, {**self._own_headers(), "request-id": request_id})
+
+    def _own_headers(self) -> dict[str, str]:
+        return {k: v for k, v in self.headers.items() if k not in ("content-length", "content-type")}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.shaped(scope)(scope, receive, send)
+
+
 class TimeLimitError(CairnError):
     """A request that took longer than the server allows."""
 
@@ -64,13 +114,25 @@ def error_body(
     return {"error": {**error, "remedy": remedy or None}}
 
 
+def anthropic_error_body(status: int, body: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    """The same in Anthropic's shape."""
+    error = body["error"]
+    kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    details = {"error_code": error["code"], "param": error["param"]}
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": error["message"], "details": details},
+        "request_id": request_id,
+    }
+
+
 def cairn_error_body(error: CairnError) -> dict[str, Any]:
     """A known error as an error object."""
     param = getattr(error, "param", None)
     return error_body(error.http_status, error.message, param=param, code=error.code, remedy=error.remedy)
 
 
-def cairn_error_response(error: CairnError) -> JSONResponse:
+def cairn_error_response(error: CairnError) -> ErrorResponse:
     """A known error as a response, with `Retry-After` when waiting helps."""
     headers = {}
     if isinstance(error, UnavailableError):
@@ -79,14 +141,14 @@ def cairn_error_response(error: CairnError) -> JSONResponse:
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, TimeLimitError):
         headers["x-should-retry"] = "false"  # the same request would take as long again
-    return JSONResponse(cairn_error_body(error), error.http_status, headers)
+    return ErrorResponse(cairn_error_body(error), error.http_status, headers)
 
 
 def error_response(
     status: int, message: str, *, param: str | None = None, code: str | None = None, remedy: str = ""
-) -> JSONResponse:
+) -> ErrorResponse:
     """Any error as a response."""
-    return JSONResponse(error_body(status, message, param=param, code=code, remedy=remedy), status)
+    return ErrorResponse(error_body(status, message, param=param, code=code, remedy=remedy), status)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -144,8 +206,8 @@ class LastResort:
             await error_response(500, message, code="server.bug")(scope, receive, send)
 
 
-def _validation_response(error: RequestValidationError) -> JSONResponse:
-    details = error.errors()
+def _validation_response(error: RequestValidationError) -> ErrorResponse:
+    details = [each for each in error.errors() if not _is_other_choice(each, error.errors())]
     first = details[0]
     if first["type"] == "json_invalid":
         return error_response(
@@ -153,6 +215,13 @@ def _validation_response(error: RequestValidationError) -> JSONResponse:
         )
     message = "; ".join(_problem(detail) for detail in details[:5])
     return error_response(400, message, param=_path(first["loc"]), code="request.invalid")
+
+
+def _is_other_choice(detail: Any, details: Sequence[Any]) -> bool:
+    """Whether a detail only says that what was given is no text, where it is a list with a mistake in it."""
+    loc = detail["loc"]
+    is_deeper = (len(each["loc"]) > len(loc) and each["loc"][: len(loc) - 1] == loc[:-1] for each in details)
+    return loc[-1:] == ("str",) and any(is_deeper)
 
 
 def _problem(detail: Any) -> str:
@@ -169,7 +238,8 @@ def _problem(detail: Any) -> str:
 
 def _path(loc: Iterable[str | int]) -> str | None:
     """`('body', 'messages', 0, 'role')` as `messages[0].role`, without pydantic's names of union members."""
-    parts = [part for part in loc if isinstance(part, int) or part.replace("_", "").islower()]
+    names = (part if isinstance(part, int) or part.replace("_", "").islower() else "" for part in loc)
+    parts = [name for name in names if name not in ("", "str")]
     if parts and parts[0] in ("body", "query", "path"):
         parts = parts[1:]
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)

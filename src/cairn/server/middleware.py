@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cairn.server.config import ServerConfig
-from cairn.server.errors import error_response
+from cairn.server.errors import ErrorResponse, error_response
 from cairn.server.metrics import Metrics
 
 logger = logging.getLogger("cairn.server")
@@ -184,9 +184,9 @@ class BodyLimit:
         seconds = config.upload_seconds if is_file else config.body_seconds
         length = Headers(scope=scope).get("content-length", "")
         if length.isdigit() and int(length) > max_bytes:
-            await _refuse(_too_large(max_bytes), receive, send)
+            await _refuse(_too_large(max_bytes).shaped(scope), receive, send)
             return
-        refusal: Response | None = None
+        refusal: ErrorResponse | None = None
         has_started = is_whole = False
         num_bytes = 0
         deadline = time.monotonic() + seconds
@@ -217,7 +217,7 @@ class BodyLimit:
             await self._app(scope, limited, guarded)
         finally:
             if refusal is not None and not has_started:
-                await _refuse(refusal, receive, send)
+                await _refuse(refusal.shaped(scope), receive, send)
 
 
 class SecurityHeaders:
@@ -239,7 +239,7 @@ class SecurityHeaders:
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
-def _too_large(max_bytes: int) -> Response:
+def _too_large(max_bytes: int) -> ErrorResponse:
     return error_response(
         413, f"the body is larger than the {max_bytes} bytes this server takes", code="request.too_large"
     )

@@ -1,24 +1,28 @@
-"""What both completion endpoints do around a provider's events: counting, timing, common parts."""
+"""What all endpoints that complete text do around a provider's events: counting, timing, common parts."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from cairn.core.chat import ChatEvent, ChoiceEnd, StreamEnd, TextDelta, ToolCallDelta, Usage
+from cairn.core.chat import (
+    ChatEvent,
+    ChatRequest,
+    ChoiceEnd,
+    StreamEnd,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from cairn.core.digests import short
 from cairn.core.errors import UnavailableError
 from cairn.providers.protocol import TextProvider
 from cairn.server.metrics import Metrics
-from cairn.server.openai_types import (
-    ChatCompletionRequest,
-    CompletionUsage,
-    FileCitation,
-    SentenceCheck,
-    TextCompletionRequest,
-)
-from cairn.server.state import Models
+from cairn.server.openai_types import CompletionUsage, FileCitation, FileSearchSpec, SentenceCheck
+from cairn.server.state import Models, ServerState
 
 E = TypeVar("E")
 
@@ -74,18 +78,79 @@ def usage_json(usage: Usage) -> dict[str, Any]:
     ).model_dump()
 
 
+def logprobs_json(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
+    """Log-probabilities of generated tokens in OpenAI's shape."""
+    return [_token(token) | {"top_logprobs": [_token(each) for each in token.top]} for token in tokens]
+
+
+def _token(token: TokenLogprob) -> dict[str, Any]:
+    return {"token": token.token, "logprob": token.logprob, "bytes": list(token.raw_bytes)}
+
+
 async def streamed(
-    models: Models,
-    body: ChatCompletionRequest | TextCompletionRequest,
-    begin: Callable[[TextProvider], tuple[AsyncGenerator[E, None], Head]],
-    frames: Callable[..., AsyncGenerator[bytes, None]],
+    models: Models, model: str, frames: Callable[[TextProvider], AsyncGenerator[bytes, None]]
 ) -> AsyncGenerator[bytes, None]:
-    """The chunks of an answer; a model that is not in memory is loaded first, while keep-alives go out."""
-    async with models.use(body.model) as provider:
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        async with aclosing(frames(*begin(provider), body.n or 1, with_usage=with_usage)) as made:
-            async for each in made:
-                yield each
+    """The frames of an answer; a model that is not in memory is loaded first, while keep-alives go out."""
+    async with models.use(model) as provider, aclosing(frames(provider)) as made:
+        async for each in made:
+            yield each
+
+
+def replied(
+    state: ServerState, provider: TextProvider, chat: ChatRequest, search: FileSearchSpec | None = None
+) -> AsyncGenerator[RepliedEvent, None]:
+    """The events of a reply to a chat, whichever API asks; those of a search come with what it found."""
+    if search is None:
+        events: AsyncGenerator[RepliedEvent, None] = provider.stream(chat)
+    else:
+        from cairn.server.file_search import searched  # noqa: PLC0415 - a server may never need it
+
+        events = searched(state, provider, chat, search)
+    events = metered(events, state.metrics, provider.name)
+    return events if chat.parallel_tool_calls else _first_call_only(events)
+
+
+@dataclass(slots=True)
+class Reply:
+    """A whole reply of one choice: text and calls in their order, and how it ended."""
+
+    pieces: list[str | ToolCall] = field(default_factory=list)
+    sources: Sources | None = None
+    end: ChoiceEnd | None = None
+    usage: Usage | None = None
+    receipt_id: str = ""
+
+    def add(self, event: RepliedEvent) -> None:
+        """Put the next event in its place."""
+        if isinstance(event, TextDelta):
+            if self.pieces and isinstance(self.pieces[-1], str):
+                self.pieces[-1] += event.text
+            else:
+                self.pieces.append(event.text)
+        elif isinstance(event, ToolCallDelta):
+            self.pieces.append(event.call)
+        elif isinstance(event, Sources):
+            self.sources = event
+        elif isinstance(event, ChoiceEnd):
+            self.end = event
+        else:
+            self.usage, self.receipt_id = event.usage, event.receipt_id
+
+
+async def whole_reply(events: AsyncGenerator[RepliedEvent, None]) -> Reply:
+    """Events as one reply."""
+    reply = Reply()
+    async with aclosing(events):
+        async for event in events:
+            reply.add(event)
+    return reply
+
+
+async def _first_call_only(events: AsyncGenerator[RepliedEvent, None]) -> AsyncGenerator[RepliedEvent, None]:
+    async with aclosing(events):
+        async for event in events:
+            if not (isinstance(event, ToolCallDelta) and event.position > 0):
+                yield event
 
 
 async def metered(events: AsyncGenerator[E, None], metrics: Metrics, model: str) -> AsyncGenerator[E, None]:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from fastapi import Request
@@ -180,8 +181,10 @@ class ServerState:
     def resume(self) -> None:
         """Go on with what an earlier server left in line, and let go what has expired."""
         from cairn.server.files.housekeeping import Housekeeper  # noqa: PLC0415 - as above
+        from cairn.server.responses.stored import delete_expired  # noqa: PLC0415 - as above
 
-        self._housekeeper = Housekeeper(self.registry, lambda: self.library)
+        expiry = partial(delete_expired, self.registry.database, self.config.response_days)
+        self._housekeeper = Housekeeper(self.registry, lambda: self.library, also=[expiry])
         query = select(VectorStoreFileRow.file_id).where(VectorStoreFileRow.status == "in_progress")
         with self.registry.database.session(read_only=True) as session:
             is_waiting = session.scalar(query.limit(1)) is not None

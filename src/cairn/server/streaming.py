@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -24,7 +25,6 @@ from cairn.server.config import ServerConfig
 from cairn.server.errors import TimeLimitError, cairn_error_body, error_body, logger
 
 DONE = b"data: [DONE]\n\n"
-_KEEP_ALIVE = b": still working\n\n"
 _FIRST_EVENT_SECONDS = 2.0
 _LOOK = 0.01
 _HOLE = "text of a token"
@@ -39,11 +39,34 @@ def frame(value: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
-def text_frames_like(value: Callable[[str], Mapping[str, Any]]) -> Callable[[str], bytes]:
-    """`frame(value(text))` for any text, where the text is a string of its own, the last of that value."""
-    head, hole, tail = frame(value(_HOLE)).rpartition(encode_basestring(_HOLE).encode())
+def typed_frame(value: Mapping[str, Any]) -> bytes:
+    """The same, named after its `type`."""
+    return f"event: {value['type']}\n".encode() + frame(value)
+
+
+def text_frames_like(
+    value: Callable[[str], Mapping[str, Any]], framed: Callable[[Mapping[str, Any]], bytes] = frame
+) -> Callable[[str], bytes]:
+    """`framed(value(text))` for any text, where the text is a string of its own, the last of that value."""
+    head, hole, tail = framed(value(_HOLE)).rpartition(encode_basestring(_HOLE).encode())
     assert hole, "the text is in the value"
     return lambda text: head + encode_basestring(text).encode() + tail
+
+
+def _openai_failure(_status: int, body: dict[str, Any]) -> bytes:
+    return frame(body)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How an API's streams tell what is no part of the answer."""
+
+    keep_alive: bytes = b": still working\n\n"
+    failure: Callable[[int, dict[str, Any]], bytes] = _openai_failure
+    """An error after the status was sent: from its own status and its object in OpenAI's shape."""
+
+
+OPENAI = Manner()
 
 
 async def until_gone(receive: Receive) -> None:
@@ -84,12 +107,14 @@ class EventStream(Response):
         *,
         config: ServerConfig,
         headers: Mapping[str, str],
+        manner: Manner = OPENAI,
     ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers({**headers, "cache-control": "no-store", "x-accel-buffering": "no"})
         self._frames = frames
         self._config = config
+        self._manner = manner
         self._turn = asyncio.Lock()
         self._has_started = self._is_sending = self._is_over = False
         self._since = time.monotonic()  # when it began to send, or last had sent
@@ -117,7 +142,7 @@ class EventStream(Response):
                 check_at = now + config.recheck_seconds
                 if (refusal := await _refused(recheck)) is not None:
                     async with asyncio.timeout(config.write_seconds):
-                        await self._send(send, frame(cairn_error_body(refusal)), is_last=True)
+                        await self._send(send, self._failure(refusal), is_last=True)
                     return
                 now = time.monotonic()
             quiet = config.keep_alive_seconds if self._has_started else _FIRST_EVENT_SECONDS
@@ -125,13 +150,13 @@ class EventStream(Response):
             if now >= limit and self._is_sending:
                 raise TimeoutError
             if now >= deadline and not self._is_sending:
-                late = frame(cairn_error_body(_time_limit(config.request_seconds)))
+                late = self._failure(_time_limit(config.request_seconds))
                 async with asyncio.timeout(config.write_seconds):
                     await self._send(send, late, is_last=True)
                 return
             if now >= limit:
                 async with asyncio.timeout(config.write_seconds):
-                    await self._send(send, _KEEP_ALIVE)
+                    await self._send(send, self._manner.keep_alive)
                 continue
             # What is waited for may change in between: look again after the shortest of the waits.
             waits = (
@@ -154,18 +179,20 @@ class EventStream(Response):
         await self._send(send, b"", is_last=True)
 
     async def _next(self) -> bytes | None:
-        """The next frame; a failure after the status was sent becomes an event in OpenAI's error shape."""
+        """The next frame; a failure after the status was sent becomes an event."""
         try:
             return await anext(self._frames, None)
         except Exception as error:
             if not self._has_started:
                 raise
             if isinstance(error, CairnError):
-                return frame(cairn_error_body(error))
+                return self._failure(error)
             logger.error("a stream failed", exc_info=error)
-            return frame(
-                error_body(500, "the server failed on this request; its log says why", code="server.bug")
-            )
+            said = "the server failed on this request; its log says why"
+            return self._manner.failure(500, error_body(500, said, code="server.bug"))
+
+    def _failure(self, error: CairnError) -> bytes:
+        return self._manner.failure(error.http_status, cairn_error_body(error))
 
     async def _send(self, send: Send, data: bytes, *, is_last: bool = False) -> None:
         async with self._turn:

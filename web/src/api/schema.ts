@@ -1073,6 +1073,70 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/batches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Batches
+         * @description The caller's batches.
+         */
+        get: operations["list_batches"];
+        put?: never;
+        /**
+         * Create Batch
+         * @description Put a file of requests in line.
+         */
+        post: operations["create_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/batches/{batch_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Batch
+         * @description One of the caller's batches, and how far it is.
+         */
+        get: operations["get_batch"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/batches/{batch_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Batch
+         * @description End a batch; what is answered by then is its output.
+         */
+        post: operations["cancel_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/chat/completions": {
         parameters: {
             query?: never;
@@ -1241,6 +1305,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Message
+         * @description Continue a conversation, in Anthropic's shape.
+         */
+        post: operations["create_message"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/messages/count_tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Count Message Tokens
+         * @description Tokens that a conversation with its system prompt and tools would be, by the model's own template.
+         */
+        post: operations["count_message_tokens"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -1295,6 +1399,90 @@ export interface paths {
          * @description Documents in the order of how well they answer a query.
          */
         post: operations["rerank"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/responses": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Response
+         * @description Answer, going on from an earlier response where one is named.
+         */
+        post: operations["create_response"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/responses/{response_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Response
+         * @description A response that was stored.
+         */
+        get: operations["get_response"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Response
+         * @description Delete a response; what went on from it cannot go on any more.
+         */
+        delete: operations["delete_response"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/responses/{response_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Response
+         * @description Refused for what has ended; to cancel one under way, close its connection.
+         */
+        post: operations["cancel_response"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/responses/{response_id}/input_items": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Input Items
+         * @description What a response was asked with; what was said before belongs to the response before.
+         */
+        get: operations["list_input_items"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1558,6 +1746,35 @@ export interface components {
             labels: string[];
         };
         /**
+         * AnthropicErrorBody
+         * @description Anthropic's error shape.
+         */
+        AnthropicErrorBody: {
+            error: components["schemas"]["AnthropicErrorDetail"];
+            /** Request Id */
+            request_id: string;
+            /**
+             * Type
+             * @default error
+             * @constant
+             */
+            type: "error";
+        };
+        /**
+         * AnthropicErrorDetail
+         * @description What went wrong; `details` has what OpenAI's shape calls `code` and `param`.
+         */
+        AnthropicErrorDetail: {
+            /** Details */
+            details: {
+                [key: string]: string | null;
+            };
+            /** Message */
+            message: string;
+            /** Type */
+            type: string;
+        };
+        /**
          * ArtifactDetail
          * @description An artifact with its files and its card (Markdown; empty when it has none).
          */
@@ -1683,6 +1900,169 @@ export interface components {
             type: "auto";
         };
         /**
+         * Base64Source
+         * @description An image in the request itself.
+         */
+        Base64Source: {
+            /** Data */
+            data: string;
+            /**
+             * Media Type
+             * @enum {string}
+             */
+            media_type: "image/jpeg" | "image/png" | "image/gif" | "image/webp";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "base64";
+        };
+        /**
+         * Batch
+         * @description A batch.
+         */
+        Batch: {
+            /** Cancelled At */
+            cancelled_at: number | null;
+            /** Cancelling At */
+            cancelling_at: number | null;
+            /** Completed At */
+            completed_at: number | null;
+            /**
+             * Completion Window
+             * @default 24h
+             * @constant
+             */
+            completion_window: "24h";
+            /** Created At */
+            created_at: number;
+            /**
+             * Endpoint
+             * @enum {string}
+             */
+            endpoint: "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses";
+            /** Error File Id */
+            error_file_id: string | null;
+            errors: components["schemas"]["LineErrors"] | null;
+            /** Expired At */
+            expired_at: number | null;
+            /** Expires At */
+            expires_at: number;
+            /** Failed At */
+            failed_at: number | null;
+            /** Finalizing At */
+            finalizing_at: number | null;
+            /** Id */
+            id: string;
+            /** In Progress At */
+            in_progress_at: number | null;
+            /** Input File Id */
+            input_file_id: string;
+            /** Metadata */
+            metadata: {
+                [key: string]: string;
+            };
+            /**
+             * Object
+             * @default batch
+             * @constant
+             */
+            object: "batch";
+            /** Output File Id */
+            output_file_id: string | null;
+            request_counts: components["schemas"]["BatchCounts"];
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "validating" | "failed" | "in_progress" | "finalizing" | "completed" | "expired" | "cancelling" | "cancelled";
+            usage: components["schemas"]["BatchUsage"] | null;
+        };
+        /**
+         * BatchCounts
+         * @description Requests by what became of them.
+         */
+        BatchCounts: {
+            /** Completed */
+            completed: number;
+            /** Failed */
+            failed: number;
+            /** Total */
+            total: number;
+        };
+        /**
+         * BatchList
+         * @description Batches.
+         */
+        BatchList: {
+            /** Data */
+            data: components["schemas"]["Batch"][];
+            /** First Id */
+            first_id: string | null;
+            /** Has More */
+            has_more: boolean;
+            /** Last Id */
+            last_id: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /**
+         * BatchUsage
+         * @description Tokens of all answers, once the batch has ended.
+         */
+        BatchUsage: {
+            /**
+             * Input Tokens
+             * @default 0
+             */
+            input_tokens: number;
+            /**
+             * Input Tokens Details
+             * @default {
+             *       "cached_tokens": 0
+             *     }
+             */
+            input_tokens_details: {
+                [key: string]: number;
+            };
+            /**
+             * Output Tokens
+             * @default 0
+             */
+            output_tokens: number;
+            /**
+             * Output Tokens Details
+             * @default {
+             *       "reasoning_tokens": 0
+             *     }
+             */
+            output_tokens_details: {
+                [key: string]: number;
+            };
+            /**
+             * Total Tokens
+             * @default 0
+             */
+            total_tokens: number;
+        };
+        /**
+         * CacheControl
+         * @description Where a prompt's beginning should be kept; it is kept without asking.
+         */
+        CacheControl: {
+            /** Ttl */
+            ttl?: string | null;
+            /**
+             * Type
+             * @constant
+             */
+            type: "ephemeral";
+        };
+        /**
          * CairnInfo
          * @description What OpenAI's shape has no place for: the receipt of the reply.
          */
@@ -1796,9 +2176,9 @@ export interface components {
             /** Temperature */
             temperature?: number | null;
             /** Tool Choice */
-            tool_choice?: ("none" | "auto" | "required") | (components["schemas"]["ToolChoice"] | components["schemas"]["FileSearchChoice"]) | null;
+            tool_choice?: ("none" | "auto" | "required") | (components["schemas"]["cairn__server__openai_types__ToolChoice"] | components["schemas"]["FileSearchChoice"]) | null;
             /** Tools */
-            tools?: (components["schemas"]["ToolSpec"] | components["schemas"]["FileSearchSpec"])[] | null;
+            tools?: (components["schemas"]["ToolSpec"] | components["schemas"]["FileSearchSpec-Input"])[] | null;
             /** Top K */
             top_k?: number | null;
             /** Top Logprobs */
@@ -2042,9 +2422,22 @@ export interface components {
          * CompoundFilter
          * @description Holds where all of its filters do, or any.
          */
-        CompoundFilter: {
+        "CompoundFilter-Input": {
             /** Filters */
-            filters: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter"])[];
+            filters: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter-Input"])[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "and" | "or";
+        };
+        /**
+         * CompoundFilter
+         * @description Holds where all of its filters do, or any.
+         */
+        "CompoundFilter-Output": {
+            /** Filters */
+            filters: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter-Output"])[];
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -2105,9 +2498,27 @@ export interface components {
         };
         /**
          * Conversation
+         * @description `POST /v1/messages/count_tokens`, and what `POST /v1/messages` shares with it.
+         */
+        "Conversation-Input": {
+            cache_control?: components["schemas"]["CacheControl"] | null;
+            /** Messages */
+            messages: components["schemas"]["Turn"][];
+            /** Model */
+            model: string;
+            output_config?: components["schemas"]["OutputConfig"] | null;
+            /** System */
+            system?: string | components["schemas"]["TextBlock"][] | null;
+            thinking?: components["schemas"]["Thinking"] | null;
+            tool_choice?: components["schemas"]["cairn__server__anthropic__types__ToolChoice"] | null;
+            /** Tools */
+            tools?: components["schemas"]["Tool"][] | null;
+        };
+        /**
+         * Conversation
          * @description A conversation with all its messages, oldest first.
          */
-        Conversation: {
+        "Conversation-Output": {
             /** Id */
             id: string;
             /** Messages */
@@ -2485,9 +2896,36 @@ export interface components {
          * FileSearchSpec
          * @description A search of collections, by id or name, for what the last message asks.
          */
-        FileSearchSpec: {
+        "FileSearchSpec-Input": {
             /** Filters */
-            filters?: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter"]) | null;
+            filters?: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter-Input"]) | null;
+            /**
+             * Max Num Results
+             * @default 5
+             */
+            max_num_results: number;
+            /**
+             * @default {
+             *       "ranker": "auto",
+             *       "score_threshold": 0
+             *     }
+             */
+            ranking_options: components["schemas"]["RankingOptions"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "file_search";
+            /** Vector Store Ids */
+            vector_store_ids: string[];
+        };
+        /**
+         * FileSearchSpec
+         * @description A search of collections, by id or name, for what the last message asks.
+         */
+        "FileSearchSpec-Output": {
+            /** Filters */
+            filters?: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter-Output"]) | null;
             /**
              * Max Num Results
              * @default 5
@@ -2519,6 +2957,55 @@ export interface components {
             name: string;
         };
         /**
+         * FunctionCallItem
+         * @description A call that the model made.
+         */
+        FunctionCallItem: {
+            /** Arguments */
+            arguments: string;
+            /** Call Id */
+            call_id: string;
+            /** Id */
+            id?: string | null;
+            /** Name */
+            name: string;
+            /**
+             * Type
+             * @constant
+             */
+            type: "function_call";
+        };
+        /**
+         * FunctionChoice
+         * @description A forced function.
+         */
+        FunctionChoice: {
+            /** Name */
+            name: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "function";
+        };
+        /**
+         * FunctionOutputItem
+         * @description What a call gave.
+         */
+        FunctionOutputItem: {
+            /** Call Id */
+            call_id: string;
+            /** Id */
+            id?: string | null;
+            /** Output */
+            output: string | (components["schemas"]["InputText"] | components["schemas"]["Refusal"] | components["schemas"]["InputImage"])[];
+            /**
+             * Type
+             * @constant
+             */
+            type: "function_call_output";
+        };
+        /**
          * FunctionSpec
          * @description A function a model may call; `parameters` is a JSON schema.
          */
@@ -2535,6 +3022,27 @@ export interface components {
             strict?: boolean | null;
         };
         /**
+         * FunctionTool
+         * @description A function a model may call; `parameters` is a JSON schema.
+         */
+        FunctionTool: {
+            /** Description */
+            description?: string | null;
+            /** Name */
+            name: string;
+            /** Parameters */
+            parameters?: {
+                [key: string]: unknown;
+            } | null;
+            /** Strict */
+            strict?: boolean | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "function";
+        };
+        /**
          * GroupOut
          * @description A group and who is in it.
          */
@@ -2549,6 +3057,32 @@ export interface components {
             name: string;
         };
         /**
+         * IgnoredItem
+         * @description What was searched or thought on the way to a reply: the next one is made without it.
+         */
+        IgnoredItem: {
+            /** Id */
+            id?: string | null;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "file_search_call" | "reasoning";
+        };
+        /**
+         * ImageBlock
+         * @description An image.
+         */
+        ImageBlock: {
+            /** Source */
+            source: components["schemas"]["Base64Source"] | components["schemas"]["UrlSource"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "image";
+        };
+        /**
          * ImageUrl
          * @description Where an image is.
          */
@@ -2557,6 +3091,109 @@ export interface components {
             detail?: string | null;
             /** Url */
             url: string;
+        };
+        /**
+         * IncompleteDetails
+         * @description Why a response is not whole.
+         */
+        IncompleteDetails: {
+            /**
+             * Reason
+             * @constant
+             */
+            reason: "max_output_tokens";
+        };
+        /**
+         * InputImage
+         * @description An image, by its URL or as a data URL.
+         */
+        InputImage: {
+            /** Image Url */
+            image_url?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "input_image";
+        };
+        /**
+         * InputPart
+         * @description A part of an input item.
+         */
+        InputPart: {
+            /** Image Url */
+            image_url?: string | null;
+            /** Refusal */
+            refusal?: string | null;
+            /** Text */
+            text?: string | null;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "input_text" | "output_text" | "refusal" | "input_image";
+        };
+        /**
+         * InputText
+         * @description Text.
+         */
+        InputText: {
+            /** Text */
+            text: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "input_text" | "output_text";
+        };
+        /**
+         * InputTokensDetails
+         * @description Of the prompt.
+         */
+        InputTokensDetails: {
+            /**
+             * Cache Write Tokens
+             * @default 0
+             * @constant
+             */
+            cache_write_tokens: 0;
+            /** Cached Tokens */
+            cached_tokens: number;
+        };
+        /**
+         * ItemList
+         * @description Items of an input.
+         */
+        ItemList: {
+            /** Data */
+            data: components["schemas"]["ListedItem"][];
+            /** First Id */
+            first_id: string | null;
+            /** Has More */
+            has_more: boolean;
+            /** Last Id */
+            last_id: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /**
+         * JsonFormat
+         * @description A JSON schema for the reply.
+         */
+        JsonFormat: {
+            /** Schema */
+            schema: {
+                [key: string]: unknown;
+            };
+            /**
+             * Type
+             * @constant
+             */
+            type: "json_schema";
         };
         /**
          * JsonSchemaSpec
@@ -2622,6 +3259,34 @@ export interface components {
             message: string;
         };
         /**
+         * LineError
+         * @description What is wrong with a line of the input.
+         */
+        LineError: {
+            /** Code */
+            code: string;
+            /** Line */
+            line?: number | null;
+            /** Message */
+            message: string;
+            /** Param */
+            param?: string | null;
+        };
+        /**
+         * LineErrors
+         * @description Why a batch was not begun.
+         */
+        LineErrors: {
+            /** Data */
+            data: components["schemas"]["LineError"][];
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /**
          * LineageGraph
          * @description Ancestors and descendants; an edge is (parent, child).
          */
@@ -2647,6 +3312,37 @@ export interface components {
             kind: string;
             /** Names */
             names: string[];
+        };
+        /**
+         * ListedItem
+         * @description An item of the input, as it was given.
+         */
+        ListedItem: {
+            /** Arguments */
+            arguments?: string | null;
+            /** Call Id */
+            call_id?: string | null;
+            /** Content */
+            content?: components["schemas"]["InputPart"][] | null;
+            /** Id */
+            id: string;
+            /** Name */
+            name?: string | null;
+            /** Output */
+            output?: string | components["schemas"]["InputPart"][] | null;
+            /** Role */
+            role?: ("user" | "assistant" | "system" | "developer") | null;
+            /**
+             * Status
+             * @default completed
+             * @constant
+             */
+            status: "completed";
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "message" | "function_call" | "function_call_output" | "file_search_call" | "reasoning";
         };
         /**
          * LoadAdapterBody
@@ -2709,6 +3405,27 @@ export interface components {
             models: components["schemas"]["ResidenceInfo"][];
         };
         /**
+         * MessageItem
+         * @description A turn.
+         */
+        MessageItem: {
+            /** Content */
+            content: string | (components["schemas"]["InputText"] | components["schemas"]["Refusal"] | components["schemas"]["InputImage"])[];
+            /** Id */
+            id?: string | null;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "user" | "assistant" | "system" | "developer";
+            /**
+             * Type
+             * @default message
+             * @constant
+             */
+            type: "message";
+        };
+        /**
          * MessageOut
          * @description A stored turn.
          */
@@ -2732,6 +3449,39 @@ export interface components {
             sentences: components["schemas"]["SentenceCheck"][];
         };
         /**
+         * MessageReply
+         * @description The answer of `POST /v1/messages`.
+         */
+        MessageReply: {
+            cairn: components["schemas"]["CairnInfo"];
+            /** Content */
+            content: (components["schemas"]["TextReply"] | components["schemas"]["ToolUseReply"])[];
+            /** Id */
+            id: string;
+            /** Model */
+            model: string;
+            /**
+             * Role
+             * @default assistant
+             * @constant
+             */
+            role: "assistant";
+            /**
+             * Stop Reason
+             * @enum {string}
+             */
+            stop_reason: "end_turn" | "max_tokens" | "stop_sequence" | "tool_use" | "model_context_window_exceeded";
+            /** Stop Sequence */
+            stop_sequence: string | null;
+            /**
+             * Type
+             * @default message
+             * @constant
+             */
+            type: "message";
+            usage: components["schemas"]["MessageUsage"];
+        };
+        /**
          * MessageSpec
          * @description A turn of the conversation.
          */
@@ -2749,6 +3499,58 @@ export interface components {
             tool_call_id?: string | null;
             /** Tool Calls */
             tool_calls?: components["schemas"]["ToolCallSpec"][] | null;
+        };
+        /**
+         * MessageUsage
+         * @description Tokens in and out; those read from the prefix cache are not among `input_tokens`.
+         */
+        MessageUsage: {
+            /**
+             * Cache Creation Input Tokens
+             * @default 0
+             */
+            cache_creation_input_tokens: number;
+            /** Cache Read Input Tokens */
+            cache_read_input_tokens: number;
+            /** Input Tokens */
+            input_tokens: number;
+            /** Output Tokens */
+            output_tokens: number;
+        };
+        /**
+         * MessagesRequest
+         * @description `POST /v1/messages`.
+         */
+        MessagesRequest: {
+            cache_control?: components["schemas"]["CacheControl"] | null;
+            /** Inference Geo */
+            inference_geo?: string | null;
+            /** Max Tokens */
+            max_tokens: number;
+            /** Messages */
+            messages: components["schemas"]["Turn"][];
+            metadata?: components["schemas"]["RequestMetadata"] | null;
+            /** Model */
+            model: string;
+            output_config?: components["schemas"]["OutputConfig"] | null;
+            /** Service Tier */
+            service_tier?: ("auto" | "standard_only") | null;
+            /** Stop Sequences */
+            stop_sequences?: string[] | null;
+            /** Stream */
+            stream?: boolean | null;
+            /** System */
+            system?: string | components["schemas"]["TextBlock"][] | null;
+            /** Temperature */
+            temperature?: number | null;
+            thinking?: components["schemas"]["Thinking"] | null;
+            tool_choice?: components["schemas"]["cairn__server__anthropic__types__ToolChoice"] | null;
+            /** Tools */
+            tools?: components["schemas"]["Tool"][] | null;
+            /** Top K */
+            top_k?: number | null;
+            /** Top P */
+            top_p?: number | null;
         };
         /**
          * MetricLines
@@ -2844,22 +3646,6 @@ export interface components {
              * @enum {string}
              */
             task: "text" | "embedding" | "classification";
-        };
-        /**
-         * NewBatch
-         * @description Files to put into a vector store together: `file_ids`, or `files` with attributes of their own.
-         */
-        NewBatch: {
-            /** Attributes */
-            attributes?: {
-                [key: string]: boolean | number | string;
-            } | null;
-            /** Chunking Strategy */
-            chunking_strategy?: (components["schemas"]["AutoChunking"] | components["schemas"]["StaticChunking"]) | null;
-            /** File Ids */
-            file_ids?: string[] | null;
-            /** Files */
-            files?: components["schemas"]["NewStoreFile"][] | null;
         };
         /**
          * NewCollection
@@ -3005,6 +3791,69 @@ export interface components {
             user_id: string;
         };
         /**
+         * NewResponse
+         * @description `POST /v1/responses`.
+         */
+        NewResponse: {
+            /** Background */
+            background?: false | null;
+            /** Include */
+            include?: ("message.output_text.logprobs" | "reasoning.encrypted_content")[] | null;
+            /** Input */
+            input: string | (components["schemas"]["MessageItem"] | components["schemas"]["FunctionCallItem"] | components["schemas"]["FunctionOutputItem"] | components["schemas"]["IgnoredItem"])[];
+            /** Instructions */
+            instructions?: string | null;
+            /** Max Output Tokens */
+            max_output_tokens?: number | null;
+            /** Max Tool Calls */
+            max_tool_calls?: number | null;
+            /** Metadata */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+            /** Min P */
+            min_p?: number | null;
+            /** Model */
+            model: string;
+            /** Parallel Tool Calls */
+            parallel_tool_calls?: boolean | null;
+            /** Previous Response Id */
+            previous_response_id?: string | null;
+            /** Prompt Cache Key */
+            prompt_cache_key?: string | null;
+            /** Prompt Cache Retention */
+            prompt_cache_retention?: string | null;
+            reasoning?: components["schemas"]["Reasoning"] | null;
+            /** Safety Identifier */
+            safety_identifier?: string | null;
+            /** Seed */
+            seed?: number | null;
+            /** Service Tier */
+            service_tier?: string | null;
+            /** Store */
+            store?: boolean | null;
+            /** Stream */
+            stream?: boolean | null;
+            stream_options?: components["schemas"]["ResponseStreamOptions"] | null;
+            /** Temperature */
+            temperature?: number | null;
+            text?: components["schemas"]["TextConfig"] | null;
+            /** Tool Choice */
+            tool_choice?: ("none" | "auto" | "required") | (components["schemas"]["FunctionChoice"] | components["schemas"]["FileSearchChoice"]) | null;
+            /** Tools */
+            tools?: (components["schemas"]["FunctionTool"] | components["schemas"]["FileSearchSpec-Input"])[] | null;
+            /** Top K */
+            top_k?: number | null;
+            /** Top Logprobs */
+            top_logprobs?: number | null;
+            /** Top P */
+            top_p?: number | null;
+            /** Truncation */
+            truncation?: ("auto" | "disabled") | null;
+            /** User */
+            user?: string | null;
+        };
+        /**
          * NewStoreFile
          * @description A file to put into a vector store.
          */
@@ -3048,6 +3897,128 @@ export interface components {
              * @constant
              */
             type: "other";
+        };
+        /**
+         * OutputCall
+         * @description A call that the model made.
+         */
+        OutputCall: {
+            /** Arguments */
+            arguments: string;
+            /** Call Id */
+            call_id: string;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "in_progress" | "completed";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "function_call";
+        };
+        /**
+         * OutputConfig
+         * @description The form of the reply; `effort` is handed to the chat template.
+         */
+        OutputConfig: {
+            /** Effort */
+            effort?: ("low" | "medium" | "high" | "xhigh" | "max") | null;
+            format?: components["schemas"]["JsonFormat"] | null;
+        };
+        /**
+         * OutputMessage
+         * @description What the model said.
+         */
+        OutputMessage: {
+            /** Content */
+            content: components["schemas"]["OutputText"][];
+            /** Id */
+            id: string;
+            /**
+             * Role
+             * @default assistant
+             * @constant
+             */
+            role: "assistant";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "in_progress" | "completed" | "incomplete";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "message";
+        };
+        /**
+         * OutputSearch
+         * @description A search of collections that came before the reply.
+         */
+        OutputSearch: {
+            /** Id */
+            id: string;
+            /** Queries */
+            queries: string[];
+            /** Results */
+            results?: null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "in_progress" | "completed";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "file_search_call";
+        };
+        /**
+         * OutputText
+         * @description Text of a reply.
+         */
+        OutputText: {
+            /**
+             * Annotations
+             * @default []
+             */
+            annotations: components["schemas"]["FileCitation"][];
+            /**
+             * Logprobs
+             * @default []
+             */
+            logprobs: components["schemas"]["ContentLogprob"][];
+            /** Sentences */
+            sentences?: components["schemas"]["SentenceCheck"][] | null;
+            /**
+             * Text
+             * @default
+             */
+            text: string;
+            /**
+             * Type
+             * @default output_text
+             * @constant
+             */
+            type: "output_text";
+        };
+        /**
+         * OutputTokensDetails
+         * @description Of the reply.
+         */
+        OutputTokensDetails: {
+            /**
+             * Reasoning Tokens
+             * @default 0
+             * @constant
+             */
+            reasoning_tokens: 0;
         };
         /**
          * PageProblem
@@ -3169,6 +4140,16 @@ export interface components {
             score_threshold: number;
         };
         /**
+         * Reasoning
+         * @description How much a model thinks; `effort` is handed to the chat template.
+         */
+        Reasoning: {
+            /** Effort */
+            effort?: string | null;
+            /** Summary */
+            summary?: string | null;
+        };
+        /**
          * RecallOut
          * @description What the monitor found.
          */
@@ -3217,6 +4198,27 @@ export interface components {
             sampling: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * Refusal
+         * @description What another model would not say.
+         */
+        Refusal: {
+            /** Refusal */
+            refusal: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "refusal";
+        };
+        /**
+         * RequestMetadata
+         * @description On whose behalf the caller asks; the receipt keeps it.
+         */
+        RequestMetadata: {
+            /** User Id */
+            user_id?: string | null;
         };
         /**
          * RerankDocument
@@ -3315,6 +4317,19 @@ export interface components {
             task: "text" | "embedding" | "classification";
         };
         /**
+         * ResponseError
+         * @description Why a response failed after it had begun.
+         */
+        ResponseError: {
+            /**
+             * Code
+             * @enum {string}
+             */
+            code: "server_error" | "rate_limit_exceeded" | "invalid_prompt";
+            /** Message */
+            message: string;
+        };
+        /**
          * ResponseFormat
          * @description The form of the reply.
          */
@@ -3325,6 +4340,110 @@ export interface components {
              * @enum {string}
              */
             type: "text" | "json_object" | "json_schema";
+        };
+        /**
+         * ResponseObject
+         * @description A response.
+         */
+        ResponseObject: {
+            /**
+             * Background
+             * @default false
+             * @constant
+             */
+            background: false;
+            cairn: components["schemas"]["CairnInfo"];
+            /** Completed At */
+            completed_at?: number | null;
+            /** Created At */
+            created_at: number;
+            error?: components["schemas"]["ResponseError"] | null;
+            /** Id */
+            id: string;
+            incomplete_details?: components["schemas"]["IncompleteDetails"] | null;
+            /** Instructions */
+            instructions: string | null;
+            /** Max Output Tokens */
+            max_output_tokens: number | null;
+            /** Metadata */
+            metadata: {
+                [key: string]: string;
+            };
+            /** Model */
+            model: string;
+            /**
+             * Object
+             * @default response
+             * @constant
+             */
+            object: "response";
+            /**
+             * Output
+             * @default []
+             */
+            output: (components["schemas"]["OutputMessage"] | components["schemas"]["OutputCall"] | components["schemas"]["OutputSearch"])[];
+            /** Parallel Tool Calls */
+            parallel_tool_calls: boolean;
+            /** Previous Response Id */
+            previous_response_id: string | null;
+            reasoning: components["schemas"]["Reasoning"];
+            /**
+             * Status
+             * @default in_progress
+             * @enum {string}
+             */
+            status: "in_progress" | "completed" | "incomplete" | "failed";
+            /** Store */
+            store: boolean;
+            /** Temperature */
+            temperature: number;
+            text: components["schemas"]["TextConfig"];
+            /** Tool Choice */
+            tool_choice: ("none" | "auto" | "required") | (components["schemas"]["FunctionChoice"] | components["schemas"]["FileSearchChoice"]);
+            /** Tools */
+            tools: (components["schemas"]["FunctionTool"] | components["schemas"]["FileSearchSpec-Output"])[];
+            /** Top Logprobs */
+            top_logprobs: number;
+            /** Top P */
+            top_p: number;
+            /**
+             * Truncation
+             * @enum {string}
+             */
+            truncation: "auto" | "disabled";
+            usage?: components["schemas"]["ResponseUsage"] | null;
+            /** User */
+            user: string | null;
+        };
+        /**
+         * ResponseStreamOptions
+         * @description Without effect.
+         */
+        ResponseStreamOptions: {
+            /**
+             * Include Obfuscation
+             * @default false
+             */
+            include_obfuscation: boolean;
+        };
+        /**
+         * ResponseUsage
+         * @description Tokens in and out.
+         */
+        ResponseUsage: {
+            /** Input Tokens */
+            input_tokens: number;
+            input_tokens_details: components["schemas"]["InputTokensDetails"];
+            /** Output Tokens */
+            output_tokens: number;
+            /**
+             * @default {
+             *       "reasoning_tokens": 0
+             *     }
+             */
+            output_tokens_details: components["schemas"]["OutputTokensDetails"];
+            /** Total Tokens */
+            total_tokens: number;
         };
         /**
          * Rotation
@@ -3401,7 +4520,7 @@ export interface components {
          */
         SearchBody: {
             /** Filters */
-            filters?: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter"]) | null;
+            filters?: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter-Input"]) | null;
             /**
              * Max Num Results
              * @default 10
@@ -3685,6 +4804,19 @@ export interface components {
             regex?: string | null;
         };
         /**
+         * TextBlock
+         * @description Text.
+         */
+        TextBlock: {
+            /** Text */
+            text: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "text";
+        };
+        /**
          * TextChoice
          * @description A choice of a plain completion.
          */
@@ -3790,6 +4922,20 @@ export interface components {
             user?: string | null;
         };
         /**
+         * TextConfig
+         * @description How the reply is written.
+         */
+        TextConfig: {
+            /**
+             * @default {
+             *       "type": "text"
+             *     }
+             */
+            format: components["schemas"]["TextFormat"];
+            /** Verbosity */
+            verbosity?: ("low" | "medium" | "high") | null;
+        };
+        /**
          * TextContent
          * @description A passage.
          */
@@ -3802,6 +4948,28 @@ export interface components {
              * @constant
              */
             type: "text";
+        };
+        /**
+         * TextFormat
+         * @description The form of the reply.
+         */
+        TextFormat: {
+            /** Description */
+            description?: string | null;
+            /** Name */
+            name?: string | null;
+            /** Schema */
+            schema?: {
+                [key: string]: unknown;
+            } | null;
+            /** Strict */
+            strict?: boolean | null;
+            /**
+             * Type
+             * @default text
+             * @enum {string}
+             */
+            type: "text" | "json_object" | "json_schema";
         };
         /**
          * TextLogprobs
@@ -3820,12 +4988,73 @@ export interface components {
             } | null)[];
         };
         /**
+         * TextReply
+         * @description Text of a reply.
+         */
+        TextReply: {
+            /** Citations */
+            citations?: null;
+            /** Text */
+            text: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "text";
+        };
+        /**
+         * Thinking
+         * @description Thinking aloud, which no model here does: `adaptive` leaves it out, `enabled` is refused.
+         */
+        Thinking: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "enabled" | "disabled" | "adaptive" | "between_tools";
+        };
+        /**
+         * ThinkingBlock
+         * @description What another model thought aloud; it is left out.
+         */
+        ThinkingBlock: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "redacted_thinking" | "thinking";
+        };
+        /**
          * TitleChange
          * @description A new title.
          */
         TitleChange: {
             /** Title */
             title: string;
+        };
+        /**
+         * TokenCount
+         * @description The answer of `POST /v1/messages/count_tokens`.
+         */
+        TokenCount: {
+            /** Input Tokens */
+            input_tokens: number;
+        };
+        /**
+         * Tool
+         * @description A tool offered to the model.
+         */
+        Tool: {
+            /** Description */
+            description?: string | null;
+            /** Input Schema */
+            input_schema?: {
+                [key: string]: unknown;
+            } | null;
+            /** Name */
+            name: string;
+            /** Type */
+            type?: string | null;
         };
         /**
          * ToolCallSpec
@@ -3843,24 +5072,29 @@ export interface components {
             type: "function";
         };
         /**
-         * ToolChoice
-         * @description A forced tool.
-         */
-        ToolChoice: {
-            function: components["schemas"]["ToolChoiceFunction"];
-            /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
-             */
-            type: "function";
-        };
-        /**
          * ToolChoiceFunction
          * @description The name of a forced tool.
          */
         ToolChoiceFunction: {
             /** Name */
             name: string;
+        };
+        /**
+         * ToolResultBlock
+         * @description What a call gave.
+         */
+        ToolResultBlock: {
+            /** Content */
+            content?: string | (components["schemas"]["TextBlock"] | components["schemas"]["ImageBlock"])[] | null;
+            /** Is Error */
+            is_error?: boolean | null;
+            /** Tool Use Id */
+            tool_use_id: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_result";
         };
         /**
          * ToolSpec
@@ -3875,6 +5109,44 @@ export interface components {
             type: "function";
         };
         /**
+         * ToolUseBlock
+         * @description A call that the model made.
+         */
+        ToolUseBlock: {
+            /** Id */
+            id: string;
+            /** Input */
+            input: {
+                [key: string]: unknown;
+            };
+            /** Name */
+            name: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_use";
+        };
+        /**
+         * ToolUseReply
+         * @description A call in a reply.
+         */
+        ToolUseReply: {
+            /** Id */
+            id: string;
+            /** Input */
+            input: {
+                [key: string]: unknown;
+            };
+            /** Name */
+            name: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_use";
+        };
+        /**
          * TopLogprob
          * @description An alternative at a place, in chat.
          */
@@ -3885,6 +5157,19 @@ export interface components {
             logprob: number;
             /** Token */
             token: string;
+        };
+        /**
+         * Turn
+         * @description A turn of the conversation.
+         */
+        Turn: {
+            /** Content */
+            content: string | (components["schemas"]["TextBlock"] | components["schemas"]["ImageBlock"] | components["schemas"]["ToolUseBlock"] | components["schemas"]["ToolResultBlock"] | components["schemas"]["ThinkingBlock"])[];
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "user" | "assistant" | "system";
         };
         /**
          * UnloadAdapterBody
@@ -3927,6 +5212,19 @@ export interface components {
             status: string;
             /** Upload Id */
             upload_id: string;
+        };
+        /**
+         * UrlSource
+         * @description An image elsewhere.
+         */
+        UrlSource: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "url";
+            /** Url */
+            url: string;
         };
         /**
          * VectorStore
@@ -4084,6 +5382,62 @@ export interface components {
             problem: string;
         };
         /**
+         * ToolChoice
+         * @description Whether a tool is called: as the model likes (`auto`), `any` of them, the one of a name, or none.
+         */
+        cairn__server__anthropic__types__ToolChoice: {
+            /**
+             * Disable Parallel Tool Use
+             * @default false
+             */
+            disable_parallel_tool_use: boolean;
+            /** Name */
+            name?: string | null;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "auto" | "any" | "tool" | "none";
+        };
+        /**
+         * NewBatch
+         * @description `POST /v1/batches`.
+         */
+        cairn__server__batches__objects__NewBatch: {
+            /**
+             * Completion Window
+             * @constant
+             */
+            completion_window: "24h";
+            /**
+             * Endpoint
+             * @enum {string}
+             */
+            endpoint: "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses";
+            /** Input File Id */
+            input_file_id: string;
+            /** Metadata */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+        };
+        /**
+         * NewBatch
+         * @description Files to put into a vector store together: `file_ids`, or `files` with attributes of their own.
+         */
+        cairn__server__files__objects__NewBatch: {
+            /** Attributes */
+            attributes?: {
+                [key: string]: boolean | number | string;
+            } | null;
+            /** Chunking Strategy */
+            chunking_strategy?: (components["schemas"]["AutoChunking"] | components["schemas"]["StaticChunking"]) | null;
+            /** File Ids */
+            file_ids?: string[] | null;
+            /** Files */
+            files?: components["schemas"]["NewStoreFile"][] | null;
+        };
+        /**
          * SearchResult
          * @description A passage that was found; the score runs from 0 to 1.
          */
@@ -4108,6 +5462,18 @@ export interface components {
         cairn__server__knowledge__searching__SearchResult: {
             /** Hits */
             hits: components["schemas"]["SearchHit"][];
+        };
+        /**
+         * ToolChoice
+         * @description A forced tool.
+         */
+        cairn__server__openai_types__ToolChoice: {
+            function: components["schemas"]["ToolChoiceFunction"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "function";
         };
     };
     responses: never;
@@ -5172,7 +6538,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Conversation"];
+                    "application/json": components["schemas"]["Conversation-Output"];
                 };
             };
             /** @description Client Error */
@@ -5212,7 +6578,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Conversation"];
+                    "application/json": components["schemas"]["Conversation-Output"];
                 };
             };
             /** @description Client Error */
@@ -6843,6 +8209,171 @@ export interface operations {
             };
         };
     };
+    list_batches: {
+        parameters: {
+            query?: {
+                limit?: number;
+                order?: "asc" | "desc";
+                after?: string | null;
+                before?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["cairn__server__batches__objects__NewBatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Batch"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                batch_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Batch"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                batch_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Batch"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     chat_completions: {
         parameters: {
             query?: never;
@@ -7261,6 +8792,90 @@ export interface operations {
             };
         };
     };
+    create_message: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MessagesRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MessageReply"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicErrorBody"];
+                };
+            };
+        };
+    };
+    count_message_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Conversation-Input"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenCount"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnthropicErrorBody"];
+                };
+            };
+        };
+    };
     list_models: {
         parameters: {
             query?: never;
@@ -7359,6 +8974,212 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RerankList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_response: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewResponse"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResponseObject"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_response: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                response_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResponseObject"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_response: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                response_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deleted"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_response: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                response_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResponseObject"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_input_items: {
+        parameters: {
+            query?: {
+                limit?: number;
+                order?: "asc" | "desc";
+                after?: string | null;
+            };
+            header?: never;
+            path: {
+                response_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ItemList"];
                 };
             };
             /** @description Client Error */
@@ -7643,7 +9464,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["NewBatch"];
+                "application/json": components["schemas"]["cairn__server__files__objects__NewBatch"];
             };
         };
         responses: {

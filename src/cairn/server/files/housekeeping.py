@@ -6,7 +6,7 @@ One thread looks now and then, as long as the server lives.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -29,8 +29,10 @@ _ACTOR = "expiry"
 class Housekeeper:
     """Looks on a thread of its own; `close` it."""
 
-    def __init__(self, registry: Registry, library: Callable[[], Library]) -> None:
-        self._registry, self._library = registry, library
+    def __init__(
+        self, registry: Registry, library: Callable[[], Library], *, also: Sequence[Callable[[], object]] = ()
+    ) -> None:
+        self._registry, self._library, self._also = registry, library, also
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
         self._thread.start()
@@ -44,6 +46,8 @@ class Housekeeper:
         while True:
             try:
                 tidy(self._registry, self._library)
+                for each in self._also:
+                    each()
             except CairnError as error:
                 logger.warning("what has expired waits: %s", error.sentence)
             except Exception:

@@ -1,0 +1,69 @@
+"""`/v1/messages` and `/v1/messages/count_tokens`."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from cairn.providers.protocol import TextProvider
+from cairn.registry import new_receipt_id
+from cairn.server.anthropic.replies import manner, message_frames, whole_message
+from cairn.server.anthropic.requests import to_chat_request
+from cairn.server.anthropic.types import Conversation, MessageReply, MessagesRequest, TokenCount
+from cairn.server.auth import Caller
+from cairn.server.errors import AnthropicErrorBody
+from cairn.server.identity.permissions import require_model
+from cairn.server.replies import replied, streamed, whole_reply
+from cairn.server.state import state_of
+from cairn.server.streaming import EventStream, answer
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["anthropic"],
+    responses={"4XX": {"model": AnthropicErrorBody}, "5XX": {"model": AnthropicErrorBody}},
+)
+
+
+@router.post("/messages", response_model=MessageReply)
+async def create_message(request: Request, caller: Caller, body: MessagesRequest) -> Response:
+    """Continue a conversation, in Anthropic's shape."""
+    require_model(caller, body.model)
+    state = state_of(request)
+    receipt_id = new_receipt_id()
+    request_id = request.scope["request_id"]
+    headers = {"x-cairn-receipt": receipt_id, "request-id": request_id}
+
+    async def frames(provider: TextProvider) -> AsyncGenerator[bytes, None]:
+        chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
+        num_prompt_tokens = await provider.count_prompt(chat)
+        async with aclosing(message_frames(replied(state, provider, chat), chat, num_prompt_tokens)) as made:
+            async for each in made:
+                yield each
+
+    if body.stream:
+        stream = streamed(state.models, body.model, frames)
+        return EventStream(stream, config=state.config, headers=headers, manner=manner(request_id))
+
+    async def whole() -> dict[str, Any]:
+        async with state.models.use(body.model) as provider:
+            chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
+            return whole_message(await whole_reply(replied(state, provider, chat)), chat)
+
+    return await answer(whole(), request, config=state.config, headers=headers)
+
+
+@router.post("/messages/count_tokens", response_model=TokenCount)
+async def count_message_tokens(request: Request, caller: Caller, body: Conversation) -> Response:
+    """Tokens that a conversation with its system prompt and tools would be, by the model's own template."""
+    require_model(caller, body.model)
+    state = state_of(request)
+
+    async def count() -> dict[str, int]:
+        async with state.models.use(body.model) as provider:
+            chat = to_chat_request(body, caller, provider.sampling_defaults)
+            return {"input_tokens": await provider.count_prompt(chat)}
+
+    headers = {"request-id": request.scope["request_id"]}
+    return await answer(count(), request, config=state.config, headers=headers)
