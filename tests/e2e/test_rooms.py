@@ -26,7 +26,8 @@ def test_a_link_works_once_and_a_stranger_is_sent_to_the_door(
     expect(page).to_have_url(re.compile(r"/welcome\?next="))
     page.goto(up.link)
     expect(page.get_by_role("alert")).to_contain_text("used or is too old")
-    page.get_by_label("Key").fill("cairn-wrong-key")
+    page.get_by_text("Key", exact=True).click()
+    page.locator("#key").fill("cairn-wrong-key")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert").last).to_contain_text("not valid")
     context.close()
@@ -209,7 +210,7 @@ def test_no_room_scrolls_sideways_or_shuts_anybody_out(
         f"/models/{digest}": "Lineage",
         "/runs": "Runs",
         f"/runs/{run_id}": "Stages",
-        "/settings": "Keys",
+        "/settings": "Shortcuts",
         "/welcome": "Cairn",
     }
     for path, heading in rooms.items():

@@ -129,6 +129,20 @@ const runRoute = createRoute({
   component: lazyRouteComponent(() => import("./rooms/runs/detail"), "RunRoom"),
 });
 
+const keysRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/keys",
+  validateSearch: textSearch("q", "whose"),
+  component: lazyRouteComponent(() => import("./rooms/people/keys"), "KeysRoom"),
+});
+
+const peopleRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/people",
+  validateSearch: textSearch("q"),
+  component: lazyRouteComponent(() => import("./rooms/people/list"), "PeopleRoom"),
+});
+
 const settingsRoute = createRoute({
   getParentRoute: () => houseRoute,
   path: "/settings",
@@ -148,6 +162,8 @@ export const router = createRouter({
       modelRoute,
       runsRoute,
       runRoute,
+      keysRoute,
+      peopleRoute,
       settingsRoute,
     ]),
   ]),

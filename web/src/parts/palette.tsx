@@ -9,7 +9,7 @@ import { artifactName, formatWhen } from "../format";
 import { setTheme, useIsDark } from "../look/theme";
 import { signOut } from "../rooms/sign-out";
 import { rank } from "./palette-search";
-import { ROOMS } from "./shell";
+import { useRooms } from "./shell";
 
 interface Option {
   id: string;
@@ -28,7 +28,7 @@ function useOptions(): Option[] {
   const isDark = useIsDark();
   const conversations = useQuery(conversationsQuery).data ?? [];
   const artifacts = useQuery(artifactsQuery).data ?? [];
-  const rooms = ROOMS.map(({ to, name, Icon }) => ({
+  const rooms = useRooms().map(({ to, name, Icon }) => ({
     id: to,
     group: "Rooms",
     text: name,

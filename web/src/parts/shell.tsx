@@ -1,22 +1,43 @@
 /** What stands around every room: the rail, the command palette, the notices. */
 import { Link, Outlet } from "@tanstack/react-router";
-import { Activity, BookOpen, Boxes, Command, MessageSquare, Settings } from "lucide-react";
+import {
+  Activity,
+  BookOpen,
+  Boxes,
+  Command,
+  KeyRound,
+  type LucideIcon,
+  MessageSquare,
+  Settings,
+  Users,
+} from "lucide-react";
 import { lazy, Suspense, useEffect, useState } from "react";
+import { useMay } from "../api/identity";
 import { Mark } from "../look/mark";
 import { Toasts } from "./toasts";
 
 const Palette = lazy(() => import("./palette"));
 
-export const ROOMS = [
-  { to: "/chat", name: "Chat", Icon: MessageSquare },
-  { to: "/knowledge", name: "Knowledge", Icon: BookOpen },
-  { to: "/models", name: "Models", Icon: Boxes },
-  { to: "/runs", name: "Runs", Icon: Activity },
-  { to: "/settings", name: "Settings", Icon: Settings },
-] as const;
+/** Rooms, each for whoever has the permission that its first question asks for. */
+const ROOMS = [
+  { to: "/chat", name: "Chat", Icon: MessageSquare, needs: "conversations" },
+  { to: "/knowledge", name: "Knowledge", Icon: BookOpen, needs: "read_knowledge" },
+  { to: "/models", name: "Models", Icon: Boxes, needs: "read_catalogue" },
+  { to: "/runs", name: "Runs", Icon: Activity, needs: "read_catalogue" },
+  { to: "/keys", name: "Keys", Icon: KeyRound, needs: "own_keys" },
+  { to: "/people", name: "People", Icon: Users, needs: "manage_people" },
+  { to: "/settings", name: "Settings", Icon: Settings, needs: "account" },
+] as const satisfies readonly { to: string; name: string; Icon: LucideIcon; needs: string }[];
+
+/** The rooms that are open to who is signed in. */
+export function useRooms() {
+  const may = useMay();
+  return ROOMS.filter(({ needs }) => may(needs));
+}
 
 export function Shell() {
   const [isPaletteOpen, setPaletteOpen] = useState(false);
+  const rooms = useRooms();
 
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
@@ -38,7 +59,7 @@ export function Shell() {
           <Mark size={30} />
         </Link>
         <ul role="list">
-          {ROOMS.map(({ to, name, Icon }) => (
+          {rooms.map(({ to, name, Icon }) => (
             <li key={to}>
               <Link to={to} className="rail-link" activeProps={{ "aria-current": "page" }}>
                 <Icon size={19} strokeWidth={1.75} aria-hidden />

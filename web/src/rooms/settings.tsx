@@ -5,6 +5,7 @@ import { Monitor, Moon, Sun } from "lucide-react";
 import { sessionQuery } from "../api/queries";
 import { setTheme, type Theme, useTheme } from "../look/theme";
 import { useTitle } from "../parts/title";
+import { OwnPassword, OwnSessions } from "./people/own";
 import { signOut } from "./sign-out";
 
 const THEMES = [
@@ -68,8 +69,10 @@ export function SettingsRoom() {
           </button>
         </div>
       </section>
-      <section className="section" aria-labelledby="keys">
-        <h2 id="keys">Keys</h2>
+      <OwnPassword />
+      <OwnSessions />
+      <section className="section" aria-labelledby="shortcuts">
+        <h2 id="shortcuts">Shortcuts</h2>
         <dl className="facts">
           {KEYS.map(([key, does]) => (
             <div key={key} style={{ display: "contents" }}>

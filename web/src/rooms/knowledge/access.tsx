@@ -6,9 +6,9 @@ import { sendJson } from "../../api/client";
 import { COLLECTION_KEYS } from "../../api/knowledge";
 import { sessionQuery } from "../../api/queries";
 import { Choice } from "../../parts/filter";
+import { Modal } from "../../parts/modal";
 import { Problem } from "../../parts/problem";
 import { notify } from "../../parts/toasts";
-import { Modal } from "./modal";
 
 const KINDS = [
   ["user", "User"],

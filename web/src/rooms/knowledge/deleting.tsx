@@ -3,9 +3,9 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { sendJson } from "../../api/client";
 import { COLLECTION_KEYS } from "../../api/knowledge";
+import { Modal } from "../../parts/modal";
 import { Problem } from "../../parts/problem";
 import { notify } from "../../parts/toasts";
-import { Modal } from "./modal";
 
 interface DeletingProps {
   name: string;

@@ -6,9 +6,9 @@ import { COLLECTION_KEYS, collectionPath, embeddingQuery } from "../../api/knowl
 import type { Collection, Embedding, WorkAction } from "../../api/types";
 import { counted } from "../../format";
 import { Choice } from "../../parts/filter";
+import { Modal } from "../../parts/modal";
 import { Problem } from "../../parts/problem";
 import { QueryState } from "../../parts/query-state";
-import { Modal } from "./modal";
 
 interface Order {
   action: WorkAction;

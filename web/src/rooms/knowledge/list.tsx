@@ -8,11 +8,11 @@ import { collectionsQuery } from "../../api/knowledge";
 import type { Collection, CollectionList } from "../../api/types";
 import { counted, formatMoment, formatSize, formatWhen, matches } from "../../format";
 import { Filter } from "../../parts/filter";
+import { Modal } from "../../parts/modal";
 import { Problem } from "../../parts/problem";
 import { QueryState } from "../../parts/query-state";
 import { useTitle } from "../../parts/title";
 import { LabelTags } from "./access";
-import { Modal } from "./modal";
 
 import "./knowledge.css";
 

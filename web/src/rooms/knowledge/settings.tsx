@@ -5,9 +5,9 @@ import { sendJson } from "../../api/client";
 import { COLLECTION_KEYS, collectionPath } from "../../api/knowledge";
 import type { Collection, CollectionSettings } from "../../api/types";
 import { Choice } from "../../parts/filter";
+import { Modal } from "../../parts/modal";
 import { Problem } from "../../parts/problem";
 import { notify } from "../../parts/toasts";
-import { Modal } from "./modal";
 
 type Name = keyof CollectionSettings;
 

@@ -1,6 +1,8 @@
 import { Dialog } from "radix-ui";
 import type { ReactNode } from "react";
 
+import "./modal.css";
+
 interface ModalProps {
   title: string;
   onClose: () => void;

@@ -1,0 +1,213 @@
+/** Somebody's account: added, or changed. */
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { type FormEvent, useState } from "react";
+import { sendJson } from "../../api/client";
+import { groupsQuery, refreshPeople } from "../../api/identity";
+import type { Person } from "../../api/types";
+import { Modal } from "../../parts/modal";
+import { Problem } from "../../parts/problem";
+import { notify } from "../../parts/toasts";
+import { Boxes } from "./new-key";
+
+const ROLES = [
+  ["admin", "admin: everything"],
+  ["builder", "builder: also models, adapters and routes"],
+  ["member", "member: chat, documents, keys of their own"],
+  ["viewer", "viewer: look only"],
+  ["service", "service: a program, with keys and no password"],
+] as const;
+
+interface PersonFormProps {
+  /** Null: somebody new. */
+  person: Person | null;
+  onClose: () => void;
+}
+
+interface Entry {
+  user_id: string;
+  display_name: string;
+  email: string;
+  roles: readonly string[];
+  groups: readonly string[];
+  password: string;
+}
+
+export function PersonForm({ person, onClose }: PersonFormProps) {
+  const [entry, setEntry] = useState<Entry>({
+    user_id: person?.user_id ?? "",
+    display_name: person?.display_name ?? "",
+    email: person?.email ?? "",
+    roles: person?.roles ?? ["member"],
+    groups: person?.groups ?? [],
+    password: "",
+  });
+  const groups = useQuery(groupsQuery).data ?? [];
+  const client = useQueryClient();
+  const save = useMutation({
+    mutationFn: () => saved(person, entry),
+    onSuccess: () => {
+      notify(person ? `${entry.user_id} is changed` : `${entry.user_id} is added`);
+      onClose();
+    },
+    onSettled: () => refreshPeople(client),
+  });
+  const set = (change: Partial<Entry>) => setEntry({ ...entry, ...change });
+  const isService = entry.roles.includes("service");
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    save.mutate();
+  };
+  return (
+    <Modal title={person ? person.user_id : "Add somebody"} onClose={onClose}>
+      <form className="modal-form" onSubmit={submit}>
+        {person ? null : (
+          <Text
+            id="person-user"
+            label="User name"
+            placeholder="Letters, digits and . _ @ + -"
+            value={entry.user_id}
+            onChange={(user_id) => set({ user_id })}
+          />
+        )}
+        <div className="key-choices">
+          <Text
+            id="person-name"
+            label="Name that is shown"
+            value={entry.display_name}
+            onChange={(display_name) => set({ display_name })}
+          />
+          <Text
+            id="person-email"
+            label="E-mail address"
+            value={entry.email}
+            onChange={(email) => set({ email })}
+          />
+        </div>
+        <fieldset className="choices">
+          <legend className="label">Roles</legend>
+          <Boxes options={ROLES} chosen={entry.roles} onChange={(roles) => set({ roles })} />
+        </fieldset>
+        {groups.length > 0 ? (
+          <fieldset className="choices">
+            <legend className="label">Groups</legend>
+            <Boxes
+              options={groups.map(({ name }) => [name, name] as const)}
+              chosen={entry.groups}
+              onChange={(chosen) => set({ groups: chosen })}
+            />
+          </fieldset>
+        ) : null}
+        {isService ? null : (
+          <Text
+            id="person-password"
+            label={person?.has_password ? "New password; empty: as it is" : "Password; empty: none"}
+            type="password"
+            value={entry.password}
+            onChange={(password) => set({ password })}
+          />
+        )}
+        {save.isError ? <Problem error={save.error} what="Not saved" /> : null}
+        <div className="modal-buttons">
+          {person ? <Disabling person={person} onClose={onClose} /> : null}
+          <button type="button" className="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button
+            type="submit"
+            className="button primary"
+            disabled={entry.user_id.trim() === "" || entry.roles.length === 0 || save.isPending}
+          >
+            {person ? "Save" : "Add"}
+          </button>
+        </div>
+      </form>
+    </Modal>
+  );
+}
+
+/** Disabling is undone by enabling: nothing is lost but the sessions. */
+function Disabling({ person, onClose }: { person: Person; onClose: () => void }) {
+  const client = useQueryClient();
+  const change = useMutation({
+    mutationFn: (is_disabled: boolean) => sendJson("PATCH", pathOf(person.user_id), { is_disabled }),
+    onSuccess: (_, isDisabled) => {
+      notify(
+        `${person.user_id} is ${isDisabled ? "disabled" : "enabled"}`,
+        isDisabled ? () => change.mutate(false) : undefined,
+      );
+      onClose();
+    },
+    onSettled: () => refreshPeople(client),
+  });
+  return (
+    <>
+      {change.isError ? <Problem error={change.error} what="Not done" /> : null}
+      <button
+        type="button"
+        className="button first"
+        disabled={change.isPending}
+        onClick={() => change.mutate(!person.is_disabled)}
+      >
+        {person.is_disabled ? "Enable" : "Disable"}
+      </button>
+    </>
+  );
+}
+
+/** The account first, then what belongs to it: so that a refusal leaves no half of what was refused. */
+async function saved(person: Person | null, entry: Entry): Promise<void> {
+  const { display_name, email, roles, password } = entry;
+  const user = entry.user_id.trim();
+  const path = pathOf(user);
+  if (person === null) {
+    await sendJson("POST", "/api/people", {
+      user_id: user,
+      display_name,
+      roles,
+      email: email || null,
+      password: password || null,
+    });
+  } else {
+    const isSame = [...roles].sort().join() === [...person.roles].sort().join();
+    await sendJson("PATCH", path, { display_name, email, ...(isSame ? {} : { roles }) });
+    if (password !== "") await sendJson("PUT", `${path}/password`, { password });
+  }
+  const before = person?.groups ?? [];
+  for (const name of entry.groups) if (!before.includes(name)) await sendJson("PUT", memberPath(name, user));
+  for (const name of before)
+    if (!entry.groups.includes(name)) await sendJson("DELETE", memberPath(name, user));
+}
+
+const pathOf = (user: string) => `/api/people/${encodeURIComponent(user)}`;
+const memberPath = (group: string, user: string) =>
+  `/api/groups/${encodeURIComponent(group)}/members/${encodeURIComponent(user)}`;
+
+interface TextProps {
+  id: string;
+  label: string;
+  value: string;
+  onChange: (value: string) => void;
+  placeholder?: string;
+  type?: "text" | "password";
+}
+
+function Text({ id, label, value, onChange, placeholder = "", type = "text" }: TextProps) {
+  return (
+    <div>
+      <label className="label" htmlFor={id}>
+        {label}
+      </label>
+      <input
+        id={id}
+        className="field"
+        type={type}
+        autoComplete={type === "password" ? "new-password" : "off"}
+        spellCheck={false}
+        placeholder={placeholder}
+        maxLength={200}
+        value={value}
+        onChange={(event) => onChange(event.target.value)}
+      />
+    </div>
+  );
+}
