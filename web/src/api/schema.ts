@@ -2498,27 +2498,9 @@ export interface components {
         };
         /**
          * Conversation
-         * @description `POST /v1/messages/count_tokens`, and what `POST /v1/messages` shares with it.
-         */
-        "Conversation-Input": {
-            cache_control?: components["schemas"]["CacheControl"] | null;
-            /** Messages */
-            messages: components["schemas"]["Turn"][];
-            /** Model */
-            model: string;
-            output_config?: components["schemas"]["OutputConfig"] | null;
-            /** System */
-            system?: string | components["schemas"]["TextBlock"][] | null;
-            thinking?: components["schemas"]["Thinking"] | null;
-            tool_choice?: components["schemas"]["cairn__server__anthropic__types__ToolChoice"] | null;
-            /** Tools */
-            tools?: components["schemas"]["Tool"][] | null;
-        };
-        /**
-         * Conversation
          * @description A conversation with all its messages, oldest first.
          */
-        "Conversation-Output": {
+        Conversation: {
             /** Id */
             id: string;
             /** Messages */
@@ -3516,6 +3498,24 @@ export interface components {
             input_tokens: number;
             /** Output Tokens */
             output_tokens: number;
+        };
+        /**
+         * MessagesPrompt
+         * @description `POST /v1/messages/count_tokens`, and what `POST /v1/messages` shares with it.
+         */
+        MessagesPrompt: {
+            cache_control?: components["schemas"]["CacheControl"] | null;
+            /** Messages */
+            messages: components["schemas"]["Turn"][];
+            /** Model */
+            model: string;
+            output_config?: components["schemas"]["OutputConfig"] | null;
+            /** System */
+            system?: string | components["schemas"]["TextBlock"][] | null;
+            thinking?: components["schemas"]["Thinking"] | null;
+            tool_choice?: components["schemas"]["cairn__server__anthropic__types__ToolChoice"] | null;
+            /** Tools */
+            tools?: components["schemas"]["Tool"][] | null;
         };
         /**
          * MessagesRequest
@@ -6538,7 +6538,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Conversation-Output"];
+                    "application/json": components["schemas"]["Conversation"];
                 };
             };
             /** @description Client Error */
@@ -6578,7 +6578,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Conversation-Output"];
+                    "application/json": components["schemas"]["Conversation"];
                 };
             };
             /** @description Client Error */
@@ -8843,7 +8843,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Conversation-Input"];
+                "application/json": components["schemas"]["MessagesPrompt"];
             };
         };
         responses: {

@@ -11,7 +11,7 @@ from cairn.providers.protocol import TextProvider
 from cairn.registry import new_receipt_id
 from cairn.server.anthropic.replies import manner, message_frames, whole_message
 from cairn.server.anthropic.requests import to_chat_request
-from cairn.server.anthropic.types import Conversation, MessageReply, MessagesRequest, TokenCount
+from cairn.server.anthropic.types import MessageReply, MessagesPrompt, MessagesRequest, TokenCount
 from cairn.server.auth import Caller
 from cairn.server.errors import AnthropicErrorBody
 from cairn.server.identity.permissions import require_model
@@ -55,7 +55,7 @@ async def create_message(request: Request, caller: Caller, body: MessagesRequest
 
 
 @router.post("/messages/count_tokens", response_model=TokenCount)
-async def count_message_tokens(request: Request, caller: Caller, body: Conversation) -> Response:
+async def count_message_tokens(request: Request, caller: Caller, body: MessagesPrompt) -> Response:
     """Tokens that a conversation with its system prompt and tools would be, by the model's own template."""
     require_model(caller, body.model)
     state = state_of(request)

@@ -20,8 +20,8 @@ from cairn.core.grammar import Grammar
 from cairn.server.anthropic.types import (
     Base64Source,
     Block,
-    Conversation,
     ImageBlock,
+    MessagesPrompt,
     MessagesRequest,
     TextBlock,
     ThinkingBlock,
@@ -41,7 +41,7 @@ _OWNERS: dict[type, str] = {
 
 
 def to_chat_request(
-    body: Conversation, principal: Principal, defaults: Mapping[str, Any], receipt_id: str = ""
+    body: MessagesPrompt, principal: Principal, defaults: Mapping[str, Any], receipt_id: str = ""
 ) -> ChatRequest:
     """A body as a `ChatRequest`, whose id is the receipt's."""
     if body.thinking is not None and body.thinking.type not in ("disabled", "adaptive"):
@@ -70,7 +70,7 @@ def to_chat_request(
     )
 
 
-def _sampling(body: Conversation, defaults: Mapping[str, Any]) -> SamplingParams:
+def _sampling(body: MessagesPrompt, defaults: Mapping[str, Any]) -> SamplingParams:
     form = body.output_config.format if body.output_config else None
     grammar = Grammar.json_schema(form.schema_, param="output_config.format.schema") if form else None
     if not isinstance(body, MessagesRequest):
@@ -83,7 +83,7 @@ def _sampling(body: Conversation, defaults: Mapping[str, Any]) -> SamplingParams
     return SamplingParams(**{**defaults, **given, "stop": stops, "grammar": grammar})
 
 
-def _tools(body: Conversation) -> tuple[ToolDefinition, ...]:
+def _tools(body: MessagesPrompt) -> tuple[ToolDefinition, ...]:
     tools = []
     for place, tool in enumerate(body.tools or ()):
         if tool.type not in (None, "custom"):
@@ -95,7 +95,7 @@ def _tools(body: Conversation) -> tuple[ToolDefinition, ...]:
     return tuple(tools)
 
 
-def _tool_choice(body: Conversation, tools: Sequence[ToolDefinition]) -> str:
+def _tool_choice(body: MessagesPrompt, tools: Sequence[ToolDefinition]) -> str:
     choice = body.tool_choice
     if choice is None or choice.type in ("auto", "none"):
         return choice.type if choice else "auto"
@@ -109,7 +109,7 @@ def _tool_choice(body: Conversation, tools: Sequence[ToolDefinition]) -> str:
     return choice.name
 
 
-def _messages(body: Conversation) -> tuple[Message, ...]:
+def _messages(body: MessagesPrompt) -> tuple[Message, ...]:
     """The turns, those of one role behind each other as one; results of calls are messages of their own."""
     messages: list[Message] = []
     names: dict[str, str] = {}  # of the tools, by call

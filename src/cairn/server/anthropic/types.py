@@ -141,7 +141,7 @@ class RequestMetadata(Strict):
     user_id: str | None = None
 
 
-class Conversation(RequestBody):
+class MessagesPrompt(RequestBody):
     """`POST /v1/messages/count_tokens`, and what `POST /v1/messages` shares with it."""
 
     model: str
@@ -154,7 +154,7 @@ class Conversation(RequestBody):
     tools: list[Tool] | None = None
 
 
-class MessagesRequest(Conversation):
+class MessagesRequest(MessagesPrompt):
     """`POST /v1/messages`."""
 
     max_tokens: Annotated[int, Field(ge=0, strict=True)]
