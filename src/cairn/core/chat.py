@@ -12,7 +12,7 @@ from cairn.core.errors import InvalidRequestError
 from cairn.core.grammar import Grammar
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "tool_calls", "abort"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "abort"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,10 @@ class ChatRequest:
     request_id: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     """What its receipt says of it in the place of its own messages."""
+    given: frozenset[str] | None = None
+    """Sampling values that the caller chose, by name; None: all. The others a provider may set."""
+    is_streamed: bool = True
+    """Whether the reader wants the reply as it is made; otherwise it may come in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +239,8 @@ class StreamEnd:
 
     usage: Usage
     receipt_id: str = ""
+    target: str = ""
+    """Which target of a route answered; empty without one."""
 
 
 ChatEvent = TextDelta | ToolCallDelta | ChoiceEnd | StreamEnd

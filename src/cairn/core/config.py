@@ -102,11 +102,12 @@ def parse_config(cls: type[C], values: Mapping[str, Any], *, source: str) -> C:
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
-        problems = [_describe(cls, detail) for detail in error.errors()]
+        problems = [describe(cls, detail) for detail in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(problems), remedy="mend the keys named above") from None
 
 
-def _describe(cls: type[BaseModel], detail: Any) -> str:
+def describe(cls: type[BaseModel], detail: Any) -> str:
+    """One of pydantic's details as a sentence: what, got, allowed."""
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "extra_forbidden":
         return f"{where}: {detail['msg']}, got {detail['input']!r}"

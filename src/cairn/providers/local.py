@@ -173,7 +173,7 @@ class LocalProvider:
             sampling=_with_seed(request.sampling),
             receipt_id=request.request_id or new_receipt_id(),
             principal=request.principal,
-            request={},
+            request=request.record,
         )
         if request.echo and request.sampling.prompt_logprobs is None:
             yield PromptEcho(self._echo_text(request.prompt), ())

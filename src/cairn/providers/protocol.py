@@ -20,6 +20,12 @@ class CompletionRequest:
     echo: bool = False
     principal: Principal | None = None
     request_id: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What its receipt says beside."""
+    given: frozenset[str] | None = None
+    """Sampling values that the caller chose, by name; None: all. The others a provider may set."""
+    is_streamed: bool = True
+    """Whether the reader wants the reply as it is made; otherwise it may come in one piece."""
 
 
 @dataclass(frozen=True, slots=True)

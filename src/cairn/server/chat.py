@@ -30,10 +30,12 @@ from cairn.server.replies import (
     Head,
     RepliedEvent,
     Sources,
+    ending_json,
     fingerprint,
     logprobs_json,
     replied,
     streamed,
+    tell_target,
     usage_json,
 )
 from cairn.server.requests import file_search_of, new_completion_id, to_chat_request
@@ -71,7 +73,7 @@ async def chat_completions(request: Request, caller: Caller, body: ChatCompletio
     state = state_of(request)
     receipt_id = new_receipt_id()
     headers = {"x-cairn-receipt": receipt_id}
-    begin = partial(_begin, state, caller, body, receipt_id)
+    begin = partial(_begin, state, caller, body, headers)
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         frames = streamed(
@@ -92,11 +94,12 @@ def _begin(
     state: ServerState,
     caller: Principal,
     body: ChatCompletionRequest,
-    receipt_id: str,
+    headers: dict[str, str],
     provider: TextProvider,
 ) -> tuple[AsyncGenerator[RepliedEvent, None], Head]:
     """The events of an answer, and what all its chunks repeat."""
-    chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
+    tell_target(provider, headers)
+    chat = to_chat_request(body, caller, provider.sampling_defaults, headers["x-cairn-receipt"])
     events = replied(state, provider, chat, file_search_of(body))
     head = Head(
         id=new_completion_id("chatcmpl"),
@@ -122,7 +125,7 @@ async def chat_frames(
                 for index in range(num_choices):
                     yield frame(common | _delta(index, {"role": "assistant", "content": ""}))
             if isinstance(event, StreamEnd):
-                receipt = {"cairn": {"receipt": event.receipt_id}}
+                receipt = {"cairn": ending_json(event)}
                 assert held is not None, "a choice ends before the stream does"
                 if with_usage:
                     yield frame(held)
@@ -172,7 +175,7 @@ async def collect_chat(events: AsyncGenerator[RepliedEvent, None], head: Head) -
     return head.as_json() | {
         "choices": [_choice(index, choices[index]) for index in sorted(choices)],
         "usage": usage_json(ending.usage),
-        "cairn": {"receipt": ending.receipt_id},
+        "cairn": ending_json(ending),
     }
 
 

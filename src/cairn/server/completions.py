@@ -22,8 +22,16 @@ from cairn.registry import new_receipt_id
 from cairn.server.auth import Caller
 from cairn.server.identity.permissions import require_model
 from cairn.server.openai_types import TextCompletion, TextCompletionRequest, refuse
-from cairn.server.replies import Head, fingerprint, metered, streamed, usage_json
-from cairn.server.requests import new_completion_id, prompts_of, to_sampling
+from cairn.server.replies import (
+    Head,
+    ending_json,
+    fingerprint,
+    metered,
+    streamed,
+    tell_target,
+    usage_json,
+)
+from cairn.server.requests import given_of, new_completion_id, prompts_of, to_sampling
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import DONE, EventStream, answer, frame, text_frames_like
 
@@ -45,7 +53,7 @@ async def text_completions(request: Request, caller: Caller, body: TextCompletio
     _refuse_unserved(body)
     prompts = {new_receipt_id(): prompt for prompt in prompts_of(body, state.config.max_prompts)}
     headers = {"x-cairn-receipt": ",".join(prompts)}
-    begin = partial(_begin, state, caller, body, prompts)
+    begin = partial(_begin, state, caller, body, prompts, headers)
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         frames = streamed(
@@ -67,9 +75,12 @@ def _begin(
     caller: Principal,
     body: TextCompletionRequest,
     prompts: Prompts,
+    headers: dict[str, str],
     provider: TextProvider,
 ) -> tuple[AsyncGenerator[Numbered, None], Head]:
     """The events of an answer, and what all its chunks repeat."""
+    if len(prompts) == 1:
+        tell_target(provider, headers)
     asked = _requests(body, caller, provider, prompts)
     events = merged([metered(provider.complete(each), state.metrics, provider.name) for each in asked])
     head = Head(
@@ -160,7 +171,7 @@ async def collect_text(events: AsyncGenerator[Numbered, None], head: Head, n: in
     return head.as_json() | {
         "choices": [choices[index].take(index) for index in sorted(choices)],
         "usage": usage_json(_total(endings)),
-        "cairn": {"receipt": endings[0].receipt_id},
+        "cairn": ending_json(endings[0]),
     }
 
 
@@ -197,7 +208,7 @@ async def text_frames(
         if with_usage:
             yield frame(held)
             held = common | {"choices": [], "usage": usage_json(_total(endings))}
-        yield frame(held | {"cairn": {"receipt": endings[0].receipt_id}})
+        yield frame(held | {"cairn": ending_json(endings[0])})
         yield DONE
     finally:
         await events.aclose()
@@ -242,6 +253,8 @@ def _requests(
             echo=body.echo,
             principal=caller,
             request_id=receipt_id,
+            given=given_of(body),
+            is_streamed=bool(body.stream),
         )
         for receipt_id, prompt in prompts.items()
     ]

@@ -11,7 +11,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from cairn.core.embedding import TextInput
+from cairn.core.chat import Principal
+from cairn.core.embedding import Embeddings, TextInput
 from cairn.core.errors import InvalidRequestError
 from cairn.engine.runner import FloatArray
 from cairn.providers.encoders import LocalClassifier, LocalEmbedder, shortened
@@ -25,6 +26,8 @@ from cairn.server.openai_types import (
     refuse,
 )
 from cairn.server.requests import new_completion_id
+from cairn.server.routing.embedding import RoutedEmbedder
+from cairn.server.routing.provider import TARGET_HEADER
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import answer
 
@@ -38,11 +41,18 @@ async def embeddings(request: Request, caller: Caller, body: EmbeddingsRequest) 
     """Vectors of texts."""
     require_model(caller, body.model)
     state = state_of(request)
-    return await answer(_embed(state, body), request, config=state.config, headers={})
+    headers: dict[str, str] = {}
+    return await answer(_embed(state, caller, body, headers), request, config=state.config, headers=headers)
 
 
-async def _embed(state: ServerState, body: EmbeddingsRequest) -> dict[str, Any]:
+async def _embed(
+    state: ServerState, caller: Principal, body: EmbeddingsRequest, headers: dict[str, str]
+) -> dict[str, Any]:
     texts = texts_of(body)
+    if (route := state.routes.route(body.model)) is not None:
+        routed = RoutedEmbedder(state.routes, body.model, route, state.models)
+        found, headers[TARGET_HEADER] = await routed.embed(texts, body.dimensions, caller.user_id)
+        return _answer(state, body, found, body.model)
     async with state.models.use_encoder(body.model) as encoder:
         if not isinstance(encoder, LocalEmbedder):
             raise InvalidRequestError(
@@ -54,11 +64,15 @@ async def _embed(state: ServerState, body: EmbeddingsRequest) -> dict[str, Any]:
     vectors = found.vectors
     if body.dimensions is not None and body.dimensions < encoder.dimensions:
         vectors = shortened(vectors, body.dimensions)
-    state.metrics.prompt_tokens.labels(encoder.name).inc(found.num_tokens)
+    return _answer(state, body, Embeddings(vectors, found.num_tokens), encoder.name)
+
+
+def _answer(state: ServerState, body: EmbeddingsRequest, found: Embeddings, name: str) -> dict[str, Any]:
+    state.metrics.prompt_tokens.labels(name).inc(found.num_tokens)
     return {
         "object": "list",
         "model": body.model,
-        "data": _data(vectors, is_packed=body.encoding_format == "base64"),
+        "data": _data(found.vectors, is_packed=body.encoding_format == "base64"),
         "usage": {"prompt_tokens": found.num_tokens, "total_tokens": found.num_tokens},
     }
 

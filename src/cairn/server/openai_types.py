@@ -228,9 +228,11 @@ class CompletionUsage(BaseModel):
 
 
 class CairnInfo(BaseModel):
-    """What OpenAI's shape has no place for: the receipt of the reply."""
+    """What OpenAI's shape has no place for: the receipt of the reply, and who gave it."""
 
     receipt: str
+    target: str | None = None
+    """Of a route: the target that answered."""
 
 
 class FileCitation(BaseModel):

@@ -26,7 +26,9 @@ def readyz(request: Request) -> JSONResponse:
     problem = "shutting down" if state.in_flight.is_draining else state.models.problem()
     if problem:
         return JSONResponse({"status": "not ready", "reason": problem}, 503, {"retry-after": "1"})
-    return JSONResponse({"status": "ready"})
+    # Anybody may ask this: what is wrong with the file is for administrators, in /api/routes.
+    warning = {"warning": "the routes' file is not in force: cairn doctor"} if state.routes.problem else {}
+    return JSONResponse({"status": "ready", **warning})
 
 
 @router.get("/metrics", response_class=Response)

@@ -1,7 +1,7 @@
 """What all endpoints that complete text do around a provider's events: counting, timing, common parts."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from cairn.core.errors import UnavailableError
 from cairn.providers.protocol import TextProvider
 from cairn.server.metrics import Metrics
 from cairn.server.openai_types import CompletionUsage, FileCitation, FileSearchSpec, SentenceCheck
+from cairn.server.routing.provider import RoutedProvider
 from cairn.server.state import Models, ServerState
 
 E = TypeVar("E")
@@ -66,6 +67,17 @@ def fingerprint(provider: TextProvider) -> str:
     """Names the artifacts that answer: equal fingerprint and seed give equal answers."""
     digests = filter(None, (provider.artifact_digest, provider.adapter_digest))
     return "_".join(("cairn", *map(short, digests)))
+
+
+def tell_target(provider: TextProvider, headers: MutableMapping[str, str]) -> None:
+    """Have the headers of an answer name its target and receipt, once a route knows them."""
+    if isinstance(provider, RoutedProvider):
+        provider.headers = headers
+
+
+def ending_json(end: StreamEnd) -> dict[str, Any]:
+    """What OpenAI's shape has no place for: the receipt, and the target where a route chose one."""
+    return {"receipt": end.receipt_id} | ({"target": end.target} if end.target else {})
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:

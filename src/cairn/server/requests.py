@@ -63,6 +63,8 @@ def to_chat_request(
         template_options=_template_options(body),
         principal=principal,
         request_id=receipt_id,
+        given=given_of(body),
+        is_streamed=bool(body.stream),
     )
 
 
@@ -96,6 +98,11 @@ def to_sampling(body: SamplingFields, defaults: Mapping[str, Any], **extra: Any)
             **extra,
         }
     )
+
+
+def given_of(body: SamplingFields) -> frozenset[str]:
+    """Names of the sampling values that a body says itself."""
+    return frozenset(name for name in _SHARED if getattr(body, name) is not None)
 
 
 def prompts_of(body: TextCompletionRequest, most: int) -> list[str | tuple[int, ...]]:

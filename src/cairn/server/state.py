@@ -1,6 +1,7 @@
 """What the routes need, in one value that the application carries: nothing here is global."""
 
 import threading
+from asyncio import to_thread
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -12,12 +13,15 @@ from sqlalchemy import select
 
 from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
-from cairn.registry import Registry
+from cairn.registry import Receipt, Registry
 from cairn.server.config import ServerConfig
 from cairn.server.identity import Identity
 from cairn.server.identity.throttle import FailureLimiter
 from cairn.server.metrics import Metrics
 from cairn.server.middleware import InFlight
+from cairn.server.routing.config import FILE_NAME
+from cairn.server.routing.models import RoutedModels
+from cairn.server.routing.table import RouteTable
 from cairn.server.tables import VectorStoreFileRow
 
 if TYPE_CHECKING:
@@ -125,6 +129,7 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)
     failures: FailureLimiter = field(init=False)
+    routes: RouteTable = field(init=False)
     _library: "Library | None" = field(default=None, init=False)
     _own_docs: "OwnDocs | None" = field(default=None, init=False)
     _ingestor: "Ingestor | None" = field(default=None, init=False)
@@ -134,6 +139,12 @@ class ServerState:
 
     def __post_init__(self) -> None:
         self.failures = FailureLimiter(self.config.sign_in_failures)
+        path = self.registry.settings.home / FILE_NAME
+        self.routes = RouteTable(path, self._save_receipt)
+        self.models = RoutedModels(self.models, self.routes)
+
+    async def _save_receipt(self, receipt: Receipt) -> None:
+        await to_thread(self.registry.save_receipt, receipt)
 
     @property
     def library(self) -> "Library":

@@ -112,6 +112,7 @@ class EventStream(Response):
         self.status_code = 200
         self.background = None
         self.init_headers({**headers, "cache-control": "no-store", "x-accel-buffering": "no"})
+        self._given_headers = headers
         self._frames = frames
         self._config = config
         self._manner = manner
@@ -201,6 +202,7 @@ class EventStream(Response):
             self._is_sending, self._since, self._is_over = True, time.monotonic(), is_last
             if not self._has_started:
                 self._has_started = True
+                self.headers.update(self._given_headers)  # who answers is known since the first event
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": data, "more_body": not is_last})
             self._is_sending, self._since = False, time.monotonic()
