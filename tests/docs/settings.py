@@ -16,10 +16,12 @@ from cairn.data.duplicates import ExactConfig, NearConfig
 from cairn.data.quality import QualityConfig
 from cairn.engine import EngineConfig, ShareConfig
 from cairn.lifecycle import HeadRecipe, Recipe, head_recipe, recipe
+from cairn.providers.remote import ProviderConfig
 from cairn.retrieval.config import CollectionConfig
 from cairn.retrieval.folder_access import AccessRule
 from cairn.server import ServerConfig
 from cairn.server.config import SharesConfig
+from cairn.server.routing import config as routing
 from cairn.training import TrainConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
@@ -87,6 +89,18 @@ SECTIONS: tuple[tuple[str, str, type[Config]], ...] = (
         ShareConfig,
     ),
     ("Server", "`ServerConfig`; `cairn up --help` lists those that have an option.", ServerConfig),
+    (
+        "`routes.toml`",
+        "[Routes](routing.md), in the home folder. Providers and routes are tables by name.",
+        routing.RoutesConfig,
+    ),
+    ("`[providers.NAME]`", "", ProviderConfig),
+    ("`[routes.NAME]`", "", routing.RouteConfig),
+    ("`[[routes.NAME.targets]]`", "Also `target` of a canary and of a shadow.", routing.TargetConfig),
+    ("`[routes.NAME.canary]`", "", routing.CanaryConfig),
+    ("`[routes.NAME.shadow]`", "", routing.ShadowConfig),
+    ("`[routes.NAME.cascade]`", "", routing.CascadeConfig),
+    ("`[breaker]`", "Of every target.", routing.BreakerConfig),
     (
         "Collection",
         "How a collection of [documents](knowledge.md) cuts, finds and orders; kept in the catalogue.",

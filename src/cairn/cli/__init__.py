@@ -28,6 +28,7 @@ from cairn.cli import (
     models,
     plan,
     receipt,
+    route,
     runs,
     up,
     user,
@@ -61,6 +62,7 @@ app.command("pull")(models.pull)
 app.add_typer(key.app, name="key")
 app.add_typer(user.app, name="user")
 app.add_typer(group.app, name="group")
+app.add_typer(route.app, name="route")
 app.add_typer(receipt.app, name="receipt")
 app.command("replay")(receipt.replay)
 app.command("doctor")(doctor.doctor)

@@ -135,6 +135,17 @@ def _home_folder(home: Path) -> Check:
         )
 
 
+def _routes(settings: "Settings") -> Check:
+    from cairn.core.errors import CairnError
+    from cairn.server.routing.config import FILE_NAME, load_routes
+
+    try:
+        routes = load_routes(settings.home / FILE_NAME).routes
+    except CairnError as error:
+        return _check("routes", error.message, state="broken", remedy=error.remedy)
+    return _check("routes", ", ".join(routes) or "none")
+
+
 def _home(settings: "Settings") -> Iterator[Check]:
     from cairn.core.errors import CairnError
     from cairn.registry import Registry
@@ -151,6 +162,7 @@ def _home(settings: "Settings") -> Iterator[Check]:
     except CairnError as error:
         yield _check("database", error.message, state="broken", remedy=error.remedy)
         return
+    yield _routes(settings)
     if names:
         yield _check("models", ", ".join(names))
     else:

@@ -64,7 +64,7 @@ def show(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
     lines = {
         "receipt": receipt.receipt_id,
         "created": human_time(receipt.created_at),
-        "model": f"{receipt.model} = {receipt.artifact}"
+        "model": f"{receipt.model} = {receipt.artifact or _remote(receipt)}"
         + (f" with {receipt.adapter}" if receipt.adapter else ""),
         "user": receipt.user_id,
         "runner": ", ".join(f"{key} {value}" for key, value in receipt.runner.items()),
@@ -74,6 +74,10 @@ def show(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
     }
     for key, value in lines.items():
         typer.echo(f"{key:<9} {value}")
+    for index, text in enumerate(receipt.request.get("replies", ())):
+        typer.echo(f"\nchoice {index}: ended by {receipt.finish_reasons[index]}\n{text}")
+    if not receipt.artifact:
+        return None
     for index, (tokens, reason) in enumerate(zip(receipt.outputs, receipt.finish_reasons, strict=True)):
         typer.echo(f"\nchoice {index}: {len(tokens)} tokens, ended by {reason}")
         typer.echo(tokenizer.decode(tokens) if tokenizer else str(tokens))
@@ -88,7 +92,7 @@ def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
     import asyncio
     from dataclasses import asdict
 
-    from cairn.core.errors import NotFoundError
+    from cairn.core.errors import InvalidRequestError, NotFoundError
     from cairn.engine import EngineConfig
     from cairn.providers import load_local_provider
     from cairn.providers.receipts import is_whole
@@ -98,6 +102,11 @@ def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
         receipt = registry.receipt(receipt_id)
         if receipt.kind == "reading":
             return _replay_reading(registry, receipt, as_json)
+        if not receipt.artifact:
+            raise InvalidRequestError(
+                f"{receipt_id} was answered by {_remote(receipt)}, which cannot say the same again",
+                remedy="replay answers of models that run here",
+            )
         if not is_whole(registry.database, receipt, None):
             raise NotFoundError(
                 f"a passage that {receipt_id} was made from is gone or has changed",
@@ -123,6 +132,11 @@ def replay(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
     if not result.is_same:
         raise typer.Exit(1)
     return None
+
+
+def _remote(receipt: "Receipt") -> str:
+    """The model of another server that answered."""
+    return f"{receipt.runner.get('provider')}/{receipt.runner.get('model')}"
 
 
 def _replay_reading(registry: "Registry", receipt: "Receipt", as_json: bool) -> None:

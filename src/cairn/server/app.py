@@ -30,6 +30,7 @@ from cairn.server.errors import ErrorBody, install_error_handlers
 from cairn.server.identity import routes as identity
 from cairn.server.middleware import BodyLimit, Edge, HostAndOrigin, SecurityHeaders
 from cairn.server.page import PAGE_FOLDER, Page
+from cairn.server.routing import api as routes
 from cairn.server.state import ServerState
 
 
@@ -62,6 +63,7 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         catalogue,
         knowledge,
         residency,
+        routes,
         operations,
     ):
         api.include_router(room.router)

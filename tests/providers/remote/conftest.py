@@ -1,6 +1,5 @@
 """Upstreams and providers that ask them, with a key that must never show."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -46,5 +45,4 @@ async def remote(
 
     yield build
     for each in made:
-        each.upstream.close()
-    await asyncio.sleep(0)  # in which the connections end
+        await each.upstream.aclose()

@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 from cairn.core import Config
 from cairn.providers.remote.errors import UpstreamNotAllowedError
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(KEY|TOKEN)", re.IGNORECASE)
+"""So that who may write the file has not all of the environment sent somewhere."""
 
 
 class ProviderConfig(Config):
@@ -22,7 +23,8 @@ class ProviderConfig(Config):
     )
     base_url: str = Field(description="address up to where paths begin, as clients take it: https://HOST/v1")
     key_env: str = Field(
-        default="", description="environment variable that holds the key; empty: none is sent"
+        default="",
+        description="environment variable that holds the key, its name ends with KEY or TOKEN; empty: none is sent",
     )
     connect_seconds: float = Field(default=5.0, gt=0, description="longest time to connect")
     first_token_seconds: float = Field(
@@ -65,7 +67,9 @@ class ProviderConfig(Config):
     @classmethod
     def _is_variable(cls, value: str) -> str:
         if value and not _VARIABLE.fullmatch(value):
-            raise ValueError("must be the name of an environment variable, never the key itself")
+            raise ValueError(
+                "must be the name of an environment variable that ends with KEY or TOKEN, never the key itself"
+            )
         return value
 
     def key(self, name: str) -> str:

@@ -252,6 +252,11 @@ class Upstream:
         while self._idle:
             self._idle.pop().close()
 
+    async def aclose(self) -> None:
+        """Let idle connections go, and wait until they have."""
+        self.close()
+        await asyncio.sleep(0)
+
     async def _place(self) -> None:
         if not self._places.locked():
             await self._places.acquire()

@@ -1,6 +1,7 @@
 """The routes' file: `routes.toml` in the home folder. Every mistake is named with its line."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,11 +122,12 @@ class RoutesConfig(Config):
     )
 
 
-class Problem(Config):
-    """A mistake in the file."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A mistake in the file, and its line from 1."""
 
-    line: int = Field(description="where, from 1")
-    message: str = Field(description="what")
+    line: int
+    message: str
 
 
 class RoutesError(ConfigError):
@@ -143,7 +145,7 @@ def read_routes(text: str, *, source: str = FILE_NAME) -> RoutesConfig:
     """The routes that a file's text says, or `RoutesError` with every mistake and its line."""
     values, problem = parsed(text)
     if problem is not None:
-        raise RoutesError([Problem(line=problem[0], message=problem[1])], source)
+        raise RoutesError([Problem(*problem)], source)
     try:
         config = RoutesConfig.model_validate(values)
     except ValidationError as error:

@@ -10,6 +10,7 @@ _HEADER = re.compile(r"^\s*(\[\[?)\s*(.+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(
     r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
 )
+_PERCENT = re.compile(r"(\bpercent\s*=\s*)[0-9_.eE+-]+")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 
 Path = tuple[str | int, ...]
@@ -33,6 +34,14 @@ def line_of(text: str, loc: Sequence[str | int]) -> int:
         if (line := lines.get(tuple(loc[:length]))) is not None:
             return line
     return 1
+
+
+def with_percent(text: str, loc: Sequence[str | int], percent: float) -> str | None:
+    """The text with another `percent` at a path; None where its line does not show one."""
+    lines = text.split("\n")
+    place = line_of(text, loc) - 1
+    changed, num = _PERCENT.subn(rf"\g<1>{percent:g}", lines[place], count=1)
+    return "\n".join([*lines[:place], changed, *lines[place + 1 :]]) if num else None
 
 
 def _lines(text: str) -> dict[Path, int]:

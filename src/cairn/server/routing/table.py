@@ -123,6 +123,5 @@ class RouteTable:
             copy.cancel()
         await asyncio.gather(*self._copies, return_exceptions=True)
         for _, upstream, _ in self._upstreams.values():
-            upstream.close()
+            await upstream.aclose()
         self._upstreams.clear()
-        await asyncio.sleep(0)  # in which the connections end
