@@ -31,7 +31,6 @@ NOT_YET = {
     Permission.READ_USAGE,
     Permission.READ_ALL_USAGE,
     Permission.MANAGE_LIMITS,
-    Permission.MANAGE_ROUTES,
     Permission.MANAGE_SERVER,
 }
 

@@ -3,7 +3,6 @@
 import pytest
 
 from cairn.registry import Registry
-from cairn.server.identity import Identity
 from tests.providers.remote.upstream import FakeUpstream
 from tests.server.conftest import Running, Script, Serve
 from tests.server.routing.test_server import ask
@@ -75,13 +74,18 @@ def test_mistakes_in_the_file_are_shown(server: Running, registry: Registry) -> 
     assert [route["name"] for route in found["routes"]] == ["way"]
 
 
-def test_only_administrators(server: Running, registry: Registry) -> None:
-    key = Identity(registry.database).create_key("ann")
-    for client in (server.http(key), server.http("")):
+def test_who_may_write_what(server: Running, registry: Registry) -> None:
+    identity = server.state.identity
+    member = server.http(identity.create_key("ann", roles=("member",)))
+    builder = server.http(identity.create_key("bob", roles=("builder",)))
+    for client in (member, server.http("")):
         assert client.get("/api/routes").status_code in (401, 403)
-        assert client.put("/api/routes", json={"text": ""}).status_code in (401, 403)
         assert client.put("/api/routes/way/canary", json={"percent": 1}).status_code in (401, 403)
+    for client in (member, builder):  # the file says where keys of this server are sent
+        assert client.put("/api/routes", json={"text": ""}).status_code == 403
     assert (registry.settings.home / "routes.toml").read_text() == TEXT
+    assert builder.get("/api/routes").status_code == 200
+    assert builder.put("/api/routes/way/canary", json={"percent": 1}).status_code == 200
 
 
 def test_a_provider_s_key_is_nowhere_in_it(

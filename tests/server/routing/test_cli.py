@@ -31,15 +31,14 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 @pytest.fixture
-def server(registry: Registry, serve: Serve, cairn: Cairn, upstream: FakeUpstream) -> Iterator[Running]:
-    assert cairn
+def server(registry: Registry, serve: Serve, upstream: FakeUpstream) -> Iterator[Running]:
     write(registry, providers(q=upstream) + '\n[routes.way]\ntargets = [{ provider = "q", model = "s" }]')
     running = serve()
     with published(registry.settings.home, running.url):
         yield running
 
 
-def test_ls_and_test_before_a_server(server: Running, cairn: Cairn) -> None:
+def test_ls_and_test_before_a_server(cairn: Cairn, server: Running) -> None:
     assert server.url
     tried = cairn("route", "test", "way", "hello")
     assert (tried.exit_code, tried.stdout) == (0, "stones mark\n")
@@ -49,7 +48,7 @@ def test_ls_and_test_before_a_server(server: Running, cairn: Cairn) -> None:
     assert json.loads(cairn("route", "ls", "--json").stdout)["routes"][0]["name"] == "way"
 
 
-def test_receipts_of_another_server(server: Running, cairn: Cairn, registry: Registry) -> None:
+def test_receipts_of_another_server(cairn: Cairn, server: Running, registry: Registry) -> None:
     receipt = ask(server).headers["x-cairn-receipt"]
     shown = cairn("receipt", "show", receipt)
     assert shown.exit_code == 0, shown.output

@@ -872,6 +872,52 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/routes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Routes
+         * @description The file, its mistakes, and every route with the health of its targets.
+         */
+        get: operations["get_routes"];
+        /**
+         * Put Routes
+         * @description Write the file; a text with mistakes is refused with their lines and changes nothing.
+         *
+         *     For administrators alone: the file says to which addresses keys of this server are sent.
+         */
+        put: operations["put_routes"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/routes/{name}/canary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Put Canary
+         * @description Set the share of a route's canary; the rest of the file stays as it is, comments too.
+         */
+        put: operations["put_canary"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs": {
         parameters: {
             query?: never;
@@ -2064,11 +2110,21 @@ export interface components {
         };
         /**
          * CairnInfo
-         * @description What OpenAI's shape has no place for: the receipt of the reply.
+         * @description What OpenAI's shape has no place for: the receipt of the reply, and who gave it.
          */
         CairnInfo: {
             /** Receipt */
             receipt: string;
+            /** Target */
+            target?: string | null;
+        };
+        /**
+         * CanaryBody
+         * @description A share of users.
+         */
+        CanaryBody: {
+            /** Percent */
+            percent: number;
         };
         /**
          * ChatChoice
@@ -4123,6 +4179,16 @@ export interface components {
             total: number;
         };
         /**
+         * ProblemInfo
+         * @description A mistake in the file.
+         */
+        ProblemInfo: {
+            /** Line */
+            line: number;
+            /** Message */
+            message: string;
+        };
+        /**
          * RankingOptions
          * @description `none` is without the reranker; what scores below the threshold, from 0 to 1, is left out.
          */
@@ -4455,6 +4521,55 @@ export interface components {
              * @default 86400
              */
             overlap_seconds: number;
+        };
+        /**
+         * RouteInfo
+         * @description A route in force.
+         */
+        RouteInfo: {
+            /** Affinity */
+            affinity: boolean;
+            /** Canary Percent */
+            canary_percent: number | null;
+            /** Cascade */
+            cascade: ("score" | "logprob") | null;
+            /** Name */
+            name: string;
+            /** Shadow Percent */
+            shadow_percent: number | null;
+            /**
+             * Strategy
+             * @enum {string}
+             */
+            strategy: "ordered" | "weighted" | "least_outstanding";
+            /** Targets */
+            targets: components["schemas"]["TargetInfo"][];
+        };
+        /**
+         * RoutesBody
+         * @description A new text for the file.
+         */
+        RoutesBody: {
+            /** Digest */
+            digest?: string | null;
+            /** Text */
+            text: string;
+        };
+        /**
+         * RoutesInfo
+         * @description The routes' file, and what is in force.
+         */
+        RoutesInfo: {
+            /** Digest */
+            digest: string;
+            /** Path */
+            path: string;
+            /** Problems */
+            problems: components["schemas"]["ProblemInfo"][];
+            /** Routes */
+            routes: components["schemas"]["RouteInfo"][];
+            /** Text */
+            text: string;
         };
         /**
          * RunDetail
@@ -4802,6 +4917,48 @@ export interface components {
             json_object?: boolean | null;
             /** Regex */
             regex?: string | null;
+        };
+        /**
+         * TargetInfo
+         * @description A target of a route, and how it is doing; the same wherever it is named.
+         */
+        TargetInfo: {
+            /** Error Rate */
+            error_rate: number | null;
+            /** Last Error */
+            last_error: string;
+            /** Last Error At */
+            last_error_at: number | null;
+            /** Model */
+            model: string;
+            /** Name */
+            name: string;
+            /** Num Failures */
+            num_failures: number;
+            /** Num Requests */
+            num_requests: number;
+            /** Outstanding */
+            outstanding: number;
+            /** P50 Seconds */
+            p50_seconds: number | null;
+            /** P99 Seconds */
+            p99_seconds: number | null;
+            /** Provider */
+            provider: string;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "target" | "canary" | "shadow";
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "closed" | "open" | "half_open";
+            /** Wait Seconds */
+            wait_seconds: number;
+            /** Weight */
+            weight: number;
         };
         /**
          * TextBlock
@@ -7793,6 +7950,130 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ReceiptOut"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_routes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutesInfo"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    put_routes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RoutesBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutesInfo"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    put_canary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CanaryBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutesInfo"];
                 };
             };
             /** @description Client Error */

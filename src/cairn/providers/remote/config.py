@@ -24,7 +24,7 @@ class ProviderConfig(Config):
     base_url: str = Field(description="address up to where paths begin, as clients take it: https://HOST/v1")
     key_env: str = Field(
         default="",
-        description="environment variable that holds the key, its name ends with KEY or TOKEN; empty: none is sent",
+        description="environment variable with the key, named …KEY or …TOKEN; empty: none is sent",
     )
     connect_seconds: float = Field(default=5.0, gt=0, description="longest time to connect")
     first_token_seconds: float = Field(
@@ -68,7 +68,7 @@ class ProviderConfig(Config):
     def _is_variable(cls, value: str) -> str:
         if value and not _VARIABLE.fullmatch(value):
             raise ValueError(
-                "must be the name of an environment variable that ends with KEY or TOKEN, never the key itself"
+                "must be the name of an environment variable, …KEY or …TOKEN, never the key itself"
             )
         return value
 

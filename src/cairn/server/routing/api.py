@@ -1,4 +1,4 @@
-"""`/api/routes`: the routes in force and how their targets are doing; changing a canary, or the whole file."""
+"""`/api/routes`: the routes in force and how their targets are doing; changing a canary or the whole file."""
 
 import asyncio
 import time
