@@ -228,11 +228,16 @@ class CompletionUsage(BaseModel):
 
 
 class CairnInfo(BaseModel):
-    """What OpenAI's shape has no place for: the receipt of the reply, and who gave it."""
+    """What OpenAI's shape has no place for: the receipt of the reply."""
 
     receipt: str
+
+
+class RoutedInfo(CairnInfo):
+    """The receipt of the reply, and who gave it."""
+
     target: str | None = None
-    """Of a route: the target that answered."""
+    """Of a route: the target that answered; absent otherwise."""
 
 
 class FileCitation(BaseModel):
@@ -301,7 +306,7 @@ class ChatCompletion(BaseModel):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: CompletionUsage
-    cairn: CairnInfo
+    cairn: RoutedInfo
 
 
 class TextLogprobs(BaseModel):
@@ -332,7 +337,7 @@ class TextCompletion(BaseModel):
     system_fingerprint: str
     choices: list[TextChoice]
     usage: CompletionUsage
-    cairn: CairnInfo
+    cairn: RoutedInfo
 
 
 class EmbeddingsRequest(RequestBody):

@@ -209,6 +209,26 @@ def test_a_route_may_have_its_model_s_name(registry: Registry, serve: Serve, scr
     assert [model["id"] for model in server.http().get("/v1/models").json()["data"]] == ["scripted"]
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_the_other_apis_go_the_same_way(
+    registry: Registry, serve: Serve, upstreams: Upstreams, is_streamed: bool
+) -> None:
+    bad, good = upstreams(), upstreams()
+    bad.behave = whole({}, 500)
+    targets = '{ provider = "bad", model = "s" }, { provider = "good", model = "s" }'
+    write(registry, providers(bad=bad, good=good) + f"\n[routes.way]\ntargets = [{targets}]")
+    client = serve().http()
+    ours = {"model": "way", "stream": is_streamed}
+    theirs = ours | {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    for path, body in (("/v1/messages", theirs), ("/v1/responses", ours | {"input": "hi"})):
+        answer = client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-cairn-target"] == "good/s"
+        assert "stones" in answer.text
+        assert registry.receipt(answer.headers["x-cairn-receipt"]).request["target"] == "good/s"
+    assert not {"temperature", "top_p", "top_k"} & good.asked[0].body.keys()
+
+
 def test_embeddings_by_a_route(registry: Registry, serve: Serve, upstreams: Upstreams) -> None:
     bad, good = upstreams(), upstreams()
     bad.behave = whole({}, 500)

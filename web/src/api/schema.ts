@@ -2110,13 +2110,11 @@ export interface components {
         };
         /**
          * CairnInfo
-         * @description What OpenAI's shape has no place for: the receipt of the reply, and who gave it.
+         * @description What OpenAI's shape has no place for: the receipt of the reply.
          */
         CairnInfo: {
             /** Receipt */
             receipt: string;
-            /** Target */
-            target?: string | null;
         };
         /**
          * CanaryBody
@@ -2143,7 +2141,7 @@ export interface components {
          * @description The answer of `POST /v1/chat/completions`.
          */
         ChatCompletion: {
-            cairn: components["schemas"]["CairnInfo"];
+            cairn: components["schemas"]["RoutedInfo"];
             /** Choices */
             choices: components["schemas"]["ChatChoice"][];
             /** Created */
@@ -4546,6 +4544,16 @@ export interface components {
             targets: components["schemas"]["TargetInfo"][];
         };
         /**
+         * RoutedInfo
+         * @description The receipt of the reply, and who gave it.
+         */
+        RoutedInfo: {
+            /** Receipt */
+            receipt: string;
+            /** Target */
+            target?: string | null;
+        };
+        /**
          * RoutesBody
          * @description A new text for the file.
          */
@@ -4991,7 +4999,7 @@ export interface components {
          * @description The answer of `POST /v1/completions`.
          */
         TextCompletion: {
-            cairn: components["schemas"]["CairnInfo"];
+            cairn: components["schemas"]["RoutedInfo"];
             /** Choices */
             choices: components["schemas"]["TextChoice"][];
             /** Created */

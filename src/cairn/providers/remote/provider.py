@@ -84,6 +84,13 @@ class RemoteProvider:
         """An estimate: the upstream's vocabulary is not known here."""
         return len(text.encode()) // _BYTES_PER_TOKEN + 1
 
+    async def count_prompt(self, request: ChatRequest) -> int:
+        """An estimate, for the same reason: of the texts, the calls and the tools."""
+        texts = [message.text for message in request.messages]
+        texts += [call.name + call.arguments for message in request.messages for call in message.tool_calls]
+        texts += [f"{tool.name} {tool.description} {dict(tool.parameters)}" for tool in request.tools]
+        return sum(map(self.count_tokens, texts))
+
     def models(self) -> tuple[str, ...]:
         """Its name."""
         return (self.name,)

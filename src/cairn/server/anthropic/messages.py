@@ -15,7 +15,7 @@ from cairn.server.anthropic.types import MessageReply, MessagesPrompt, MessagesR
 from cairn.server.auth import Caller
 from cairn.server.errors import AnthropicErrorBody
 from cairn.server.identity.permissions import require_model
-from cairn.server.replies import replied, streamed, whole_reply
+from cairn.server.replies import replied, streamed, tell_target, whole_reply
 from cairn.server.state import state_of
 from cairn.server.streaming import EventStream, answer
 
@@ -36,6 +36,7 @@ async def create_message(request: Request, caller: Caller, body: MessagesRequest
     headers = {"x-cairn-receipt": receipt_id, "request-id": request_id}
 
     async def frames(provider: TextProvider) -> AsyncGenerator[bytes, None]:
+        tell_target(provider, headers)
         chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
         num_prompt_tokens = await provider.count_prompt(chat)
         async with aclosing(message_frames(replied(state, provider, chat), chat, num_prompt_tokens)) as made:
@@ -48,6 +49,7 @@ async def create_message(request: Request, caller: Caller, body: MessagesRequest
 
     async def whole() -> dict[str, Any]:
         async with state.models.use(body.model) as provider:
+            tell_target(provider, headers)
             chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
             return whole_message(await whole_reply(replied(state, provider, chat)), chat)
 

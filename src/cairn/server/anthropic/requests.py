@@ -67,6 +67,10 @@ def to_chat_request(
         principal=principal,
         request_id=receipt_id,
         record={"metadata": {"user_id": user_id}} if user_id else {},
+        given=frozenset(
+            name for name in ("temperature", "top_k", "top_p") if getattr(body, name, None) is not None
+        ),
+        is_streamed=bool(getattr(body, "stream", False)),
     )
 
 

@@ -93,6 +93,7 @@ class Building:
                 self.response.incomplete_details = IncompleteDetails(reason="max_output_tokens")
         elif isinstance(event, StreamEnd):
             self.response.usage = _usage(event.usage)
+            self.response.cairn = CairnInfo(receipt=event.receipt_id)  # of the attempt that answered
             self.response.status = "incomplete" if self.response.incomplete_details else "completed"
             self.response.completed_at = int(time.time())
 

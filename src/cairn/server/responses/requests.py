@@ -75,6 +75,8 @@ def to_chat_request(
         template_options={"reasoning_effort": effort} if effort else {},
         principal=principal,
         request_id=receipt_id,
+        given=frozenset(name for name in ("temperature", "top_p") if getattr(body, name) is not None),
+        is_streamed=bool(body.stream),
     )
 
 

@@ -17,7 +17,7 @@ from cairn.server.auth import Caller
 from cairn.server.files.objects import Deleted
 from cairn.server.files.paging import Order, list_json
 from cairn.server.identity.permissions import require_model
-from cairn.server.replies import replied, streamed
+from cairn.server.replies import replied, streamed, tell_target
 from cairn.server.responses.building import Building, new_response, response_json
 from cairn.server.responses.requests import file_search_of, fitted, input_items, to_chat_request
 from cairn.server.responses.stored import history, own_response, store
@@ -37,7 +37,7 @@ async def create_response(request: Request, caller: Caller, body: NewResponse) -
     if not isinstance(body.input, str):
         body = body.model_copy(update={"input": input_items(body)})
     making = _Making(state, caller, body, new_receipt_id())
-    headers = {"x-cairn-receipt": making.receipt_id}
+    headers = making.headers
     if body.stream:
         frames = streamed(state.models, body.model, making.frames)
         manner = Manner(failure=making.failure)
@@ -106,6 +106,7 @@ class _Making:
 
     def __init__(self, state: ServerState, caller: Principal, body: NewResponse, receipt_id: str) -> None:
         self.receipt_id = receipt_id
+        self.headers = {"x-cairn-receipt": receipt_id}
         self.response: ResponseObject | None = None
         self._state, self._caller, self._body = state, caller, body
         self._numbers = count()
@@ -117,6 +118,7 @@ class _Making:
 
     async def events(self, provider: TextProvider) -> AsyncGenerator[dict[str, Any], None]:
         """Make and store it. What refuses the request does so before the first event; later it is one."""
+        tell_target(provider, self.headers)
         chat = await self._chat(provider)
         search = file_search_of(self._body)
         building = Building(new_response(self._body, chat), self._numbers)

@@ -83,6 +83,15 @@ class RoutedProvider:
         """An estimate: the targets' vocabularies differ."""
         return len(text.encode()) // _BYTES_PER_TOKEN + 1
 
+    async def count_prompt(self, request: ChatRequest) -> int:
+        """As the first target counts: exact of a model here, an estimate of another server's."""
+        try:
+            async with self._provider(self._route.targets[0]) as provider:
+                return await provider.count_prompt(request)
+        except CairnError:
+            # It cannot count now; whether the request can be answered is for `stream` to say.
+            return sum(self.count_tokens(message.text) for message in request.messages)
+
     def models(self) -> tuple[str, ...]:
         """Its name."""
         return (self.name,)
