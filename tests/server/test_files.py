@@ -191,6 +191,15 @@ def test_a_file_is_indexed_found_and_cited(client: openai.OpenAI, server: Runnin
         client.vector_stores.retrieve(store.id)
 
 
+def test_a_store_is_made_with_files_and_their_chunks(client: openai.OpenAI) -> None:
+    chunking: Any = {"type": "static", "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 20}}
+    file = client.files.create(file=("cats.md", CATS), purpose="assistants")
+    store = client.vector_stores.create(name="cats", file_ids=[file.id], chunking_strategy=chunking)
+    listed = client.vector_stores.files.retrieve(file.id, vector_store_id=store.id)
+    assert listed.chunking_strategy is not None
+    assert listed.chunking_strategy.to_dict() == chunking
+
+
 def test_a_file_that_cannot_be_read_says_why(client: openai.OpenAI) -> None:
     store = client.vector_stores.create()
     bomb = io.BytesIO()

@@ -54,7 +54,8 @@ def _check_depth(value: Any) -> None:
 
 def _check_text(value: dict[str, Any]) -> None:
     """JSON can spell `"\\ud800"`, which no encoding takes, and `"\\u0000"`, which Postgres does not."""
-    text = json.dumps(value, ensure_ascii=False)
+    # A body made here, of parts that were checked as they came, may hold these as objects.
+    text = json.dumps(value, ensure_ascii=False, default=lambda _part: None)
     # An escaped backslash before `u0000` is a text that only looks like the character.
     if "\\u0000" in text.replace("\\\\", ""):
         raise InvalidRequestError("the body holds a NUL character", remedy="remove it")

@@ -40,7 +40,7 @@ from cairn.server.replies import (
 )
 from cairn.server.requests import file_search_of, new_completion_id, to_chat_request
 from cairn.server.state import ServedModel, ServerState, state_of
-from cairn.server.streaming import DONE, EventStream, answer, frame, text_frames_like
+from cairn.server.streaming import DONE, STREAMED, EventStream, answer, frame, text_frames_like
 
 LIST_MODELS = "list them: GET /v1/models"
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -66,7 +66,7 @@ def get_model(request: Request, _caller: MayReadModels, name: str) -> ModelInfo:
     raise NotFoundError(f"no model {name!r}", remedy=LIST_MODELS)
 
 
-@router.post("/chat/completions", response_model=ChatCompletion)
+@router.post("/chat/completions", response_model=ChatCompletion, responses=STREAMED)
 async def chat_completions(request: Request, caller: Caller, body: ChatCompletionRequest) -> Response:
     """Continue a conversation."""
     require_model(caller, body.model)

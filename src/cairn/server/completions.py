@@ -33,7 +33,7 @@ from cairn.server.replies import (
 )
 from cairn.server.requests import given_of, new_completion_id, prompts_of, to_sampling
 from cairn.server.state import ServerState, state_of
-from cairn.server.streaming import DONE, EventStream, answer, frame, text_frames_like
+from cairn.server.streaming import DONE, STREAMED, EventStream, answer, frame, text_frames_like
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -45,7 +45,7 @@ Prompts = Mapping[str, str | tuple[int, ...]]
 """Each by the receipt its answer will have."""
 
 
-@router.post("/completions", response_model=TextCompletion)
+@router.post("/completions", response_model=TextCompletion, responses=STREAMED)
 async def text_completions(request: Request, caller: Caller, body: TextCompletionRequest) -> Response:
     """Continue one or many prompts."""
     require_model(caller, body.model)

@@ -67,6 +67,10 @@ class Manner:
 
 
 OPENAI = Manner()
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
+"""What a route's description says beside its answer, where that may be a stream."""
 
 
 async def until_gone(receive: Receive) -> None:

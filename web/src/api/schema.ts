@@ -8683,6 +8683,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ChatCompletion"];
+                    "text/event-stream": string;
                 };
             };
             /** @description Client Error */
@@ -8767,6 +8768,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TextCompletion"];
+                    "text/event-stream": string;
                 };
             };
             /** @description Client Error */
@@ -9101,6 +9103,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MessageReply"];
+                    "text/event-stream": string;
                 };
             };
             /** @description Client Error */
@@ -9305,6 +9308,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ResponseObject"];
+                    "text/event-stream": string;
                 };
             };
             /** @description Client Error */

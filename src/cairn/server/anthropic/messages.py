@@ -17,7 +17,7 @@ from cairn.server.errors import AnthropicErrorBody
 from cairn.server.identity.permissions import require_model
 from cairn.server.replies import replied, streamed, tell_target, whole_reply
 from cairn.server.state import state_of
-from cairn.server.streaming import EventStream, answer
+from cairn.server.streaming import STREAMED, EventStream, answer
 
 router = APIRouter(
     prefix="/v1",
@@ -26,7 +26,7 @@ router = APIRouter(
 )
 
 
-@router.post("/messages", response_model=MessageReply)
+@router.post("/messages", response_model=MessageReply, responses=STREAMED)
 async def create_message(request: Request, caller: Caller, body: MessagesRequest) -> Response:
     """Continue a conversation, in Anthropic's shape."""
     require_model(caller, body.model)

@@ -23,12 +23,12 @@ from cairn.server.responses.requests import file_search_of, fitted, input_items,
 from cairn.server.responses.stored import history, own_response, store
 from cairn.server.responses.types import ItemList, ListedItem, NewResponse, ResponseObject
 from cairn.server.state import ServerState, state_of
-from cairn.server.streaming import EventStream, Manner, answer, typed_frame
+from cairn.server.streaming import STREAMED, EventStream, Manner, answer, typed_frame
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
-@router.post("/responses", response_model=ResponseObject)
+@router.post("/responses", response_model=ResponseObject, responses=STREAMED)
 async def create_response(request: Request, caller: Caller, body: NewResponse) -> Response:
     """Answer, going on from an earlier response where one is named."""
     require_model(caller, body.model)
