@@ -41,7 +41,10 @@ def add(
 
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
-        raise NotFoundError(f"no such file or folder: {', '.join(missing)}", remedy="check the path")
+        raise NotFoundError(
+            f"no such file or folder: {', '.join(missing)}",
+            remedy="check the path; a collection is named by --collection",
+        )
     with Registry.open() as registry, open_library(registry) as library:
         info = _wanted(registry, collection, allow)
         opened = library.collection(info.collection_id)
