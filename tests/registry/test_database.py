@@ -32,7 +32,8 @@ def test_the_migrated_schema_is_the_declared_one(database: Database) -> None:
     import cairn.retrieval.space_tables
     import cairn.retrieval.tables
     import cairn.server.responses.tables
-    import cairn.server.tables  # noqa: F401
+    import cairn.server.tables
+    import cairn.server.usage.tables  # noqa: F401
     from cairn.jobs.tables import JobsBase
 
     declared: Any = [Base.metadata, JobsBase.metadata]

@@ -10,6 +10,7 @@ import {
 } from "@tanstack/react-router";
 import { ApiError, onSignedOut } from "./api/client";
 import { sessionQuery } from "./api/queries";
+import { USAGE_FILTERS } from "./api/usage";
 import { NotFound, RouteProblem } from "./parts/problem";
 import { Shell } from "./parts/shell";
 
@@ -143,6 +144,13 @@ const peopleRoute = createRoute({
   component: lazyRouteComponent(() => import("./rooms/people/list"), "PeopleRoom"),
 });
 
+const usageRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/usage",
+  validateSearch: textSearch("span", "by", "show", ...USAGE_FILTERS),
+  component: lazyRouteComponent(() => import("./rooms/usage/room"), "UsageRoom"),
+});
+
 const settingsRoute = createRoute({
   getParentRoute: () => houseRoute,
   path: "/settings",
@@ -164,6 +172,7 @@ export const router = createRouter({
       runRoute,
       keysRoute,
       peopleRoute,
+      usageRoute,
       settingsRoute,
     ]),
   ]),

@@ -25,12 +25,14 @@ from cairn.cli import (
     group,
     index,
     key,
+    limit,
     models,
     plan,
     receipt,
     route,
     runs,
     up,
+    usage,
     user,
 )
 from cairn.cli.output import fail
@@ -63,6 +65,8 @@ app.add_typer(key.app, name="key")
 app.add_typer(user.app, name="user")
 app.add_typer(group.app, name="group")
 app.add_typer(route.app, name="route")
+app.add_typer(limit.app, name="limit")
+app.command("usage")(usage.usage)
 app.add_typer(receipt.app, name="receipt")
 app.command("replay")(receipt.replay)
 app.command("doctor")(doctor.doctor)

@@ -20,6 +20,13 @@ class Weights(StrEnum):
     INT4 = "int4"
 
 
+class RedisFailure(StrEnum):
+    """What becomes of limits while Redis is away."""
+
+    REFUSE = "refuse"
+    ALLOW = "allow"
+
+
 def up(
     models: list[str] = typer.Argument(
         None,
@@ -43,6 +50,11 @@ def up(
         None,
         metavar="FILE",
         help="TOML file of [[shares]]: weight, priority and KV share of users and roles.",
+    ),
+    redis_failure: RedisFailure = typer.Option(
+        RedisFailure.REFUSE,
+        help="Requests that are limited while Redis (CAIRN_REDIS_URL) does not answer: refuse them, or allow "
+        "what this server alone has counted.",
     ),
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser, signed in."),
     new_key: bool = typer.Option(False, "--new-key", help="Make another admin key and print it."),
@@ -85,6 +97,7 @@ def up(
         memory_budget=num_bytes_of(memory) if memory else None,
         pinned_models=tuple(pin),
         idle_seconds=idle_minutes * 60,
+        redis_failure=redis_failure.value,
     )
     serve(
         config,

@@ -4,7 +4,7 @@ A `ChatProvider` turns a `ChatRequest` into a stream of `ChatEvent`s. The same p
 met by the local engine and by remote servers, so whoever consumes it cannot tell them apart.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -183,6 +183,8 @@ class ChatRequest:
     """Sampling values that the caller chose, by name; None: all. The others a provider may set."""
     is_streamed: bool = True
     """Whether the reader wants the reply as it is made; otherwise it may come in one piece."""
+    meter: "Callable[[Usage], None] | None" = field(default=None, compare=False)
+    """Told once what was computed, also of a reply that was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,13 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,9 @@ class Settings(Config):
         default="", description="SQLAlchemy URL of the catalogue; empty: SQLite in home"
     )
     artifacts: str = Field(default="", description="artifact folder; empty: `artifacts` in home")
+    redis_url: str = Field(
+        default="", description="Redis in which several servers count limits together; empty: in memory"
+    )
     mirror: Path | None = Field(
         default=None, description="folder of data set archives to use instead of the network"
     )
@@ -47,7 +50,7 @@ class Settings(Config):
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """Settings from `CAIRN_HOME`, `CAIRN_DATABASE_URL`, `CAIRN_ARTIFACTS` and `CAIRN_MIRROR`."""
+        """Settings from `CAIRN_HOME`, `CAIRN_DATABASE_URL`, `CAIRN_ARTIFACTS` and the others."""
         env = os.environ if env is None else env
         given = {
             name: env[f"CAIRN_{name.upper()}"]

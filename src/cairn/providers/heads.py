@@ -149,6 +149,10 @@ class LocalReranker(LocalHead):
             self._read.put(key, found[key], found[key].num_bytes)
         return [float(score) for score in self.score_rows(asked, [found[key] for key in keys])]
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens of texts, as far as they are read."""
+        return sum(len(self.spans.single(each, self.max_tokens)) for each in self.spans.pieces(texts))
+
     def forget(self) -> None:
         """Hold nothing of the passages that were read."""
         self._read.clear()

@@ -58,10 +58,20 @@ class _Reply:
     receipt_id: str
     principal: Principal | None
     request: Mapping[str, Any]
+    meter: Callable[[Usage], None] | None
     tool_format: ToolFormat | None = None
     tool_names: frozenset[str] = frozenset()
     choices: list[Choice] = field(default_factory=list)
     num_cached: int = 0
+
+    @property
+    def usage(self) -> Usage:
+        """What was computed so far; a prompt counts once the engine has taken it."""
+        return Usage(
+            prompt_tokens=len(self.prompt),
+            completion_tokens=sum(len(choice.token_ids) for choice in self.choices),
+            cached_tokens=self.num_cached,
+        )
 
 
 class LocalProvider:
@@ -174,6 +184,7 @@ class LocalProvider:
             receipt_id=request.request_id or new_receipt_id(),
             principal=request.principal,
             request=request.record,
+            meter=request.meter,
         )
         if request.echo and request.sampling.prompt_logprobs is None:
             yield PromptEcho(self._echo_text(request.prompt), ())
@@ -235,6 +246,7 @@ class LocalProvider:
                 "tool_choice": request.tool_choice,
                 **request.record,
             },
+            meter=request.meter,
             tool_format=tool_format,
             tool_names=frozenset(tool.name for tool in tools),
         )
@@ -306,14 +318,11 @@ class LocalProvider:
                 if choice.reason and all(each.reason for each in reply.choices):
                     break
         finally:
+            if reply.meter is not None:
+                reply.meter(reply.usage)
             # Shielded: the reader may have been cancelled, the receipt is stored all the same.
             await asyncio.shield(asyncio.create_task(self._close(outputs, reply)))
-        usage = Usage(
-            prompt_tokens=len(reply.prompt),
-            completion_tokens=sum(len(choice.token_ids) for choice in reply.choices),
-            cached_tokens=reply.num_cached,
-        )
-        yield StreamEnd(usage, reply.receipt_id)
+        yield StreamEnd(reply.usage, reply.receipt_id)
 
     async def _close(self, outputs: Any, reply: _Reply) -> None:
         await outputs.aclose()

@@ -3,11 +3,11 @@
 In plain completion a prompt, as text or token ids, goes on, and may be echoed with its own log-probabilities.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cairn.core.chat import ChatEvent, ChatRequest, Principal, SamplingParams, TokenLogprob
+from cairn.core.chat import ChatEvent, ChatRequest, Principal, SamplingParams, TokenLogprob, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,8 @@ class CompletionRequest:
     """Sampling values that the caller chose, by name; None: all. The others a provider may set."""
     is_streamed: bool = True
     """Whether the reader wants the reply as it is made; otherwise it may come in one piece."""
+    meter: Callable[[Usage], None] | None = field(default=None, compare=False)
+    """Told once what was computed, also of a reply that was cut off."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from cairn.server.middleware import BodyLimit, Edge, HostAndOrigin, SecurityHead
 from cairn.server.page import PAGE_FOLDER, Page
 from cairn.server.routing import api as routes
 from cairn.server.state import ServerState
+from cairn.server.usage import routes as usage
 
 
 def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
@@ -64,6 +65,7 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         knowledge,
         residency,
         routes,
+        usage,
         operations,
     ):
         api.include_router(room.router)
@@ -85,6 +87,7 @@ def create_app(state: ServerState, *, page_folder: Path = PAGE_FOLDER) -> ASGIAp
             task.cancel()
         await asyncio.gather(loading, working, return_exceptions=True)
         await state.models.close()
+        await state.metering.close()
         await asyncio.to_thread(state.close)
 
     api = create_api(lifespan)

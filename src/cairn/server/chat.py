@@ -38,9 +38,10 @@ from cairn.server.replies import (
     tell_target,
     usage_json,
 )
-from cairn.server.requests import file_search_of, new_completion_id, to_chat_request
+from cairn.server.requests import file_search_of, new_completion_id, texts_in, to_chat_request
 from cairn.server.state import ServedModel, ServerState, state_of
 from cairn.server.streaming import DONE, STREAMED, EventStream, answer, frame, text_frames_like
+from cairn.server.usage.admission import Admission, Ticket, about_tokens
 
 LIST_MODELS = "list them: GET /v1/models"
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -67,13 +68,15 @@ def get_model(request: Request, _caller: MayReadModels, name: str) -> ModelInfo:
 
 
 @router.post("/chat/completions", response_model=ChatCompletion, responses=STREAMED)
-async def chat_completions(request: Request, caller: Caller, body: ChatCompletionRequest) -> Response:
+async def chat_completions(
+    request: Request, caller: Caller, admission: Admission, body: ChatCompletionRequest
+) -> Response:
     """Continue a conversation."""
     require_model(caller, body.model)
     state = state_of(request)
     receipt_id = new_receipt_id()
-    headers = {"x-cairn-receipt": receipt_id}
-    begin = partial(_begin, state, caller, body, headers)
+    headers = {"x-cairn-receipt": receipt_id} | await _admit(admission, body, receipt_id)
+    begin = partial(_begin, state, caller, admission, body, headers)
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         frames = streamed(
@@ -90,9 +93,22 @@ async def chat_completions(request: Request, caller: Caller, body: ChatCompletio
     return await answer(whole(), request, config=state.config, headers=headers)
 
 
+async def _admit(admission: Ticket, body: ChatCompletionRequest, receipt_id: str) -> dict[str, str]:
+    return await admission.admit(
+        body.model,
+        prompt_tokens=about_tokens(texts_in(body)),
+        completion_tokens=body.max_tokens
+        if body.max_completion_tokens is None
+        else body.max_completion_tokens,
+        num_choices=body.n or 1,
+        receipt_id=receipt_id,
+    )
+
+
 def _begin(
     state: ServerState,
     caller: Principal,
+    admission: Ticket,
     body: ChatCompletionRequest,
     headers: dict[str, str],
     provider: TextProvider,
@@ -100,7 +116,7 @@ def _begin(
     """The events of an answer, and what all its chunks repeat."""
     tell_target(provider, headers)
     chat = to_chat_request(body, caller, provider.sampling_defaults, headers["x-cairn-receipt"])
-    events = replied(state, provider, chat, file_search_of(body))
+    events = replied(state, admission, provider, chat, file_search_of(body))
     head = Head(
         id=new_completion_id("chatcmpl"),
         object="chat.completion.chunk" if body.stream else "chat.completion",

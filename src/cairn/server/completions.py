@@ -9,6 +9,7 @@ import codecs
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from cairn.server.replies import (
 from cairn.server.requests import given_of, new_completion_id, prompts_of, to_sampling
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import DONE, STREAMED, EventStream, answer, frame, text_frames_like
+from cairn.server.usage.admission import Admission, Ticket, about_tokens
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -46,14 +48,23 @@ Prompts = Mapping[str, str | tuple[int, ...]]
 
 
 @router.post("/completions", response_model=TextCompletion, responses=STREAMED)
-async def text_completions(request: Request, caller: Caller, body: TextCompletionRequest) -> Response:
+async def text_completions(
+    request: Request, caller: Caller, admission: Admission, body: TextCompletionRequest
+) -> Response:
     """Continue one or many prompts."""
     require_model(caller, body.model)
     state = state_of(request)
     _refuse_unserved(body)
     prompts = {new_receipt_id(): prompt for prompt in prompts_of(body, state.config.max_prompts)}
     headers = {"x-cairn-receipt": ",".join(prompts)}
-    begin = partial(_begin, state, caller, body, prompts, headers)
+    headers |= await admission.admit(
+        body.model,
+        prompt_tokens=about_tokens(list(prompts.values())),
+        completion_tokens=_DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens,
+        num_choices=len(prompts) * (body.n or 1),
+        receipt_id=next(iter(prompts)),
+    )
+    begin = partial(_begin, state, caller, admission, body, prompts, headers)
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         frames = streamed(
@@ -73,6 +84,7 @@ async def text_completions(request: Request, caller: Caller, body: TextCompletio
 def _begin(
     state: ServerState,
     caller: Principal,
+    admission: Ticket,
     body: TextCompletionRequest,
     prompts: Prompts,
     headers: dict[str, str],
@@ -82,7 +94,12 @@ def _begin(
     if len(prompts) == 1:
         tell_target(provider, headers)
     asked = _requests(body, caller, provider, prompts)
-    events = merged([metered(provider.complete(each), state.metrics, provider.name) for each in asked])
+    streams = []
+    for each in asked:
+        counted = admission.counted()
+        replied = provider.complete(replace(each, meter=counted.tell))
+        streams.append(metered(replied, state.metrics, provider.name, counted))
+    events = merged(streams)
     head = Head(
         id=new_completion_id("cmpl"),
         object="text_completion",

@@ -1,6 +1,7 @@
 """What can be set about the server. The defaults are for one machine and its owner."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -110,6 +111,17 @@ class ServerConfig(Config):
     )
     recheck_seconds: float = Field(
         default=3.0, gt=0, description="how often a stream looks whether its key or session is still good"
+    )
+    reserve_tokens: int = Field(
+        default=1024,
+        ge=1,
+        description="tokens that limits and budgets take a request to write when it names no maximum; put "
+        "right when it has ended",
+    )
+    redis_failure: Literal["refuse", "allow"] = Field(
+        default="refuse",
+        description="requests that are limited while Redis does not answer: refuse them, or allow what this "
+        "server alone has counted",
     )
     sign_in_link_seconds: float = Field(
         default=15 * 60.0, gt=0, description="lifetime of a one-time sign-in link"

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from cairn.core.chat import Principal
+from cairn.core.chat import Principal, Usage
 from cairn.core.embedding import Embeddings, TextInput
 from cairn.core.errors import InvalidRequestError
 from cairn.engine.runner import FloatArray
@@ -30,6 +30,7 @@ from cairn.server.routing.embedding import RoutedEmbedder
 from cairn.server.routing.provider import TARGET_HEADER
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import answer
+from cairn.server.usage.admission import Admission, Ticket, about_tokens
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -37,21 +38,30 @@ _MOST_TEXTS = 2048  # OpenAI's
 
 
 @router.post("/embeddings", response_model=EmbeddingList)
-async def embeddings(request: Request, caller: Caller, body: EmbeddingsRequest) -> Response:
+async def embeddings(
+    request: Request, caller: Caller, admission: Admission, body: EmbeddingsRequest
+) -> Response:
     """Vectors of texts."""
     require_model(caller, body.model)
     state = state_of(request)
-    headers: dict[str, str] = {}
-    return await answer(_embed(state, caller, body, headers), request, config=state.config, headers=headers)
+    texts = texts_of(body)
+    headers = await admission.admit(body.model, prompt_tokens=about_tokens(texts))
+    work = _embed(state, caller, admission, body, texts, headers)
+    return await answer(work, request, config=state.config, headers=headers)
 
 
 async def _embed(
-    state: ServerState, caller: Principal, body: EmbeddingsRequest, headers: dict[str, str]
+    state: ServerState,
+    caller: Principal,
+    admission: Ticket,
+    body: EmbeddingsRequest,
+    texts: list[TextInput],
+    headers: dict[str, str],
 ) -> dict[str, Any]:
-    texts = texts_of(body)
     if (route := state.routes.route(body.model)) is not None:
         routed = RoutedEmbedder(state.routes, body.model, route, state.models)
         found, headers[TARGET_HEADER] = await routed.embed(texts, body.dimensions, caller.user_id)
+        admission.add(Usage(found.num_tokens, 0), headers[TARGET_HEADER])
         return _answer(state, body, found, body.model)
     async with state.models.use_encoder(body.model) as encoder:
         if not isinstance(encoder, LocalEmbedder):
@@ -61,6 +71,7 @@ async def _embed(
         if body.dimensions is not None and body.dimensions > encoder.dimensions:
             raise refuse("dimensions", body.dimensions, f"1 to {encoder.dimensions}, as this model has")
         found = await encoder.embed_async(texts)
+        admission.add(Usage(found.num_tokens, 0), encoder.name)
     vectors = found.vectors
     if body.dimensions is not None and body.dimensions < encoder.dimensions:
         vectors = shortened(vectors, body.dimensions)
@@ -101,29 +112,32 @@ def _data(vectors: FloatArray, *, is_packed: bool) -> list[dict[str, Any]]:
 
 
 @router.post("/classify", response_model=ClassificationList)
-async def classify(request: Request, caller: Caller, body: ClassifyRequest) -> Response:
+async def classify(request: Request, caller: Caller, admission: Admission, body: ClassifyRequest) -> Response:
     """The most likely label of each text, and the scores of all."""
     require_model(caller, body.model)
     state = state_of(request)
-    return await answer(_classify(state, body), request, config=state.config, headers={})
-
-
-async def _classify(state: ServerState, body: ClassifyRequest) -> dict[str, Any]:
     texts = [body.input] if isinstance(body.input, str) else body.input
     if not 0 < len(texts) <= _MOST_TEXTS:
         raise refuse("input", f"{len(texts)} texts", f"1 to {_MOST_TEXTS} texts in one request")
-    async with state.models.use_encoder(body.model) as encoder:
+    headers = await admission.admit(body.model, prompt_tokens=about_tokens(texts))
+    work = _classify(state, admission, body.model, texts)
+    return await answer(work, request, config=state.config, headers=headers)
+
+
+async def _classify(state: ServerState, admission: Ticket, model: str, texts: list[str]) -> dict[str, Any]:
+    async with state.models.use_encoder(model) as encoder:
         if not isinstance(encoder, LocalClassifier):
             raise InvalidRequestError(
-                f"{body.model!r} is a model for embedding", remedy="choose a classifier", param="model"
+                f"{model!r} is a model for embedding", remedy="choose a classifier", param="model"
             )
         found, labels = await encoder.classify_async(texts), encoder.labels
+        admission.add(Usage(found.num_tokens, 0), encoder.name)
     state.metrics.prompt_tokens.labels(encoder.name).inc(found.num_tokens)
     return {
         "id": new_completion_id("classify"),
         "object": "list",
         "created": int(time.time()),
-        "model": body.model,
+        "model": model,
         "data": [
             {"index": place, "label": labels[row.argmax()], "probs": row.tolist(), "num_classes": len(labels)}
             for place, row in enumerate(found.scores)

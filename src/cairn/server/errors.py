@@ -141,6 +141,7 @@ def cairn_error_response(error: CairnError) -> ErrorResponse:
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, TimeLimitError):
         headers["x-should-retry"] = "false"  # the same request would take as long again
+    headers |= getattr(error, "headers", {})
     return ErrorResponse(cairn_error_body(error), error.http_status, headers)
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from cairn.core.chat import (
@@ -24,6 +24,7 @@ from cairn.server.metrics import Metrics
 from cairn.server.openai_types import CompletionUsage, FileCitation, FileSearchSpec, SentenceCheck
 from cairn.server.routing.provider import RoutedProvider
 from cairn.server.state import Models, ServerState
+from cairn.server.usage.admission import Counted, Ticket
 
 E = TypeVar("E")
 
@@ -109,16 +110,22 @@ async def streamed(
 
 
 def replied(
-    state: ServerState, provider: TextProvider, chat: ChatRequest, search: FileSearchSpec | None = None
+    state: ServerState,
+    admission: Ticket,
+    provider: TextProvider,
+    chat: ChatRequest,
+    search: FileSearchSpec | None = None,
 ) -> AsyncGenerator[RepliedEvent, None]:
     """The events of a reply to a chat, whichever API asks; those of a search come with what it found."""
+    counted = admission.counted()
+    chat = replace(chat, meter=counted.tell)
     if search is None:
         events: AsyncGenerator[RepliedEvent, None] = provider.stream(chat)
     else:
         from cairn.server.file_search import searched  # noqa: PLC0415 - a server may never need it
 
         events = searched(state, provider, chat, search)
-    events = metered(events, state.metrics, provider.name)
+    events = metered(events, state.metrics, provider.name, counted)
     return events if chat.parallel_tool_calls else _first_call_only(events)
 
 
@@ -165,11 +172,13 @@ async def _first_call_only(events: AsyncGenerator[RepliedEvent, None]) -> AsyncG
                 yield event
 
 
-async def metered(events: AsyncGenerator[E, None], metrics: Metrics, model: str) -> AsyncGenerator[E, None]:
+async def metered(
+    events: AsyncGenerator[E, None], metrics: Metrics, model: str, counted: Counted
+) -> AsyncGenerator[E, None]:
     """The same events, counted; a choice that was cut off by the server is an error."""
+    counted.target = model
     first_token = metrics.first_token_seconds.labels(model)
     between_tokens = metrics.between_tokens_seconds.labels(model)
-    outcome = "aborted"
     last = time.perf_counter()
     has_text = False
     try:
@@ -178,17 +187,19 @@ async def metered(events: AsyncGenerator[E, None], metrics: Metrics, model: str)
                 now = time.perf_counter()
                 (between_tokens if has_text else first_token).observe(now - last)
                 last, has_text = now, True
+                counted.piece(now)
             elif isinstance(event, StreamEnd):
                 metrics.prompt_tokens.labels(model).inc(event.usage.prompt_tokens)
                 metrics.cached_tokens.labels(model).inc(event.usage.cached_tokens)
                 metrics.completion_tokens.labels(model).inc(event.usage.completion_tokens)
-                outcome = "ok"
+                counted.target = event.target or model
+                counted.end(event.usage)
             elif isinstance(event, ChoiceEnd) and event.reason == "abort":
                 raise UnavailableError("the answer was cut off", remedy="ask again", retry_after=5)
             yield event
     except Exception:
-        outcome = "failed"
+        counted.outcome = "failed"
         raise
     finally:
-        metrics.completions.labels(model, outcome).inc()
+        metrics.completions.labels(model, counted.outcome).inc()
         await events.aclose()

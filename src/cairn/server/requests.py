@@ -68,6 +68,18 @@ def to_chat_request(
     )
 
 
+def texts_in(body: ChatCompletionRequest) -> list[str]:
+    """What a chat body says to the model, to judge its length by before a model is at hand."""
+    texts = [] if not body.tools else [str(tool.model_dump()) for tool in body.tools]
+    for message in body.messages:
+        content = message.content
+        if isinstance(content, str):
+            texts.append(content)
+        else:
+            texts += [getattr(part, "text", "") for part in content or ()]
+    return texts
+
+
 def file_search_of(body: ChatCompletionRequest) -> FileSearchSpec | None:
     """The search of collections that a body asks for."""
     found = [tool for tool in body.tools or () if isinstance(tool, FileSearchSpec)]

@@ -23,6 +23,7 @@ from cairn.server.routing.config import FILE_NAME
 from cairn.server.routing.models import RoutedModels
 from cairn.server.routing.table import RouteTable
 from cairn.server.tables import VectorStoreFileRow
+from cairn.server.usage.metering import Metering
 
 if TYPE_CHECKING:
     from cairn.providers.knowledge import Library
@@ -130,6 +131,7 @@ class ServerState:
     in_flight: InFlight = field(default_factory=InFlight)
     failures: FailureLimiter = field(init=False)
     routes: RouteTable = field(init=False)
+    metering: Metering = field(init=False)
     _library: "Library | None" = field(default=None, init=False)
     _own_docs: "OwnDocs | None" = field(default=None, init=False)
     _ingestor: "Ingestor | None" = field(default=None, init=False)
@@ -142,6 +144,7 @@ class ServerState:
         path = self.registry.settings.home / FILE_NAME
         self.routes = RouteTable(path, self._save_receipt)
         self.models = RoutedModels(self.models, self.routes)
+        self.metering = Metering(self.registry, self.config)
 
     async def _save_receipt(self, receipt: Receipt) -> None:
         await to_thread(self.registry.save_receipt, receipt)

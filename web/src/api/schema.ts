@@ -680,6 +680,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Limits
+         * @description The limits and budgets that hold for who asks, and how they stand; of administrators all there are.
+         */
+        get: operations["limits"];
+        /**
+         * Set Limit
+         * @description Set a limit or budget, in place of one about the same.
+         */
+        put: operations["set_limit"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/limits/{limit_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Limit
+         * @description Let a limit or budget go.
+         */
+        delete: operations["remove_limit"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/models/load": {
         parameters: {
             query?: never;
@@ -1053,6 +1097,26 @@ export interface paths {
          * @description End the session of this browser.
          */
         post: operations["sign_out"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Usage
+         * @description What was used in a span of time, summed up by anything.
+         */
+        get: operations["usage"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -3295,6 +3359,108 @@ export interface components {
             message: string;
         };
         /**
+         * Limit
+         * @description A limit or budget, and how it stands.
+         */
+        Limit: {
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "stop" | "warn";
+            /** Amount */
+            amount: number;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "all" | "user" | "group" | "key";
+            /**
+             * Metric
+             * @enum {string}
+             */
+            metric: "requests" | "tokens" | "concurrent" | "money";
+            /** Model */
+            model: string;
+            /** Name */
+            name: string;
+            standing?: components["schemas"]["LimitStanding"] | null;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "total" | "";
+        };
+        /**
+         * LimitBody
+         * @description A limit or budget to set.
+         */
+        LimitBody: {
+            /**
+             * Action
+             * @default stop
+             * @enum {string}
+             */
+            action: "stop" | "warn";
+            /** Amount */
+            amount: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "all" | "user" | "group" | "key";
+            /**
+             * Metric
+             * @enum {string}
+             */
+            metric: "requests" | "tokens" | "concurrent" | "money";
+            /**
+             * Model
+             * @default
+             */
+            model: string;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /**
+             * Window
+             * @default
+             * @enum {string}
+             */
+            window: "minute" | "hour" | "day" | "month" | "total" | "";
+        };
+        /**
+         * LimitList
+         * @description The limits that somebody may see.
+         */
+        LimitList: {
+            /** Currency */
+            currency: string;
+            /** Data */
+            data: components["schemas"]["Limit"][];
+        };
+        /**
+         * LimitStanding
+         * @description How much of a limit is used by one of those it counts.
+         */
+        LimitStanding: {
+            /**
+             * Reserved
+             * @default 0
+             */
+            reserved: number;
+            /** Resets In */
+            resets_in?: number | null;
+            /** Subject */
+            subject: string;
+            /** Used */
+            used: number;
+        };
+        /**
          * LineError
          * @description What is wrong with a line of the input.
          */
@@ -5390,6 +5556,145 @@ export interface components {
             type: "url";
             /** Url */
             url: string;
+        };
+        /**
+         * UsageLine
+         * @description The sums of one combination of what was asked `by`; the other names are null.
+         */
+        UsageLine: {
+            /**
+             * Aborted
+             * @default 0
+             */
+            aborted: number;
+            /**
+             * Cached Tokens
+             * @default 0
+             */
+            cached_tokens: number;
+            /**
+             * Completion Tokens
+             * @default 0
+             */
+            completion_tokens: number;
+            /**
+             * Cost
+             * @default 0
+             */
+            cost: number;
+            /** Day */
+            day?: string | null;
+            /** Endpoint */
+            endpoint?: string | null;
+            /**
+             * Failed
+             * @default 0
+             */
+            failed: number;
+            /** First Token Seconds */
+            first_token_seconds?: number | null;
+            /** Group */
+            group?: string | null;
+            /** Hour */
+            hour?: string | null;
+            /** Key */
+            key?: string | null;
+            /** Model */
+            model?: string | null;
+            /** Outcome */
+            outcome?: string | null;
+            /**
+             * Prompt Tokens
+             * @default 0
+             */
+            prompt_tokens: number;
+            /**
+             * Refused
+             * @default 0
+             */
+            refused: number;
+            /**
+             * Requests
+             * @default 0
+             */
+            requests: number;
+            /** Seconds P50 */
+            seconds_p50?: number | null;
+            /** Seconds P95 */
+            seconds_p95?: number | null;
+            /** Target */
+            target?: string | null;
+            /** User */
+            user?: string | null;
+        };
+        /**
+         * UsageReport
+         * @description Use in a span of time.
+         */
+        UsageReport: {
+            /** By */
+            by: ("hour" | "day" | "model" | "target" | "user" | "key" | "group" | "endpoint" | "outcome")[];
+            /** Currency */
+            currency: string;
+            /** Lines */
+            lines: components["schemas"]["UsageLine"][];
+            /** Since */
+            since: number;
+            total: components["schemas"]["UsageSums"];
+            /** Until */
+            until: number;
+        };
+        /**
+         * UsageSums
+         * @description What requests used together. `cost` is in millionths of the currency's unit.
+         */
+        UsageSums: {
+            /**
+             * Aborted
+             * @default 0
+             */
+            aborted: number;
+            /**
+             * Cached Tokens
+             * @default 0
+             */
+            cached_tokens: number;
+            /**
+             * Completion Tokens
+             * @default 0
+             */
+            completion_tokens: number;
+            /**
+             * Cost
+             * @default 0
+             */
+            cost: number;
+            /**
+             * Failed
+             * @default 0
+             */
+            failed: number;
+            /** First Token Seconds */
+            first_token_seconds?: number | null;
+            /**
+             * Prompt Tokens
+             * @default 0
+             */
+            prompt_tokens: number;
+            /**
+             * Refused
+             * @default 0
+             */
+            refused: number;
+            /**
+             * Requests
+             * @default 0
+             */
+            requests: number;
+            /** Seconds P50 */
+            seconds_p50?: number | null;
+            /** Seconds P95 */
+            seconds_p95?: number | null;
         };
         /**
          * VectorStore
@@ -7496,6 +7801,124 @@ export interface operations {
             };
         };
     };
+    limits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    set_limit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LimitBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Limit"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    remove_limit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                limit_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     load_model: {
         parameters: {
             query?: never;
@@ -8363,6 +8786,59 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    usage: {
+        parameters: {
+            query?: {
+                /** @description Unix seconds; a week before `until` if left out */
+                since?: number | null;
+                /** @description Unix seconds; now if left out */
+                until?: number | null;
+                /** @description any of hour, day, model, target, user, key, group, ... */
+                by?: string;
+                model?: string | null;
+                target?: string | null;
+                user?: string | null;
+                key?: string | null;
+                group?: string | null;
+                endpoint?: string | null;
+                outcome?: string | null;
+                format?: "json" | "csv";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageReport"];
+                };
             };
             /** @description Client Error */
             "4XX": {

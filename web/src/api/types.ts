@@ -42,6 +42,12 @@ export type ChunkList = Schemas["ChunkList"];
 export type DocumentText = Schemas["DocumentText"];
 export type UploadEntry = Schemas["UploadOut"];
 export type SearchHit = Schemas["SearchHit"];
+export type UsageReport = Schemas["UsageReport"];
+export type UsageLine = Schemas["UsageLine"];
+export type UsageSums = Schemas["UsageSums"];
+export type Limit = Schemas["Limit"];
+export type LimitList = Schemas["LimitList"];
+export type LimitBody = Schemas["LimitBody"];
 export type CompletionOrderBody = Schemas["ChatCompletionRequest"];
 
 /** A line of a run's `metrics.jsonl`: a file format, which the API passes on as it is. */

@@ -209,6 +209,8 @@ class RemoteProvider:
             raise
         finally:
             self._num_running -= 1
+            if has_begun and reply.request.meter is not None:
+                reply.request.meter(reply.reader.usage or self._estimated(reply))
         usage = reply.reader.usage or self._estimated(reply)
         await self._save_receipt(self._receipt(reply))
         yield StreamEnd(usage, reply.receipt_id)

@@ -18,6 +18,7 @@ from cairn.server.identity.permissions import require_model
 from cairn.server.replies import replied, streamed, tell_target, whole_reply
 from cairn.server.state import state_of
 from cairn.server.streaming import STREAMED, EventStream, answer
+from cairn.server.usage.admission import Admission, about_tokens
 
 router = APIRouter(
     prefix="/v1",
@@ -27,19 +28,28 @@ router = APIRouter(
 
 
 @router.post("/messages", response_model=MessageReply, responses=STREAMED)
-async def create_message(request: Request, caller: Caller, body: MessagesRequest) -> Response:
+async def create_message(
+    request: Request, caller: Caller, admission: Admission, body: MessagesRequest
+) -> Response:
     """Continue a conversation, in Anthropic's shape."""
     require_model(caller, body.model)
     state = state_of(request)
     receipt_id = new_receipt_id()
     request_id = request.scope["request_id"]
     headers = {"x-cairn-receipt": receipt_id, "request-id": request_id}
+    headers |= await admission.admit(
+        body.model,
+        prompt_tokens=about_tokens([body.model_dump_json(exclude_none=True)]),
+        completion_tokens=body.max_tokens,
+        receipt_id=receipt_id,
+    )
 
     async def frames(provider: TextProvider) -> AsyncGenerator[bytes, None]:
         tell_target(provider, headers)
         chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
         num_prompt_tokens = await provider.count_prompt(chat)
-        async with aclosing(message_frames(replied(state, provider, chat), chat, num_prompt_tokens)) as made:
+        events = replied(state, admission, provider, chat)
+        async with aclosing(message_frames(events, chat, num_prompt_tokens)) as made:
             async for each in made:
                 yield each
 
@@ -51,7 +61,7 @@ async def create_message(request: Request, caller: Caller, body: MessagesRequest
         async with state.models.use(body.model) as provider:
             tell_target(provider, headers)
             chat = to_chat_request(body, caller, provider.sampling_defaults, receipt_id)
-            return whole_message(await whole_reply(replied(state, provider, chat)), chat)
+            return whole_message(await whole_reply(replied(state, admission, provider, chat)), chat)
 
     return await answer(whole(), request, config=state.config, headers=headers)
 

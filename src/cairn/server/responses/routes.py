@@ -24,20 +24,29 @@ from cairn.server.responses.stored import history, own_response, store
 from cairn.server.responses.types import ItemList, ListedItem, NewResponse, ResponseObject
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import STREAMED, EventStream, Manner, answer, typed_frame
+from cairn.server.usage.admission import Admission, Ticket, about_tokens
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 @router.post("/responses", response_model=ResponseObject, responses=STREAMED)
-async def create_response(request: Request, caller: Caller, body: NewResponse) -> Response:
+async def create_response(
+    request: Request, caller: Caller, admission: Admission, body: NewResponse
+) -> Response:
     """Answer, going on from an earlier response where one is named."""
     require_model(caller, body.model)
     state = state_of(request)
     # Every id is made before it is used: what is stored is what was answered.
     if not isinstance(body.input, str):
         body = body.model_copy(update={"input": input_items(body)})
-    making = _Making(state, caller, body, new_receipt_id())
+    making = _Making(state, caller, admission, body, new_receipt_id())
     headers = making.headers
+    headers |= await admission.admit(
+        body.model,
+        prompt_tokens=about_tokens([body.model_dump_json(exclude_none=True)]),
+        completion_tokens=body.max_output_tokens,
+        receipt_id=making.receipt_id,
+    )
     if body.stream:
         frames = streamed(state.models, body.model, making.frames)
         manner = Manner(failure=making.failure)
@@ -104,11 +113,14 @@ def cancel_response(request: Request, caller: Caller, response_id: str) -> Respo
 class _Making:
     """One response being made."""
 
-    def __init__(self, state: ServerState, caller: Principal, body: NewResponse, receipt_id: str) -> None:
+    def __init__(
+        self, state: ServerState, caller: Principal, admission: Ticket, body: NewResponse, receipt_id: str
+    ) -> None:
         self.receipt_id = receipt_id
         self.headers = {"x-cairn-receipt": receipt_id}
         self.response: ResponseObject | None = None
         self._state, self._caller, self._body = state, caller, body
+        self._admission = admission
         self._numbers = count()
 
     async def frames(self, provider: TextProvider) -> AsyncGenerator[bytes, None]:
@@ -122,7 +134,7 @@ class _Making:
         chat = await self._chat(provider)
         search = file_search_of(self._body)
         building = Building(new_response(self._body, chat), self._numbers)
-        async with aclosing(replied(self._state, provider, chat, search)) as events:
+        async with aclosing(replied(self._state, self._admission, provider, chat, search)) as events:
             try:
                 async for event in events:
                     if self.response is None:

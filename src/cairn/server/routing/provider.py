@@ -258,7 +258,8 @@ class RoutedProvider:
         if not target.breaker.allows(asyncio.get_running_loop().time()):
             return
         record = {**request.record, "target": target.name, "shadow_of": request.request_id}
-        asked = replace(request, request_id=new_receipt_id(), record=record, is_streamed=False)
+        # Nobody asked for the copy, so nobody is charged with it.
+        asked = replace(request, request_id=new_receipt_id(), record=record, is_streamed=False, meter=None)
         copies[self.name] = copies.get(self.name, 0) + 1
         self._table.keep(asyncio.create_task(self._shadow(shadow.target, asked, call)))
 

@@ -1,9 +1,10 @@
 /** The loss curve on a canvas, in the colours of the page. */
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { formatCount } from "../../format";
 import { useIsDark } from "../../look/theme";
+import { painted, useWidth } from "../../parts/canvas";
 import type { Columns, XAxis } from "./curve";
 
 interface PlotProps {
@@ -41,37 +42,16 @@ export function Plot({ columns, xAxis, isLog, label }: PlotProps) {
   return <div ref={box} className="plot" role="img" aria-label={label} style={{ minHeight: HEIGHT }} />;
 }
 
-function useWidth(box: React.RefObject<HTMLElement | null>): number {
-  const [width, setWidth] = useState(0);
-  useEffect(() => {
-    if (!box.current) return;
-    const sizes = new ResizeObserver(([entry]) => setWidth(Math.floor(entry?.contentRect.width ?? 0)));
-    sizes.observe(box.current);
-    return () => sizes.disconnect();
-  }, [box]);
-  return width;
-}
-
-/** A token's colour as the browser paints it now: canvas does not know light-dark(). */
-function colour(near: HTMLElement, token: string): string {
-  const probe = document.createElement("span");
-  probe.style.color = `var(${token})`;
-  near.append(probe);
-  const { color } = getComputedStyle(probe);
-  probe.remove();
-  return color;
-}
-
 function optionsFor(near: HTMLElement, width: number, xAxis: XAxis, isLog: boolean): uPlot.Options {
   const font = "12px system-ui, sans-serif";
   const axis: uPlot.Axis = {
-    stroke: colour(near, "--ink-faint"),
-    grid: { stroke: colour(near, "--line"), width: 1 },
+    stroke: painted(near, "var(--ink-faint)"),
+    grid: { stroke: painted(near, "var(--line)"), width: 1 },
     ticks: { show: false },
     font,
   };
-  const train = colour(near, "--accent");
-  const validation = colour(near, "--second");
+  const train = painted(near, "var(--accent)");
+  const validation = painted(near, "var(--second)");
   return {
     width,
     height: HEIGHT,
