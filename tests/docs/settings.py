@@ -22,6 +22,8 @@ from cairn.retrieval.folder_access import AccessRule
 from cairn.server import ServerConfig
 from cairn.server.config import SharesConfig
 from cairn.server.routing import config as routing
+from cairn.server.usage.prices import PriceConfig, PricesConfig
+from cairn.server.usage.rules import Rule
 from cairn.training import TrainConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
@@ -89,6 +91,9 @@ SECTIONS: tuple[tuple[str, str, type[Config]], ...] = (
         ShareConfig,
     ),
     ("Server", "`ServerConfig`; `cairn up --help` lists those that have an option.", ServerConfig),
+    ("`prices.toml`", "In `CAIRN_HOME`; see [limits](limits.md).", PricesConfig),
+    ("`[models.NAME]`", "In units of the currency.", PriceConfig),
+    ("Limits", "What `cairn limit set` and `PUT /api/limits` take.", Rule),
     (
         "`routes.toml`",
         "[Routes](routing.md), in the home folder. Providers and routes are tables by name.",
