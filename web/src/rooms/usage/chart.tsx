@@ -40,7 +40,11 @@ export function Chart({ series, by, shown, span, currency, label }: ChartProps) 
   // biome-ignore lint/correctness/useExhaustiveDependencies: the theme decides the colours read from the page
   useEffect(() => {
     if (!box.current || width === 0) return;
-    const made = new uPlot(options(box.current, width, series, shown, span, currency), order(data), box.current);
+    const made = new uPlot(
+      options(box.current, width, series, shown, span, currency),
+      order(data),
+      box.current,
+    );
     return () => made.destroy();
   }, [width, series, data, shown, span, currency, isDark]);
 
@@ -102,7 +106,10 @@ function options(
     height: HEIGHT,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { show: shown === "time" } },
-    scales: { x: { time: false, range: () => ends }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.08 : 1] } },
+    scales: {
+      x: { time: false, range: () => ends },
+      y: { range: (_, __, max) => [0, max > 0 ? max * 1.08 : 1] },
+    },
     axes: [
       {
         ...axis,
@@ -115,7 +122,9 @@ function options(
         ...axis,
         size: shown === "cost" ? 76 : 52,
         values: (_, splits) =>
-          splits.map((value) => (value === 0 && shown !== "requests" ? "0" : formatAmount(value, shown, currency))),
+          splits.map((value) =>
+            value === 0 && shown !== "requests" ? "0" : formatAmount(value, shown, currency),
+          ),
       },
     ],
     series: [{ label: "time" }, ...drawn.reverse()],
@@ -138,7 +147,13 @@ function momentText(at: number, step: number): string {
 }
 
 /** Values under the pointer, in the corner of the plot. */
-function readout(near: HTMLElement, series: Series, shown: Shown, step: number, currency: string): uPlot.Plugin {
+function readout(
+  near: HTMLElement,
+  series: Series,
+  shown: Shown,
+  step: number,
+  currency: string,
+): uPlot.Plugin {
   const text = document.createElement("div");
   text.className = "plot-readout numbers";
   const [x, ...values] = series.columns;

@@ -82,7 +82,12 @@ function LimitRow({ limit, currency, onEdit }: LimitRowProps) {
           <button type="button" className="button" onClick={onEdit}>
             Change
           </button>
-          <button type="button" className="button" disabled={remove.isPending} onClick={() => remove.mutate()}>
+          <button
+            type="button"
+            className="button"
+            disabled={remove.isPending}
+            onClick={() => remove.mutate()}
+          >
             Remove
           </button>
         </div>

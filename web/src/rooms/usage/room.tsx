@@ -41,9 +41,9 @@ export function UsageRoom() {
   const search = useSearch({ from: "/house/usage" });
   const navigate = useNavigate({ from: "/usage" });
   const isAdmin = useQuery(sessionQuery).data?.roles.includes("admin") ?? false;
-  const span = oneOf(SPANS, search.span, "week");
-  const shown = oneOf(SHOWN, search.show, "requests");
-  const by = oneOf(BY, search.by, "model");
+  const span = oneOf<Span>(SPANS, search.span, "week");
+  const shown = oneOf<Shown>(SHOWN, search.show, "requests");
+  const by = oneOf<UsageFilter>(BY, search.by, "model");
   // The span moves on with the minute, not with every drawing.
   const since = sinceOf(span, Math.floor(Date.now() / MINUTE_MS) * MINUTE_MS);
   const only = useMemo(() => {
@@ -107,7 +107,11 @@ export function UsageRoom() {
   );
 }
 
-function oneOf<Name extends string>(known: Record<Name, unknown>, given: string | undefined, usual: Name): Name {
+function oneOf<Name extends string>(
+  known: Record<Name, unknown>,
+  given: string | undefined,
+  usual: Name,
+): Name {
   return given !== undefined && Object.hasOwn(known, given) ? (given as Name) : usual;
 }
 
@@ -178,7 +182,11 @@ function troubles({ refused = 0, failed = 0, aborted = 0 }: UsageSums): string {
   return parts.filter(Boolean).join(", ") || "all answered";
 }
 
-function tokenNote({ prompt_tokens: read = 0, cached_tokens: cached = 0, completion_tokens: out = 0 }: UsageSums) {
+function tokenNote({
+  prompt_tokens: read = 0,
+  cached_tokens: cached = 0,
+  completion_tokens: out = 0,
+}: UsageSums) {
   const share = read > 0 && cached > 0 ? ` (${Math.round((100 * cached) / read)} % cached)` : "";
   return `${formatCount(read)} read${share}, ${formatCount(out)} written`;
 }
@@ -273,7 +281,12 @@ function Line({ line, by, currency, onChoose }: LineProps) {
         {name === "" ? (
           <span className="soft">{nameText(name, by)}</span>
         ) : (
-          <button type="button" className="row-link usage-name" title="Only this" onClick={() => onChoose(name)}>
+          <button
+            type="button"
+            className="row-link usage-name"
+            title="Only this"
+            onClick={() => onChoose(name)}
+          >
             {name}
           </button>
         )}

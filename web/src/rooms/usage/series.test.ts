@@ -10,7 +10,11 @@ describe("columns of a chart", () => {
   const since = Date.parse("2026-01-01") / 1000;
 
   test("times without requests are none, the largest comes first", () => {
-    const lines = [line("2026-01-01", "small", 1), line("2026-01-03", "big", 5), line("2026-01-01", "big", 2)];
+    const lines = [
+      line("2026-01-01", "small", 1),
+      line("2026-01-03", "big", 5),
+      line("2026-01-01", "big", 2),
+    ];
     const { names, columns } = toSeries(lines, "model", "requests", "week", since);
     expect(names).toEqual(["big", "small"]);
     expect(columns[0][0]).toBe(since);

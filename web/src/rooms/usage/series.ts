@@ -28,7 +28,7 @@ export function sinceOf(span: Span, nowMs: number): number {
   return (Math.floor(nowMs / 1000 / step) + 1) * step - seconds;
 }
 
-export function valueOf(line: UsageLine, shown: Shown): number | null {
+export function amountOf(line: UsageLine, shown: Shown): number | null {
   if (shown === "requests") return line.requests ?? 0;
   if (shown === "tokens") return (line.prompt_tokens ?? 0) + (line.completion_tokens ?? 0);
   if (shown === "cost") return line.cost ?? 0;
@@ -66,7 +66,7 @@ export function toSeries(
   const columns = own.map((name) =>
     x.map((at) => {
       const line = byName.get(name)?.get(at);
-      return line ? valueOf(line, shown) : none;
+      return line ? amountOf(line, shown) : none;
     }),
   );
   if (rest.length > 0) {
@@ -74,7 +74,7 @@ export function toSeries(
       x.map((at) =>
         rest.reduce((sum, name) => {
           const line = byName.get(name)?.get(at);
-          return sum + (line ? (valueOf(line, shown) ?? 0) : 0);
+          return sum + (line ? (amountOf(line, shown) ?? 0) : 0);
         }, 0),
       ),
     );
@@ -84,7 +84,7 @@ export function toSeries(
 
 /** Of times, those with most requests are shown; of all else, those with most of it. */
 function sizeOf(line: UsageLine, shown: Shown): number {
-  return shown === "time" ? (line.requests ?? 0) : (valueOf(line, shown) ?? 0);
+  return shown === "time" ? (line.requests ?? 0) : (amountOf(line, shown) ?? 0);
 }
 
 /** Each column on top of those before it. */
