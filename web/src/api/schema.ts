@@ -8838,6 +8838,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UsageReport"];
+                    "text/csv": unknown;
                 };
             };
             /** @description Client Error */
