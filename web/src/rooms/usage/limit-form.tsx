@@ -5,9 +5,9 @@ import { sendJson } from "../../api/client";
 import type { Limit, LimitBody } from "../../api/types";
 import { limitsQuery } from "../../api/usage";
 import { Choice } from "../../parts/filter";
+import { Modal } from "../../parts/modal";
 import { Problem } from "../../parts/problem";
 import { notify } from "../../parts/toasts";
-import { Modal } from "../knowledge/modal";
 import { bodyOf } from "./limits";
 
 const KINDS = [
