@@ -18,6 +18,8 @@ from cairn.server.state import state_of
 
 router = APIRouter(prefix="/api", tags=["catalogue"])
 
+_OWNED = {"document", "file"}
+"""Kinds that hold what somebody put in: they are asked for as files and in collections, with their owners."""
 _MAX_LINES = 5000
 _MAX_CARD_BYTES = 1_000_000
 
@@ -118,17 +120,17 @@ class ReceiptOut(BaseModel):
 def list_artifacts(
     request: Request, _caller: MayReadCatalogue, kind: str | None = None
 ) -> list[ArtifactSummary]:
-    """All artifacts, or those of a kind."""
+    """All artifacts, or those of a kind; files and documents are their owners', and not among them."""
     registry = state_of(request).registry
     names = _names(registry)
-    return [_artifact(found, names) for found in registry.artifacts(kind)]
+    return [_artifact(found, names) for found in registry.artifacts(kind) if found.kind not in _OWNED]
 
 
 @router.get("/artifacts/{digest}")
 def get_artifact(request: Request, _caller: MayReadCatalogue, digest: str) -> ArtifactDetail:
     """One artifact, by digest or name."""
     registry = state_of(request).registry
-    found = registry.get(digest)
+    found = _common(registry, digest)
     files = [ArtifactFile(path=str(file.path), size=file.size, sha256=file.sha256) for file in found.files]
     return ArtifactDetail(
         **_artifact(found, _names(registry)).model_dump(),
@@ -143,7 +145,8 @@ def get_artifact(request: Request, _caller: MayReadCatalogue, digest: str) -> Ar
 def get_lineage(request: Request, _caller: MayReadCatalogue, digest: str) -> LineageGraph:
     """What an artifact was made from and what was made from it."""
     registry = state_of(request).registry
-    lineage, names = registry.lineage(digest), _names(registry)
+    lineage, names = registry.lineage(_common(registry, digest).digest), _names(registry)
+    hidden = {node.digest for node in lineage.nodes if node.kind in _OWNED}
     nodes = [
         LineageNode(
             digest=node.digest,
@@ -152,8 +155,9 @@ def get_lineage(request: Request, _caller: MayReadCatalogue, digest: str) -> Lin
             created_at=node.created_at,
         )
         for node in lineage.nodes
+        if node.digest not in hidden
     ]
-    return LineageGraph(nodes=nodes, edges=list(lineage.edges))
+    return LineageGraph(nodes=nodes, edges=[edge for edge in lineage.edges if hidden.isdisjoint(edge)])
 
 
 @router.get("/runs")
@@ -232,6 +236,14 @@ def _card(path: Path) -> str:
         return ""
     with path.open("rb") as file:
         return file.read(_MAX_CARD_BYTES).decode(errors="replace")
+
+
+def _common(registry: Registry, ref: str) -> Artifact:
+    """An artifact that every signed-in user may see."""
+    found = registry.get(ref)
+    if found.kind in _OWNED:
+        raise NotFoundError(f"no artifact {ref!r}", remedy="list them: cairn artifact ls")
+    return found
 
 
 def _names(registry: Registry) -> dict[str, list[str]]:

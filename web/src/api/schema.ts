@@ -73,7 +73,7 @@ export interface paths {
         };
         /**
          * List Artifacts
-         * @description All artifacts, or those of a kind.
+         * @description All artifacts, or those of a kind; files and documents are their owners', and not among them.
          */
         get: operations["list_artifacts"];
         put?: never;

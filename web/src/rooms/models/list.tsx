@@ -19,8 +19,7 @@ export function ModelsRoom() {
   const all = artifacts.data ?? [];
   const kinds = [...new Set(all.map((artifact) => artifact.kind))].sort();
   const shown = all
-    // Documents have a room of their own.
-    .filter((artifact) => (kind === "" ? artifact.kind !== "document" : artifact.kind === kind))
+    .filter((artifact) => kind === "" || artifact.kind === kind)
     .filter((artifact) =>
       matches(q, artifactName(artifact), artifact.kind, artifact.digest, ...artifact.names),
     )
