@@ -22,7 +22,12 @@ pytestmark = needs_native
 
 SHARED = {"name", "digest", "run_id", "user_id"}
 """Parameters that name what all see, or what is an administrator's to see."""
-OF_ADMINISTRATORS = {Permission.MANAGE_KEYS, Permission.MANAGE_PEOPLE, Permission.READ_AUDIT}
+OF_ADMINISTRATORS = {
+    Permission.MANAGE_KEYS,
+    Permission.MANAGE_PEOPLE,
+    Permission.MANAGE_LIMITS,
+    Permission.READ_AUDIT,
+}
 TENANTS = ("ann", "bob", "admin")
 """An administrator manages accounts, and reads nobody's conversations and files."""
 
@@ -207,7 +212,7 @@ def check_is_hidden(thing: Thing, client: httpx2.Client) -> None:
     """Not found by its ids, not in any list, not through what one has oneself."""
     for method, template, path in paths_to(thing):
         body = BODIES.get(f"{method} {template}", {})
-        sent = {} if method in ("GET", "DELETE") else {"json": body}
+        sent: dict[str, Any] = {} if method in ("GET", "DELETE") else {"json": body}
         answer = client.request(method, path, params={"name": "x.md"} if "uploads" in path else {}, **sent)
         assert answer.status_code == 404, (method, path, answer.status_code, answer.text)
         assert thing.marker not in answer.text
