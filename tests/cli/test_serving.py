@@ -26,6 +26,7 @@ from cairn.models import load_decoder
 from cairn.providers.starter import adopt_starter
 from cairn.registry import Registry
 from cairn.registry.manifest import MANIFEST_NAME
+from cairn.server.running import published
 from tests.conftest import killed_when_late
 from tests.engine.tiny_adapters import SPLIT, save_adapter
 from tests.providers.tiny_model import tiny_artifact
@@ -409,6 +410,9 @@ def test_keys(home: Path, settings: Settings) -> None:
     assert json.loads(cairn("key", "ls", "--json").stdout)[1]["revoked"] != "-"
     assert cairn("key", "revoke", "nothing").exit_code == 1
     assert re.match(r"https://ai/sign-in\?token=\S+", cairn("key", "link", "--address", "https://ai/").stdout)
+    assert cairn("key", "link").stdout.startswith("http://127.0.0.1:8642/sign-in?")
+    with published(home, "http://127.0.0.1:8791"):
+        assert cairn("key", "link").stdout.startswith("http://127.0.0.1:8791/sign-in?")
     assert cairn("key", "link", "nobody").exit_code == 1
 
 

@@ -127,17 +127,23 @@ def revoke(key_id: str = KEY) -> None:
 @app.command()
 def link(
     user: str = USER,
-    address: str = typer.Option("http://127.0.0.1:8642", help="Where the server is."),
+    address: str = typer.Option(
+        "", metavar="URL", help="Where the server is; otherwise the one that runs on this machine."
+    ),
 ) -> None:
     """Print a link that signs a user in, once."""
     from cairn.server.config import ServerConfig
     from cairn.server.identity import Identity, people
+    from cairn.server.running import running_servers
 
     with open_registry() as registry:
         identity = Identity(registry.database)
         identity.ensure_admin()
         with identity.reading() as session:
             people.find(session, user)
-        seconds = ServerConfig().sign_in_link_seconds
-        token = identity.create_sign_in_token(user, seconds=seconds)
+        config = ServerConfig()
+        token = identity.create_sign_in_token(user, seconds=config.sign_in_link_seconds)
+        if not address:
+            found = running_servers(registry.settings.home)
+            address = found[0] if found else f"http://{config.host}:{config.port}"
     typer.echo(f"{address.rstrip('/')}/sign-in?token={token}")
