@@ -9,7 +9,7 @@ PIP     = $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 NATIVE := $(wildcard native/*.cpp native/*.h native/*.inl native/CMakeLists.txt)
 WEB    := $(shell find web -type f -not -path '*/node_modules/*' 2>/dev/null | sed 's/ /\\ /g')
 
-.PHONY: help run test check sanitize format bench docs clean
+.PHONY: help run test clients check sanitize format bench docs clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,9 +20,12 @@ run: $(VENV)/.train $(PAGE) ## Install what is missing, start Cairn and print wh
 test: $(VENV)/.test $(PAGE) ## Run every test (installs Chromium when root and missing).
 	@scripts/ensure-chromium
 	@# One thread a process: two test processes on two cores, and tiny shapes gain nothing from more.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 1 -m "not browser" $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 1 -m "not browser and not clients" $(PYTEST)
 	@# Apart: the browser's driver keeps an event loop running in its process, which asyncio's tests refuse.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser $(PYTEST)
+
+clients: $(VENV)/.test ## Test with other people's clients, each installed in an environment of its own (1.5 GB).
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m clients tests/server/clients $(PYTEST)
 
 check: $(VENV)/.test web/node_modules/.stamp ## Lint, types, layers, docs, and the page's own checks.
 	$(BIN)/ruff check .

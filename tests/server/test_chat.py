@@ -17,6 +17,7 @@ ASK: dict[str, Any] = {
 TOOLS: list[Any] = [
     {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 ]
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Bern"}}</tool_call>'
 
 
@@ -160,6 +161,8 @@ def nested(depth: int) -> list[Any]:
         ({"messages": []}, "at least 1", "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "'system'", "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "no content", "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "no 'text'", "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "reads text only", "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "tool_call_id", "messages[0].tool_call_id"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "surrogate", None),
         ({"\ud800": 1}, "surrogate", None),

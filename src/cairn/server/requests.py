@@ -76,7 +76,7 @@ def texts_in(body: ChatCompletionRequest) -> list[str]:
         if isinstance(content, str):
             texts.append(content)
         else:
-            texts += [getattr(part, "text", "") for part in content or ()]
+            texts += [part.text for part in content or () if part.text is not None]
     return texts
 
 

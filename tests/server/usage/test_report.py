@@ -81,6 +81,8 @@ def test_times_and_percentiles(registry: Registry, ledger: Ledger) -> None:
 def test_nothing_at_all(registry: Registry) -> None:
     found = ask(registry, "day,model")
     assert (found.lines, found.total.requests, found.total.seconds_p50) == ([], 0, None)
+    assert as_csv(found).count("\n") == 1  # the names of the columns
+    assert as_csv(ask(registry, "")).count("\n") == 2  # and what it is in all
 
 
 def test_csv(registry: Registry, ledger: Ledger) -> None:

@@ -51,6 +51,8 @@ class _Open:
     todo: deque[int]
     principal: Principal
     running: dict[int, "asyncio.Task[None]"] = field(default_factory=dict)
+    not_before: float = 0.0
+    """When there may be room for its requests again, by the monotonic clock."""
 
     @property
     def is_done(self) -> bool:
@@ -65,25 +67,30 @@ class BatchWorker:
         self._name = secrets.token_hex(8)
         self._open: dict[str, _Open] = {}
         self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._look_at = 0.0  # when the database is asked next, by the monotonic clock
 
     def wake(self) -> None:
-        """There is something new: a batch, or a wish to end one."""
-        self._changed.set()
+        """There is something new: a batch, or a wish to end one. May be called from any thread."""
+        self._look_at = 0.0
+        self._loop.call_soon_threadsafe(self._changed.set)
 
     async def run(self) -> None:
         """Until cancelled. What is under way then is left to whoever comes next."""
-        seconds = self._state.config.batch_hold_seconds
         try:
             while True:
                 self._changed.clear()
                 try:
-                    await self._look(seconds)
+                    await self._go_on()
                 except CairnError as error:
                     logger.warning("batches wait: %s", error.sentence)
                 except Exception:
                     logger.exception("batches wait")
+                pauses = [batch.not_before for batch in self._open.values() if batch.todo]
+                now = time.monotonic()
+                soonest = min((at for at in (self._look_at, *pauses) if at > now), default=now)
                 try:
-                    async with asyncio.timeout(seconds / 3):
+                    async with asyncio.timeout(soonest - now):
                         await self._changed.wait()
                 except TimeoutError:
                     continue
@@ -92,8 +99,18 @@ class BatchWorker:
                 await _stop(batch)
             await asyncio.to_thread(queue.release, self._state.registry.database, self._name)
 
+    async def _go_on(self) -> None:
+        """Look into the database when it is time to, end what is done, and fill the places."""
+        if (now := time.monotonic()) >= self._look_at:
+            seconds = self._state.config.batch_hold_seconds
+            self._look_at = now + seconds / 3
+            await self._look(seconds)
+        for batch in [each for each in self._open.values() if each.is_done]:
+            await self._close(batch, "completed")
+        self._fill()
+
     async def _look(self, seconds: float) -> None:
-        """Hold what is open, begin what is new, end what is done, and fill the places."""
+        """Hold what is open, begin what is new, and end what is cancelled or late."""
         database = self._state.registry.database
         held = await asyncio.to_thread(
             queue.hold, database, self._name, KIND, seconds=seconds, most=_MOST_OPEN
@@ -106,7 +123,6 @@ class BatchWorker:
             if batch := self._open.get(job.job_id):
                 batch.job = job
                 await self._end_if_due(batch, await asyncio.to_thread(self._principal, job))
-        self._fill()
 
     async def _begin(self, job: Job) -> _Open | None:
         """Read the input; None where the batch ends with that."""
@@ -154,20 +170,21 @@ class BatchWorker:
             return
         batch.principal = principal
         is_cancelled = batch.job.cancelled_at is not None
-        is_late = time.time() > batch.job.expires_at
-        if is_cancelled or is_late:
+        if is_cancelled or time.time() > batch.job.expires_at:
             await _stop(batch)
-        if is_cancelled or is_late or batch.is_done:
-            job_id = batch.job.job_id
-            await asyncio.to_thread(queue.finishing, self._state.registry.database, job_id)
-            state: JobState = "cancelled" if is_cancelled else "completed" if batch.is_done else "expired"
-            await asyncio.to_thread(close_batch, self._state.registry, batch.job, batch.lines, state)
-            del self._open[job_id]
+            await self._close(batch, "cancelled" if is_cancelled else "expired")
+
+    async def _close(self, batch: _Open, state: JobState) -> None:
+        job_id = batch.job.job_id
+        await asyncio.to_thread(queue.finishing, self._state.registry.database, job_id)
+        await asyncio.to_thread(close_batch, self._state.registry, batch.job, batch.lines, state)
+        del self._open[job_id]
 
     def _fill(self) -> None:
         """Give free places to whose owner has the fewest."""
         while sum(len(batch.running) for batch in self._open.values()) < self._state.config.batch_requests:
-            waiting = [batch for batch in self._open.values() if batch.todo]
+            now = time.monotonic()
+            waiting = [each for each in self._open.values() if each.todo and each.not_before <= now]
             if not waiting:
                 return
             batch = min(waiting, key=self._num_running_of)
@@ -184,19 +201,20 @@ class BatchWorker:
             line = batch.lines[number]
             body = await asyncio.to_thread(body_of, batch.path, line)
             answer = await call(self._app, batch.job.spec["endpoint"], body, batch.principal)
-            while answer.status in _BUSY:
-                await asyncio.sleep(_pause(answer))
-                answer = await call(self._app, batch.job.spec["endpoint"], body, batch.principal)
+            if answer.status in _BUSY:
+                batch.todo.appendleft(number)
+                batch.not_before = time.monotonic() + _pause(answer)
+                return
             result = Result(number, _told(line, answer), is_failure=answer.status != 200)
             database = self._state.registry.database
             await asyncio.to_thread(queue.record, database, batch.job.job_id, result)
         except Exception:
             logger.exception("a request of %s waits", batch.job.job_id)
             batch.todo.append(number)
-            await asyncio.sleep(_PAUSES[0])  # a full disk is not asked again at once
+            batch.not_before = time.monotonic() + _PAUSES[0]  # a full disk is not asked again at once
         finally:
             batch.running.pop(number, None)
-            self.wake()
+            self._changed.set()
 
 
 async def _stop(batch: _Open) -> None:

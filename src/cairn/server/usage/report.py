@@ -125,7 +125,7 @@ def as_csv(found: UsageReport) -> str:
     sums = list(UsageSums.model_fields)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*found.by, *sums, "currency"])
-    for line in found.lines or [UsageLine(**found.total.model_dump())]:
+    for line in found.lines if found.by else [UsageLine(**found.total.model_dump())]:
         values = line.model_dump()
         values["cost"] = money(line.cost).replace(",", "")
         names = [_safe(values[name]) for name in found.by]
