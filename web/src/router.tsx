@@ -130,6 +130,12 @@ const runRoute = createRoute({
   component: lazyRouteComponent(() => import("./rooms/runs/detail"), "RunRoom"),
 });
 
+const routesRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/routes",
+  component: lazyRouteComponent(() => import("./rooms/routes/room"), "RoutesRoom"),
+});
+
 const keysRoute = createRoute({
   getParentRoute: () => houseRoute,
   path: "/keys",
@@ -170,6 +176,7 @@ export const router = createRouter({
       modelRoute,
       runsRoute,
       runRoute,
+      routesRoute,
       keysRoute,
       peopleRoute,
       usageRoute,

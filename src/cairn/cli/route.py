@@ -10,6 +10,8 @@ from cairn.cli.output import JSON_OPTION, print_json, print_table
 app = typer.Typer(no_args_is_help=True, help="Routes: names that requests ask for, and who answers.")
 
 ADDRESS = typer.Option("", help="A server elsewhere, with its key in CAIRN_API_KEY.")
+_FAILING = 0.5
+"""Share of errors from which a target that is still asked is no longer called well."""
 _NONE = "No routes yet. Write routes.toml in the home folder: docs/routing.md"
 
 
@@ -136,6 +138,8 @@ def _role(route: dict[str, Any], target: dict[str, Any]) -> str:
 
 def _state(target: dict[str, Any]) -> str:
     if target["state"] == "closed":
+        if (target["error_rate"] or 0) >= _FAILING and not target["wait_seconds"]:
+            return "failing"
         return "well" if not target["wait_seconds"] else f"resting {target['wait_seconds']:.0f} s"
     return "being tried" if target["state"] == "half_open" else f"left alone {target['wait_seconds']:.0f} s"
 

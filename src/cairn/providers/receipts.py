@@ -1,13 +1,15 @@
 """Sampling and messages as they are written into a receipt, and read back; and who may read its prompt."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from cairn.core.chat import Message, SamplingParams
 from cairn.core.grammar import Grammar
 from cairn.registry import Database, Receipt
 from cairn.retrieval.reading import given_passages
+
+_SAMPLING = tuple(each.name for each in fields(SamplingParams))
 
 
 def message_json(message: Message) -> dict[str, Any]:
@@ -22,7 +24,8 @@ def message_json(message: Message) -> dict[str, Any]:
 
 def sampling_json(sampling: SamplingParams) -> dict[str, Any]:
     """Sampling as JSON."""
-    return asdict(replace(sampling, logit_bias={})) | {
+    return {name: getattr(sampling, name) for name in _SAMPLING} | {
+        "grammar": asdict(sampling.grammar) if sampling.grammar is not None else None,
         "logit_bias": {str(token_id): bias for token_id, bias in sampling.logit_bias.items()},
         "stop": list(sampling.stop),
         "stop_token_ids": list(sampling.stop_token_ids),

@@ -2,11 +2,11 @@
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from cairn.core import NotFoundError
@@ -46,19 +46,22 @@ def new_receipt_id() -> str:
     return f"rcpt_{int(time.time() * 1000):011x}{uuid.uuid4().hex[:13]}"
 
 
-def save(session: Session, receipt: Receipt) -> None:
-    """Record a receipt."""
-    body = {name: getattr(receipt, name) for name in _BODY}
-    session.add(
-        ReceiptRow(
-            receipt_id=receipt.receipt_id,
-            created_at=receipt.created_at,
-            kind=receipt.kind,
-            model=receipt.model,
-            artifact=receipt.artifact,
-            user_id=receipt.user_id,
-            body=body,
-        )
+def save(session: Session, receipts: Sequence[Receipt]) -> None:
+    """Record receipts, in one statement."""
+    session.execute(
+        insert(ReceiptRow),
+        [
+            {
+                "receipt_id": receipt.receipt_id,
+                "created_at": receipt.created_at,
+                "kind": receipt.kind,
+                "model": receipt.model,
+                "artifact": receipt.artifact,
+                "user_id": receipt.user_id,
+                "body": {name: getattr(receipt, name) for name in _BODY},
+            }
+            for receipt in receipts
+        ],
     )
 
 

@@ -341,8 +341,12 @@ class Registry:
 
     def save_receipt(self, receipt: Receipt) -> None:
         """Record what made an answer."""
+        self.save_receipts([receipt])
+
+    def save_receipts(self, made: Sequence[Receipt]) -> None:
+        """Record what made several answers, all or none."""
         with self.database.session() as session:
-            receipts.save(session, receipt)
+            receipts.save(session, made)
             session.commit()
 
     def receipt(self, receipt_id: str) -> Receipt:

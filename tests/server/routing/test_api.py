@@ -1,5 +1,7 @@
 """`/api/routes`: what is in force, changing it, and what is refused."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from cairn.registry import Registry
@@ -101,3 +103,11 @@ def test_a_provider_s_key_is_nowhere_in_it(
     assert ask(server).status_code == 200
     assert "sk-secret" not in server.http().get("/api/routes").text
     upstream.stop()
+
+
+def test_changes_at_the_same_time_are_made_one_after_the_other(server: Running) -> None:
+    def put(percent: int) -> int:
+        return server.http().put("/api/routes/way/canary", json={"percent": percent}).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(put, range(1, 17))) == {200}

@@ -11,6 +11,7 @@ import {
   MessageSquare,
   Settings,
   Users,
+  Waypoints,
 } from "lucide-react";
 import { lazy, Suspense, useEffect, useState } from "react";
 import { useMay } from "../api/identity";
@@ -26,6 +27,7 @@ const ROOMS = [
   { to: "/models", name: "Models", Icon: Boxes, needs: "read_catalogue" },
   { to: "/runs", name: "Runs", Icon: Activity, needs: "read_catalogue" },
   { to: "/usage", name: "Usage", Icon: ChartColumn, needs: "read_usage" },
+  { to: "/routes", name: "Routes", Icon: Waypoints, needs: "manage_routes" },
   { to: "/keys", name: "Keys", Icon: KeyRound, needs: "own_keys" },
   { to: "/people", name: "People", Icon: Users, needs: "manage_people" },
   { to: "/settings", name: "Settings", Icon: Settings, needs: "account" },

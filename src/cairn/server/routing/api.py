@@ -108,7 +108,8 @@ async def put_routes(request: Request, _administrator: Administrator, body: Rout
     For administrators alone: the file says to which addresses keys of this server are sent.
     """
     table = state_of(request).routes
-    await _write(table, body.text, body.digest)
+    async with table.writing:
+        await _write(table, body.text, body.digest)
     return await _info(table)
 
 
@@ -116,16 +117,21 @@ async def put_routes(request: Request, _administrator: Administrator, body: Rout
 async def put_canary(request: Request, _caller: MayManageRoutes, name: str, body: CanaryBody) -> RoutesInfo:
     """Set the share of a route's canary; the rest of the file stays as it is, comments too."""
     table = state_of(request).routes
+    async with table.writing:
+        await _set_share(table, name, body.percent)
+    return await _info(table)
+
+
+async def _set_share(table: RouteTable, name: str, percent: float) -> None:
     text = await asyncio.to_thread(read_text, table.path)
     route = read_routes(text, source=str(table.path)).routes.get(name)
     if route is None or route.canary is None:
         raise NotFoundError(f"there is no canary of {name!r}", remedy="add [routes.NAME.canary] to the file")
-    changed = with_percent(text, ("routes", name, "canary", "percent"), body.percent)
+    changed = with_percent(text, ("routes", name, "canary", "percent"), percent)
     found = read_routes(changed).routes.get(name) if changed is not None else None
-    if changed is None or found is None or found.canary is None or found.canary.percent != body.percent:
+    if changed is None or found is None or found.canary is None or found.canary.percent != percent:
         raise ConflictError("the share stands where it cannot be changed by itself", remedy="edit the text")
     await _write(table, changed, digest_bytes(text.encode()))
-    return await _info(table)
 
 
 async def _write(table: RouteTable, text: str, digest: str | None) -> None:

@@ -136,6 +136,7 @@ class RoutesError(ConfigError):
     code = "routes.invalid"
 
     def __init__(self, problems: list[Problem], source: str) -> None:
+        problems = sorted(problems, key=lambda problem: problem.line)
         lines = "; ".join(f"line {problem.line}: {problem.message}" for problem in problems)
         super().__init__(f"{source}: {lines}", remedy="mend these lines; the routes before stay in force")
         self.problems = problems

@@ -5,7 +5,7 @@ can tell.
 """
 
 import asyncio
-import secrets
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ class RoutedEmbedder:
         outstanding = {
             target.name: self._table.target(target.name).outstanding for target in self._route.targets
         }
-        key = secrets.token_hex(8)
+        key = str(random.random())
         targets = order(self._route, self._name, key=key, user=user, outstanding=outstanding)
         loop = asyncio.get_running_loop()
         plan = Plan(self._name, self._route, targets, self._table.target, loop.time())

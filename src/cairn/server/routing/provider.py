@@ -6,7 +6,7 @@ afterwards is the caller's to know. Every attempt has a receipt of its own; the 
 
 import asyncio
 import logging
-import secrets
+import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -161,7 +161,7 @@ class RoutedProvider:
         targets = order(
             self._route,
             self.name,
-            key=f"{user}\n{beginning}" if self._route.affinity else secrets.token_hex(8),
+            key=f"{user}\n{beginning}" if self._route.affinity else str(random.random()),
             user=user,
             outstanding=self._outstanding(),
         )
@@ -252,7 +252,7 @@ class RoutedProvider:
         shadow, copies = self._route.shadow, self._table.num_copies
         if shadow is None or copies.get(self.name, 0) >= shadow.max_outstanding:
             return
-        if not is_in_share(shadow.percent, secrets.token_hex(8)):
+        if not is_in_share(shadow.percent, str(random.random())):
             return
         target = self._table.target(shadow.target.name)
         if not target.breaker.allows(asyncio.get_running_loop().time()):

@@ -31,6 +31,8 @@ class RouteTable:
         self.problem = ""
         """Why the file is not in force; empty when it is."""
         self.changed_at = time.time()
+        self.writing = asyncio.Lock()
+        """Held by whoever reads the file to change it."""
         self._save_receipt = save_receipt
         self._targets: dict[str, Target] = {}
         self._upstreams: dict[str, tuple[ProviderConfig, Upstream, str]] = {}
