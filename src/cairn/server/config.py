@@ -91,6 +91,13 @@ class ServerConfig(Config):
         default={},
         description="names of models, and for each a smaller one of the same vocabulary that guesses ahead",
     )
+    answer_cache_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="memory for answers to greedy or seeded chats, given again to the person who asks the "
+        "same again; 0: every request is computed",
+    )
+    answer_cache_seconds: float = Field(default=3600.0, gt=0, description="how long such an answer is kept")
     batch_requests: int = Field(
         default=4, ge=1, le=1000, description="requests of batches made at once, behind all others"
     )

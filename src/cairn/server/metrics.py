@@ -51,6 +51,12 @@ class Metrics:
         self.completions = Counter(
             "cairn_completions", "Completions by how they ended", ("model", "outcome"), registry=registry
         )
+        self.repeated_answers = Counter(
+            "cairn_repeated_answers", "Answers given again from memory", ("model",), registry=registry
+        )
+        self.saved_tokens = Counter(
+            "cairn_saved_tokens", "Tokens of those, read and written", ("model",), registry=registry
+        )
         self.in_flight = Gauge("cairn_requests_in_flight", "Requests being answered", registry=registry)
         self.running = Gauge("cairn_engine_running", "Sequences in the batch", ("model",), registry=registry)
         self.waiting = Gauge(

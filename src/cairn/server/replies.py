@@ -120,7 +120,10 @@ def replied(
     counted = admission.counted()
     chat = replace(chat, meter=counted.tell)
     if search is None:
-        events: AsyncGenerator[RepliedEvent, None] = provider.stream(chat)
+        answers = state.answers
+        events: AsyncGenerator[RepliedEvent, None] = (
+            provider.stream(chat) if answers is None else answers.stream(provider, chat)
+        )
     else:
         from cairn.server.file_search import searched  # noqa: PLC0415 - a server may never need it
 

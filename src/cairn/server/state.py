@@ -14,6 +14,7 @@ from sqlalchemy import select
 from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
 from cairn.registry import Receipt, Registry
+from cairn.server.answer_cache import AnswerCache
 from cairn.server.config import ServerConfig
 from cairn.server.identity import Identity
 from cairn.server.identity.throttle import FailureLimiter
@@ -132,6 +133,8 @@ class ServerState:
     failures: FailureLimiter = field(init=False)
     routes: RouteTable = field(init=False)
     metering: Metering = field(init=False)
+    answers: AnswerCache | None = field(default=None, init=False)
+    """None: nothing is answered from memory."""
     _library: "Library | None" = field(default=None, init=False)
     _own_docs: "OwnDocs | None" = field(default=None, init=False)
     _ingestor: "Ingestor | None" = field(default=None, init=False)
@@ -145,6 +148,13 @@ class ServerState:
         self.routes = RouteTable(path, self._save_receipt)
         self.models = RoutedModels(self.models, self.routes)
         self.metering = Metering(self.registry, self.config)
+        if self.config.answer_cache_bytes:
+            self.answers = AnswerCache(
+                self.registry,
+                self.metrics,
+                max_bytes=self.config.answer_cache_bytes,
+                seconds=self.config.answer_cache_seconds,
+            )
 
     async def _save_receipt(self, receipt: Receipt) -> None:
         await to_thread(self.registry.save_receipt, receipt)
