@@ -51,6 +51,12 @@ def up(
         metavar="FILE",
         help="TOML file of [[shares]]: weight, priority and KV share of users and roles.",
     ),
+    deadline: float | None = typer.Option(
+        None,
+        min=0.001,
+        metavar="SECONDS",
+        help="Refuse at once what would not begin to be answered in this time.",
+    ),
     redis_failure: RedisFailure = typer.Option(
         RedisFailure.REFUSE,
         help="Requests that are limited while Redis (CAIRN_REDIS_URL) does not answer: refuse them, or allow "
@@ -97,6 +103,7 @@ def up(
         memory_budget=num_bytes_of(memory) if memory else None,
         pinned_models=tuple(pin),
         idle_seconds=idle_minutes * 60,
+        deadline_seconds=deadline,
         redis_failure=redis_failure.value,
     )
     serve(

@@ -122,7 +122,7 @@ class AsyncEngine:
         self._idle.set()
         self._num_failures = 0
         self._last_end = time.monotonic()
-        self._seconds_per_request = 1.0
+        self._seconds_per_request: float | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -137,6 +137,11 @@ class AsyncEngine:
     def is_healthy(self) -> bool:
         """Whether requests are taken."""
         return not self._refusal
+
+    @property
+    def seconds_per_request(self) -> float:
+        """How often a request has ended lately, while there were any; 0 before the first."""
+        return self._seconds_per_request or 0.0
 
     def start(self) -> None:
         """Start the thread that steps the engine."""
@@ -213,7 +218,7 @@ class AsyncEngine:
         num_waiting = num_open - max(1, int(config.max_num_seqs * part))
         allowed = int(config.max_waiting * part)
         if num_waiting >= allowed:
-            seconds = float(max(1, math.ceil(self._seconds_per_request)))
+            seconds = float(max(1, math.ceil(self._seconds_per_request or 1)))
             raise OverloadedError(
                 f"{num_waiting} requests are waiting, allowed: {allowed}",
                 remedy=f"try again in {seconds:.0f} s",
@@ -299,7 +304,8 @@ class AsyncEngine:
             return
         self._send(reference, items if has_failed else [*items, None], is_last=True)
         now = time.monotonic()
-        self._seconds_per_request += _SMOOTHING * (now - self._last_end - self._seconds_per_request)
+        took, before = now - self._last_end, self._seconds_per_request
+        self._seconds_per_request = took if before is None else before + _SMOOTHING * (took - before)
         self._last_end = now
 
     def _send(self, reference: _Reference, items: Sequence[StreamItem], *, is_last: bool = False) -> None:

@@ -155,6 +155,7 @@ class LocalProvider:
         return Load(
             running=stats.num_running,
             waiting=stats.num_waiting,
+            seconds_per_request=self.engine.seconds_per_request,
             blocks_used=stats.num_used_blocks,
             blocks_total=stats.num_blocks,
             tokens_guessed=stats.num_drafted_tokens,

@@ -61,6 +61,8 @@ class Load:
 
     running: int = 0
     waiting: int = 0
+    seconds_per_request: float = 0.0
+    """How often a request has ended lately, while there were any; 0: not known."""
     blocks_used: int = 0
     blocks_total: int = 0
     tokens_guessed: Mapping[str, int] = field(default_factory=dict)

@@ -125,6 +125,12 @@ class ServerConfig(Config):
         description="tokens that limits and budgets take a request to write when it names no maximum; put "
         "right when it has ended",
     )
+    deadline_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="requests that would not begin to be answered in this time are refused at once; the "
+        "header x-cairn-deadline-ms says otherwise for one; empty: none",
+    )
     redis_failure: Literal["refuse", "allow"] = Field(
         default="refuse",
         description="requests that are limited while Redis does not answer: refuse them, or allow what this "

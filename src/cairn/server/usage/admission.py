@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Request
@@ -24,6 +25,7 @@ from cairn.server.usage.errors import RateLimitedError
 from cairn.server.usage.ledger import Entry
 from cairn.server.usage.metering import Metering
 from cairn.server.usage.prices import Tariff
+from cairn.server.usage.promise import check_promise, deadline_of
 from cairn.server.usage.rules import Applied
 
 Outcome = Literal["ok", "aborted", "failed", "refused"]
@@ -71,11 +73,20 @@ class Counted:
 class Ticket:
     """One request on its way through."""
 
-    def __init__(self, metering: Metering, caller: Principal, endpoint: str, request_id: str) -> None:
+    def __init__(
+        self,
+        metering: Metering,
+        caller: Principal,
+        endpoint: str,
+        request_id: str,
+        *,
+        check_promise: Callable[[str], None] = lambda _model: None,
+    ) -> None:
         self._metering = metering
         self._caller = caller
         self._endpoint = endpoint
         self._request_id = request_id
+        self._check_promise = check_promise
         self._at, self._started = metering.now(), time.perf_counter()
         self._model = ""
         self._receipt_id = ""
@@ -107,6 +118,7 @@ class Ticket:
         await metering.refresh()
         self._tariff = metering.prices.of(model)
         self._estimate = metering.estimate(prompt_tokens, completion_tokens, num_choices)
+        self._check_promise(model)
         headers: dict[str, str] = {}
         if applied := metering.rules.applied(self._caller, model):
             headers = await self._reserve(applied)
@@ -232,7 +244,10 @@ async def admission(request: Request, caller: Caller) -> AsyncIterator[Ticket]:
     """The ticket of a request; it is settled when the answer has been sent, or cannot be."""
     endpoint = getattr(request.scope.get("route"), "path", request.url.path)
     request_id = request.scope.get("request_id") or f"req_{secrets.token_hex(12)}"
-    ticket = Ticket(state_of(request).metering, caller, endpoint, request_id)
+    state = state_of(request)
+    deadline = deadline_of(request, state.config.deadline_seconds)
+    promise = partial(check_promise, state, caller, deadline)
+    ticket = Ticket(state.metering, caller, endpoint, request_id, check_promise=promise)
     try:
         yield ticket
     except BaseException as error:
