@@ -27,6 +27,19 @@ class RedisFailure(StrEnum):
     ALLOW = "allow"
 
 
+DEADLINE = typer.Option(
+    None,
+    min=0.001,
+    metavar="SECONDS",
+    help="Refuse at once what would not begin to be answered in this time.",
+)
+REDIS_FAILURE = typer.Option(
+    RedisFailure.REFUSE,
+    help="Requests that are limited while Redis (CAIRN_REDIS_URL) does not answer: refuse them, or allow "
+    "what this server alone has counted.",
+)
+
+
 def up(
     models: list[str] = typer.Argument(
         None,
@@ -51,17 +64,8 @@ def up(
         metavar="FILE",
         help="TOML file of [[shares]]: weight, priority and KV share of users and roles.",
     ),
-    deadline: float | None = typer.Option(
-        None,
-        min=0.001,
-        metavar="SECONDS",
-        help="Refuse at once what would not begin to be answered in this time.",
-    ),
-    redis_failure: RedisFailure = typer.Option(
-        RedisFailure.REFUSE,
-        help="Requests that are limited while Redis (CAIRN_REDIS_URL) does not answer: refuse them, or allow "
-        "what this server alone has counted.",
-    ),
+    deadline: float | None = DEADLINE,
+    redis_failure: RedisFailure = REDIS_FAILURE,
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser, signed in."),
     new_key: bool = typer.Option(False, "--new-key", help="Make another admin key and print it."),
     allowed_host: list[str] = typer.Option(
