@@ -20,7 +20,7 @@ from cairn.providers.remote import ProviderConfig
 from cairn.retrieval.config import CollectionConfig
 from cairn.retrieval.folder_access import AccessRule
 from cairn.server import ServerConfig
-from cairn.server.config import SharesConfig
+from cairn.server.config import SharesConfig, SignOnConfig
 from cairn.server.routing import config as routing
 from cairn.server.usage.prices import PriceConfig, PricesConfig
 from cairn.server.usage.rules import Rule
@@ -84,6 +84,11 @@ SECTIONS: tuple[tuple[str, str, type[Config]], ...] = (
     ("`[judge]`", "`[train]` is a `TrainConfig`, as `[pretrain]` above.", head_recipe.JudgeStage),
     ("Reading files", "`ReadConfig`, for `read_documents`.", ReadConfig),
     ("Engine", "`EngineConfig`; see [the engine](engine.md).", EngineConfig),
+    (
+        "Single sign-on",
+        "`SignOnConfig`, the file of `cairn up --sign-on`; see [identity](identity.md#single-sign-on).",
+        SignOnConfig,
+    ),
     ("Shares", "`SharesConfig`, the file of `cairn up --shares`.", SharesConfig),
     (
         "`[[shares]]`",

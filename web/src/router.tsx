@@ -58,9 +58,9 @@ const houseRoute = createRoute({
       await context.client.ensureQueryData(sessionQuery);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 401) throw error;
-      // The server sends a spent or expired link here with this mark.
-      const isExpired = new URLSearchParams(location.searchStr).get("sign-in") === "expired";
-      throw redirect({ to: "/welcome", search: isExpired ? { link: "expired" } : { next: location.href } });
+      // The server sends a spent or expired link, or a sign-on that failed, here with this mark.
+      const link = new URLSearchParams(location.searchStr).get("sign-in");
+      throw redirect({ to: "/welcome", search: link ? { link } : { next: location.href } });
     }
   },
 });

@@ -64,6 +64,9 @@ def up(
         metavar="FILE",
         help="TOML file of [[shares]]: weight, priority and KV share of users and roles.",
     ),
+    sign_on: Path | None = typer.Option(
+        None, metavar="FILE", help="TOML file of an OpenID Connect provider by which people sign in."
+    ),
     deadline: float | None = DEADLINE,
     redis_failure: RedisFailure = REDIS_FAILURE,
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser, signed in."),
@@ -88,7 +91,7 @@ def up(
     # What is imported stays: looking for garbage in it, now and in every pause, only takes time.
     gc.disable()
     from cairn.core import load_config
-    from cairn.server.config import ServerConfig, SharesConfig
+    from cairn.server.config import ServerConfig, SharesConfig, SignOnConfig
     from cairn.server.startup import serve
 
     gc.freeze()
@@ -103,6 +106,7 @@ def up(
         tls_key=tls_key,
         trust_proxy=trust_proxy,
         shares=load_config(SharesConfig, shares).shares if shares else (),
+        sign_on=load_config(SignOnConfig, sign_on) if sign_on else None,
         weights=weights.value,
         memory_budget=num_bytes_of(memory) if memory else None,
         pinned_models=tuple(pin),

@@ -9,6 +9,29 @@ from cairn.core import Config
 from cairn.engine.config import ShareConfig, Weights
 
 
+class SignOnConfig(Config):
+    """An identity provider that speaks OpenID Connect: `cairn up --sign-on FILE`."""
+
+    issuer: str = Field(min_length=1, description="its address, exactly as it calls itself")
+    client_id: str = Field(min_length=1, description="what this server is called there")
+    client_secret: str = Field(
+        default="", repr=False, description="the secret it gave; empty: a public client, by PKCE alone"
+    )
+    name: str = Field(default="Single sign-on", description="what the sign-in page calls it")
+    scopes: tuple[str, ...] = Field(
+        default=("openid", "profile", "email"), description="what it is asked to tell"
+    )
+    roles: tuple[str, ...] = Field(
+        default=("member",), min_length=1, description="roles of who signs in for the first time"
+    )
+    groups_claim: str = Field(default="groups", description="the claim that names somebody's groups")
+    groups: dict[str, str] = Field(
+        default={},
+        description="values of that claim, and for each the group here: who has it is put in at every "
+        "sign-in, who has not is taken out",
+    )
+
+
 class ServerConfig(Config):
     """Limits, addresses and lifetimes of the HTTP server."""
 
@@ -135,6 +158,9 @@ class ServerConfig(Config):
         default="refuse",
         description="requests that are limited while Redis does not answer: refuse them, or allow what this "
         "server alone has counted",
+    )
+    sign_on: SignOnConfig | None = Field(
+        default=None, description="an identity provider by which people sign in; empty: none"
     )
     sign_in_link_seconds: float = Field(
         default=15 * 60.0, gt=0, description="lifetime of a one-time sign-in link"

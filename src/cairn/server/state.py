@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from fastapi import Request
 from sqlalchemy import select
 
+from cairn.core.errors import NotFoundError
 from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
 from cairn.registry import Receipt, Registry
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cairn.providers.knowledge import Library
     from cairn.server.files.housekeeping import Housekeeper
     from cairn.server.files.ingestion import Ingestor
+    from cairn.server.identity.sign_on import SignOn
     from cairn.server.knowledge.own_docs import OwnDocs
     from cairn.server.knowledge.upkeep import Upkeep
 
@@ -136,6 +138,7 @@ class ServerState:
     answers: AnswerCache | None = field(default=None, init=False)
     """None: nothing is answered from memory."""
     _library: "Library | None" = field(default=None, init=False)
+    _sign_on: "SignOn | None" = field(default=None, init=False)
     _own_docs: "OwnDocs | None" = field(default=None, init=False)
     _ingestor: "Ingestor | None" = field(default=None, init=False)
     _upkeep: "Upkeep | None" = field(default=None, init=False)
@@ -158,6 +161,18 @@ class ServerState:
 
     async def _save_receipt(self, receipt: Receipt) -> None:
         await to_thread(self.registry.save_receipt, receipt)
+
+    @property
+    def sign_on(self) -> "SignOn":
+        """The identity provider; `NotFoundError` when there is none."""
+        from cairn.server.identity.sign_on import SignOn  # noqa: PLC0415 - as below
+
+        if self.config.sign_on is None:
+            raise NotFoundError("no single sign-on is set up here", remedy="cairn up --sign-on FILE")
+        with self._making:
+            if self._sign_on is None:
+                self._sign_on = SignOn(self.config.sign_on)
+            return self._sign_on
 
     @property
     def library(self) -> "Library":

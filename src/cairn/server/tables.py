@@ -111,6 +111,16 @@ class DeviceRow(Base):
     created_at: Mapped[float]
 
 
+class ExternalLoginRow(Base):
+    """Who an account is at an identity provider."""
+
+    __tablename__ = "external_logins"
+
+    issuer: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.user_id"), index=True)
+
+
 class ConversationRow(Base):
     """A conversation of one user; `deleted_at` hides it until it is restored."""
 

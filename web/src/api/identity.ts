@@ -2,7 +2,13 @@
 import { type QueryClient, queryOptions, useQuery } from "@tanstack/react-query";
 import { getJson } from "./client";
 import { sessionQuery } from "./queries";
-import type { Group, Key, OpenSession, PermissionEntry, Person } from "./types";
+import type { Group, Key, OpenSession, PermissionEntry, Person, SignInWays } from "./types";
+
+export const signInWaysQuery = queryOptions({
+  queryKey: ["sign-in-ways"],
+  queryFn: ({ signal }) => getJson<SignInWays>("/api/sign-in", signal),
+  staleTime: 60_000,
+});
 
 export const ownKeysQuery = queryOptions({
   queryKey: ["keys", "own"],

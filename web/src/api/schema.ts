@@ -1049,7 +1049,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /**
+         * Sign In Ways
+         * @description How one may sign in here.
+         */
+        get: operations["sign_in_ways"];
         put?: never;
         /**
          * Sign In By Key
@@ -4980,6 +4984,14 @@ export interface components {
             reranked?: number | null;
         };
         /**
+         * SignInWays
+         * @description How one may sign in, besides by password, key and link.
+         */
+        SignInWays: {
+            /** Single Sign On */
+            single_sign_on: string | null;
+        };
+        /**
          * Space
          * @description What one embedder made of the passages.
          */
@@ -8665,6 +8677,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SessionInfo"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    sign_in_ways: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignInWays"];
                 };
             };
             /** @description Client Error */

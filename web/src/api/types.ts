@@ -9,6 +9,7 @@ export type Group = Schemas["GroupOut"];
 export type Key = Schemas["KeyOut"];
 export type MadeKey = Schemas["MadeKey"];
 export type OpenSession = Schemas["SessionOut"];
+export type SignInWays = Schemas["SignInWays"];
 export type PermissionEntry = Schemas["PermissionOut"];
 export type ModelEntry = Schemas["ModelInfo"];
 export type Memory = Schemas["MemoryInfo"];

@@ -1,8 +1,9 @@
 /** Sign-in: with a password, with a key, or with the one-time link that `cairn up` prints. */
-import { useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useRouter, useSearch } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
 import { sendJson } from "../api/client";
+import { signInWaysQuery } from "../api/identity";
 import { sessionQuery } from "../api/queries";
 import type { Session } from "../api/types";
 import { Mark } from "../look/mark";
@@ -31,6 +32,7 @@ export function Welcome() {
   const [isBusy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(null);
   const isPassword = way === "password";
+  const signOn = useQuery(signInWaysQuery).data?.single_sign_on;
 
   const submit = async (event: FormEvent) => {
     event.preventDefault();
@@ -62,6 +64,17 @@ export function Welcome() {
           <p className="problem" role="alert">
             That sign-in link has been used or is too old.
           </p>
+        ) : null}
+        {link === "failed" ? (
+          <p className="problem" role="alert">
+            The sign-in at the identity provider did not hold. Try again, or ask an administrator: the
+            server’s log says why.
+          </p>
+        ) : null}
+        {signOn ? (
+          <a className="button primary" href="/sign-in/oidc">
+            {signOn}
+          </a>
         ) : null}
         <form onSubmit={(event) => void submit(event)}>
           <fieldset className="segments">
@@ -131,7 +144,7 @@ export function Welcome() {
           )}
           <button
             type="submit"
-            className="button primary"
+            className={signOn ? "button" : "button primary"}
             disabled={isBusy || (isPassword ? name.trim() === "" || password === "" : key.trim() === "")}
           >
             Sign in

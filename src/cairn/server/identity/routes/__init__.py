@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from cairn.server.identity.routes import account, audit, groups, keys, people, sign_in
+from cairn.server.identity.routes import account, audit, groups, keys, people, sign_in, sign_on
 
 router = APIRouter()
-for room in (sign_in, account, keys, people, groups, audit):
+for room in (sign_in, sign_on, account, keys, people, groups, audit):
     router.include_router(room.router)

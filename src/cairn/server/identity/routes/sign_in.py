@@ -53,7 +53,7 @@ def sign_in_by_link(request: Request, token: str) -> Response:
     """Use a one-time link: sets the session cookie and leads to the page."""
     state = state_of(request)
     try:
-        principal = _attempt(request, lambda: state.identity.redeem(token))
+        principal = attempted(request, lambda: state.identity.redeem(token))
     except CairnError as error:
         # The page explains and offers the key form; a program sees the status and the error object.
         if "text/html" in request.headers.get("accept", ""):
@@ -67,7 +67,7 @@ def sign_in_by_key(request: Request, body: KeyBody) -> SessionInfo:
     """Exchange a key for a session cookie. The session has all of its owner's permissions, so a narrowed
     key gives none."""
     state = state_of(request)
-    principal = _attempt(request, lambda: state.identity.principal_for_key(body.key.strip()))
+    principal = attempted(request, lambda: state.identity.principal_for_key(body.key.strip()))
     if principal.scopes is not None or principal.models is not None:
         raise AuthenticationError(
             "a key with scopes or models of its own cannot sign a browser in",
@@ -84,7 +84,7 @@ def sign_in_by_password(request: Request, body: PasswordBody) -> SessionInfo:
     # A browser that was here before waits for its own failures, not for those of strangers.
     is_known = bool(device) and state.identity.knows_device(name, device)
     source = f"device {digest_of(device)}" if is_known else f"account {digest_of(name.lower())}"
-    principal = _attempt(request, lambda: state.identity.principal_for_password(name, body.password), source)
+    principal = attempted(request, lambda: state.identity.principal_for_password(name, body.password), source)
     device = device if is_known else secrets.token_urlsafe(32)
     state.identity.remember_device(principal.user_id, device)
     response = _answered(request, state, principal)
@@ -98,7 +98,7 @@ def sign_out(request: Request) -> Response:
     if cookie := request.cookies.get(COOKIE):
         state_of(request).identity.end_session(cookie)
     response = Response(status_code=204)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=_is_secure(request))
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=is_secure(request))
     return response
 
 
@@ -108,7 +108,7 @@ def session_info(caller: Annotated[Principal, allowed(Permission.ACCOUNT)]) -> S
     return _info(caller)
 
 
-def _attempt(request: Request, check: Callable[[], Principal], *sources: str) -> Principal:
+def attempted(request: Request, check: Callable[[], Principal], *sources: str) -> Principal:
     """Counted as failed until it is known to be right: many at the same time are not free."""
     failures, counted = state_of(request).failures, (address_source(address_of(request)), *sources)
     failures.check(*counted)
@@ -147,11 +147,12 @@ def _answered(request: Request, state: ServerState, principal: Principal) -> Ses
 
 def _set_cookie(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
     response.set_cookie(
-        name, value, max_age=seconds, httponly=True, samesite="strict", secure=_is_secure(request)
+        name, value, max_age=seconds, httponly=True, samesite="strict", secure=is_secure(request)
     )
 
 
-def _is_secure(request: Request) -> bool:
+def is_secure(request: Request) -> bool:
+    """Whether a cookie may be kept to HTTPS."""
     return request.url.scheme == "https"
 
 
