@@ -84,13 +84,14 @@ class Provider:
         }
         if self.groups_by_userinfo:
             claims.pop("groups", None)
-        claims |= {
+        wrongs: dict[str, dict[str, Any]] = {
             "nonce": {"nonce": "another"},
             "audience": {"aud": "another"},
             "issuer": {"iss": "https://evil.example"},
             "expired": {"exp": now - 3600, "iat": now - 7200},
             "at_hash": {"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"},
-        }.get(self.wrong, {})
+        }
+        claims |= wrongs.get(self.wrong, {})
         key, header = self.key, {"alg": "RS256", "kid": "first"}
         if self.wrong == "key":
             key = RSAKey.generate_key(2048, {"kid": "first"})
