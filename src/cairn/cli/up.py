@@ -27,6 +27,17 @@ class RedisFailure(StrEnum):
     ALLOW = "allow"
 
 
+MODELS = typer.Argument(
+    None,
+    metavar="[MODEL]...",
+    help="Models to load at the start, the default one first; otherwise the latest. "
+    "Every other model is loaded when it is asked for.",
+)
+SHARES = typer.Option(
+    None,
+    metavar="FILE",
+    help="TOML file of [[shares]]: weight, priority and KV share of users and roles.",
+)
 DEADLINE = typer.Option(
     None,
     min=0.001,
@@ -41,12 +52,7 @@ REDIS_FAILURE = typer.Option(
 
 
 def up(
-    models: list[str] = typer.Argument(
-        None,
-        metavar="[MODEL]...",
-        help="Models to load at the start, the default one first; otherwise the latest. "
-        "Every other model is loaded when it is asked for.",
-    ),
+    models: list[str] = MODELS,
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(8642, min=0, max=65535, help="Port to listen on; 0: any free one."),
     weights: Weights = typer.Option(Weights.AUTO, help="How weights are kept; few bits are faster."),
@@ -59,11 +65,7 @@ def up(
         [], metavar="MODEL", help="A model that stays in memory once it is loaded."
     ),
     idle_minutes: float = typer.Option(30, min=0, help="A model leaves memory when unused for so long."),
-    shares: Path | None = typer.Option(
-        None,
-        metavar="FILE",
-        help="TOML file of [[shares]]: weight, priority and KV share of users and roles.",
-    ),
+    shares: Path | None = SHARES,
     sign_on: Path | None = typer.Option(
         None, metavar="FILE", help="TOML file of an OpenID Connect provider by which people sign in."
     ),

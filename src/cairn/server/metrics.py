@@ -58,6 +58,11 @@ class Metrics:
             "cairn_saved_tokens", "Tokens of those, read and written", ("model",), registry=registry
         )
         self.in_flight = Gauge("cairn_requests_in_flight", "Requests being answered", registry=registry)
+        self._watch_engines(registry)
+        self.recalls = RecallMetrics(registry)
+
+    def _watch_engines(self, registry: CollectorRegistry) -> None:
+        """Make what providers are asked for at each reading."""
         self.running = Gauge("cairn_engine_running", "Sequences in the batch", ("model",), registry=registry)
         self.waiting = Gauge(
             "cairn_engine_waiting", "Requests waiting for the engine", ("model",), registry=registry
@@ -102,8 +107,6 @@ class Metrics:
             ("model", "drafter"),
             registry=registry,
         )
-
-        self.recalls = RecallMetrics(registry)
 
     def observe_http(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a finished request under its route's template."""
