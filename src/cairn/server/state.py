@@ -1,7 +1,6 @@
 """What the routes need, in one value that the application carries: nothing here is global."""
 
 import threading
-from asyncio import to_thread
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from sqlalchemy import select
 from cairn.core.errors import NotFoundError
 from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
-from cairn.registry import Receipt, Registry
+from cairn.registry import Registry
 from cairn.server.answer_cache import AnswerCache
 from cairn.server.config import ServerConfig
 from cairn.server.identity import Identity
@@ -23,6 +22,7 @@ from cairn.server.metrics import Metrics
 from cairn.server.middleware import InFlight
 from cairn.server.routing.config import FILE_NAME
 from cairn.server.routing.models import RoutedModels
+from cairn.server.routing.receipts import ReceiptWriter
 from cairn.server.routing.table import RouteTable
 from cairn.server.tables import VectorStoreFileRow
 from cairn.server.usage.metering import Metering
@@ -148,7 +148,7 @@ class ServerState:
     def __post_init__(self) -> None:
         self.failures = FailureLimiter(self.config.sign_in_failures)
         path = self.registry.settings.home / FILE_NAME
-        self.routes = RouteTable(path, self._save_receipt)
+        self.routes = RouteTable(path, ReceiptWriter(self.registry.save_receipts).save)
         self.models = RoutedModels(self.models, self.routes)
         self.metering = Metering(self.registry, self.config)
         if self.config.answer_cache_bytes:
@@ -158,9 +158,6 @@ class ServerState:
                 max_bytes=self.config.answer_cache_bytes,
                 seconds=self.config.answer_cache_seconds,
             )
-
-    async def _save_receipt(self, receipt: Receipt) -> None:
-        await to_thread(self.registry.save_receipt, receipt)
 
     @property
     def sign_on(self) -> "SignOn":
