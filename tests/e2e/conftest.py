@@ -23,6 +23,8 @@ from tests.e2e.seed import Seeded, seed
 PAGE = ROOT / "src" / "cairn" / "server" / "page" / "index.html"
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
+OWN_PAGE = {"sec-fetch-site": "same-origin"}
+"""What a browser says of the page's own requests; those that a test makes beside the page say nothing."""
 _UP = [str(Path(sys.executable).parent / "cairn"), "up", "lighthouse", "--port", "0"]
 _LINK = re.compile(r"(http://[^/\s]+)(/sign-in\?token=\S+)")
 

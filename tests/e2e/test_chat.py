@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from cairn.registry import Registry
-from tests.e2e.conftest import Up
+from tests.e2e.conftest import OWN_PAGE, Up
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -179,10 +179,11 @@ def test_markdown_and_code_are_shown_and_copied(page: Page) -> None:
     text = (
         "A *list*:\n\n- one\n- two\n\n```python\ndef f(x: int) -> int:\n    return x\n```\n\n<b>not html</b>"
     )
-    created = page.request.post("/api/conversations", data={"title": "Code"}).json()
+    created = page.request.post("/api/conversations", data={"title": "Code"}, headers=OWN_PAGE).json()
     path = f"/api/conversations/{created['id']}/messages"
-    asked = page.request.post(path, data={"role": "user", "content": "Code, please"}).json()
-    page.request.post(path, data={"role": "assistant", "content": text, "parent_id": asked["id"]})
+    asked = page.request.post(path, data={"role": "user", "content": "Code, please"}, headers=OWN_PAGE).json()
+    answer = {"role": "assistant", "content": text, "parent_id": asked["id"]}
+    page.request.post(path, data=answer, headers=OWN_PAGE)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(f"/chat/{created['id']}")
     reply = replies(page)

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from cairn.providers.packaged_encoder import packaged_folder
-from tests.e2e.conftest import PHONE, NewPage, overflow, violations
+from tests.e2e.conftest import OWN_PAGE, PHONE, NewPage, overflow, violations
 
 pytestmark = [
     pytest.mark.browser,
@@ -230,9 +230,9 @@ def test_own_documentation_answers_with_citations_that_open(page: Page, new_page
 
 
 def test_what_no_source_says_is_marked_and_what_is_gone_does_not_open(page: Page, axe: str) -> None:
-    created = page.request.post("/api/conversations", data={"title": "Doubts"}).json()
+    created = page.request.post("/api/conversations", data={"title": "Doubts"}, headers=OWN_PAGE).json()
     path = f"/api/conversations/{created['id']}/messages"
-    asked = page.request.post(path, data={"role": "user", "content": "Where?"}).json()
+    asked = page.request.post(path, data={"role": "user", "content": "Where?"}, headers=OWN_PAGE).json()
     cited: dict[str, Any] = {"file_id": "file-gone", "document_id": "file-gone", "filename": "gone.md"}
     cited |= {"collection": "gone", "chunk_id": 1, "page": 1, "heading": [], "start": 0, "end": 1}
     text = "🙂 In the cellar [1]. The moon is a **lamp**."
@@ -243,7 +243,7 @@ def test_what_no_source_says_is_marked_and_what_is_gone_does_not_open(page: Page
     ]
     reply = {"role": "assistant", "content": text, "parent_id": asked["id"], "sentences": sentences}
     citation = cited | {"number": 1, "index": text.index("["), "quote": "secret"}
-    stored = page.request.post(path, data=reply | {"annotations": [citation]})
+    stored = page.request.post(path, data=reply | {"annotations": [citation]}, headers=OWN_PAGE)
     assert stored.status == 201
     page.goto(f"/chat/{created['id']}")
     article = page.get_by_role("article", name="Reply")
