@@ -225,8 +225,8 @@ def test_the_whole_way_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("textbox", name="Message")).to_be_focused()
     page.keyboard.type("By keyboard")
     page.keyboard.press("Enter")
-    done(page)
     thumb = replies(page).get_by_role("button", name="Good reply")
+    expect(thumb).to_be_visible()  # "Send" is there before the reply begins, too
     for _ in range(8):
         page.keyboard.press("Shift+Tab")
         if thumb.evaluate("button => button === document.activeElement"):
