@@ -208,6 +208,15 @@ def test_sqlite_is_set_up_for_safety(sqlite_settings: Settings) -> None:
     assert pragmas == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeout": 30_000}
 
 
+def test_only_what_says_so_does_not_wait_for_the_disk(database: Database) -> None:
+    query = "PRAGMA synchronous" if database.is_sqlite else "SHOW synchronous_commit"
+    found = {}
+    for is_synced in (True, False, True):
+        with database.session(is_synced=is_synced) as session:
+            found[is_synced] = session.scalar(text(query))
+    assert found == ({True: 2, False: 1} if database.is_sqlite else {True: "on", False: "off"})
+
+
 def test_a_locked_database_is_told(sqlite_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cairn.registry.database._BUSY_SECONDS", 0)
     with Registry.open(sqlite_settings) as registry, registry.database.writing():

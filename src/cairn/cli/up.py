@@ -90,14 +90,10 @@ def up(
     import gc
     import logging
 
-    # What is imported stays: looking for garbage in it, now and in every pause, only takes time.
-    gc.disable()
+    gc.disable()  # what the start makes stays; `serve` switches it on when all is there
     from cairn.core import load_config
     from cairn.server.config import ServerConfig, SharesConfig, SignOnConfig
     from cairn.server.startup import serve
-
-    gc.freeze()
-    gc.enable()
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     config = ServerConfig(

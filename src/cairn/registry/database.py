@@ -1,7 +1,8 @@
 """The database behind the catalogue: SQLite in WAL mode by default, Postgres by URL.
 
-Guarantees: a committed transaction survives a crash (SQLite with synchronous=FULL); two processes that
-open a new database at once migrate it once; a disk or server that refuses raises `StorageError`.
+Guarantees: a committed transaction survives a crash, that of a session with `is_synced=False` one of
+this process but not of the machine; two processes that open a new database at once migrate it once; a disk
+or server that refuses raises `StorageError`.
 On SQLite a writing session takes the write lock when it begins, so that reading and then writing
 cannot fail half-way; therefore never open a second writing session (or call a `Registry` method that
 writes) inside one. Not covered: in-memory SQLite, other databases.
@@ -37,13 +38,17 @@ class Database:
         # Postgres would otherwise show each statement a newer state.
         isolation = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reading = self.engine.execution_options(read_only=True, **isolation)
+        self._unsynced = self.engine.execution_options(is_synced=False)
 
-    def session(self, *, read_only: bool = False) -> Session:
+    def session(self, *, read_only: bool = False, is_synced: bool = True) -> Session:
         """A session to use in `with`; commit what you write.
 
-        `read_only=True` reads one snapshot and on SQLite waits for nobody.
+        `read_only=True` reads one snapshot and on SQLite waits for nobody. With `is_synced=False` a commit
+        does not wait for the disk: the next one that does takes it along.
         """
-        return Session(self._reading if read_only else self.engine, expire_on_commit=False)
+        if read_only:
+            return Session(self._reading, expire_on_commit=False)
+        return Session(self.engine if is_synced else self._unsynced, expire_on_commit=False)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -151,6 +156,8 @@ def _make_engine(url: str) -> Engine:
     if is_sqlite:
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
+    else:
+        event.listen(engine, "begin", _on_postgres_begin)
     return engine
 
 
@@ -162,12 +169,21 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own idea of when to begin is switched off, so that DDL is transactional too.
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
-    is_read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("read_only", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    synchronous = "FULL" if options.get("is_synced", True) else "NORMAL"
+    connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _on_postgres_begin(connection: Connection) -> None:
+    if not connection.get_execution_options().get("is_synced", True):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
 
 
 def _explain(context: ExceptionContext) -> None:

@@ -48,8 +48,9 @@ def new_receipt_id() -> str:
 
 def save(session: Session, receipts: Sequence[Receipt]) -> None:
     """Record receipts, in one statement."""
+    table: Any = ReceiptRow.__table__  # of the class, each row would pass through the mapper
     session.execute(
-        insert(ReceiptRow),
+        insert(table),
         [
             {
                 "receipt_id": receipt.receipt_id,

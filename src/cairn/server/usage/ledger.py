@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from sqlalchemy.dialects import postgresql, sqlite
@@ -62,6 +62,9 @@ class Entry:
     outcome: str
     code: str = ""
     receipt_id: str = ""
+
+
+_FIELDS = tuple(each.name for each in fields(Entry))
 
 
 def latency_step(seconds: float) -> int:
@@ -190,12 +193,13 @@ class Ledger:
 
     def _store(self, rows: list[dict[str, Any]]) -> None:
         dialect = sqlite if self._database.is_sqlite else postgresql
-        statement = dialect.insert(UsageRow)
+        table = UsageRow.__table__  # of the class, each row would pass through the mapper
+        statement = dialect.insert(table)
         # One id twice: a batch that was tried again, or more refusals of the same minute.
         statement = statement.on_conflict_do_update(
             index_elements=["usage_id"],
-            set_={"num_requests": UsageRow.num_requests + statement.excluded.num_requests},
-            where=UsageRow.outcome == "refused",
+            set_={"num_requests": table.c.num_requests + statement.excluded.num_requests},
+            where=table.c.outcome == "refused",
         )
         with self._database.session() as session, session.begin():
             session.execute(statement, rows)
@@ -207,4 +211,4 @@ def _is_entry(item: object) -> bool:
 
 def _values(entry: Entry) -> dict[str, Any]:
     steps = {"hour": int(entry.at // 3600), "latency_step": latency_step(entry.seconds)}
-    return asdict(entry) | steps | {"groups": packed(entry.groups)}
+    return {name: getattr(entry, name) for name in _FIELDS} | steps | {"groups": packed(entry.groups)}

@@ -43,6 +43,7 @@ class Metering:
         self._windows: Windows | None = None
         self._running: dict[str, int] = {}
         self._fresh_until = 0.0
+        self._num_changes = 0
         self._refreshing: asyncio.Task[None] | None = None
 
     @property
@@ -57,20 +58,27 @@ class Metering:
         return self._windows
 
     async def refresh(self) -> None:
-        """See to it that rules and prices are no older than a second."""
-        if time.monotonic() < self._fresh_until:
-            return
-        if self._refreshing is None:
-            self._refreshing = asyncio.create_task(asyncio.to_thread(self._read))
-        task = self._refreshing
+        """See to it that rules and prices are no older than a second; while requests come, none waits."""
+        while (left := self._fresh_until - time.monotonic()) <= _REFRESH_SECONDS / 2:
+            if self._refreshing is None:
+                self._refreshing = asyncio.create_task(self._reread())
+                self._refreshing.add_done_callback(lambda task: task.cancelled() or task.exception())
+            if left > 0:
+                return
+            await asyncio.shield(self._refreshing)
+
+    async def _reread(self) -> None:
+        changes = self._num_changes
         try:
-            await asyncio.shield(task)
+            await asyncio.to_thread(self._read)
+            if self._num_changes == changes:
+                self._fresh_until = time.monotonic() + _REFRESH_SECONDS
         finally:
-            if self._refreshing is task and task.done():
-                self._refreshing = None
+            self._refreshing = None
 
     def outdate(self) -> None:
         """Have rules and prices read anew before the next request; from any thread."""
+        self._num_changes += 1
         self._fresh_until = 0.0
 
     def check_ledger(self) -> None:
@@ -120,7 +128,6 @@ class Metering:
     def _read(self) -> None:
         self.rules.reload()
         self.prices.refresh()
-        self._fresh_until = time.monotonic() + _REFRESH_SECONDS
 
     def _note_spent(self, applied: Applied, spent: int) -> None:
         """A budget is spent: the audit log and the log say so, from the ledger's thread."""
