@@ -66,7 +66,7 @@ def change(collection: Collection, **config: float) -> None:
 async def ask(collection: Collection, queries: Sequence[str]) -> Recall | None:
     for query in queries:
         await CollectionRetriever(collection).find(query, ANN, SearchOptions())
-    collection.monitor.settle()
+        collection.monitor.settle()  # of too many at once the monitor leaves some out
     return recalls(collection.database).get(collection.info.collection_id)
 
 

@@ -1,8 +1,8 @@
 """An index held against the truth it was made from, and documents made anew from what is kept of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from cairn.core.progress import Progress, Silent
 from cairn.data.parsing import ParserPool
 from cairn.retrieval.collection import Collection
 from cairn.retrieval.document_files import parsed_file
+from cairn.retrieval.documents import DocumentInfo
 from cairn.retrieval.encoders import unit_length
-from cairn.retrieval.incoming import NewDocument
+from cairn.retrieval.incoming import BATCH_BYTES, NewDocument, PreparedDocument
 from cairn.retrieval.index import Filter
 from cairn.retrieval.recall import note_recall, recall_of
 from cairn.retrieval.spaces import OpenSpace, num_lacking
@@ -104,39 +105,73 @@ def rebuild_documents(
 ) -> Rebuilt:
     """Cut and embed every document anew from what is kept of it; `parsers` read its bytes anew first.
 
-    Each is replaced in one transaction, with the labels it has at that moment and chunks of its own sizes.
+    Small ones are embedded together. Each is replaced in one transaction, with the labels it has at that
+    moment and chunks of its own sizes.
     """
     done = Rebuilt()
     documents = collection.documents(None)
-    with (
-        collection.registry.store.stage() as scratch,
-        (progress or Silent()).task("rebuilding", sum(info.size for info in documents)) as task,
-    ):
-        for info in documents:
-            task.note(info.source)
-            try:
-                original = collection.original(info.document_id, None)
-                parsed = (
-                    parsers.parse_to(scratch / "parsed", original, PurePosixPath(info.source).name)
-                    if parsers is not None
-                    else parsed_file(collection.registry, info)
-                )
-                again = NewDocument(
-                    source=info.source,
-                    original=original,
-                    parsed=parsed,
-                    modified_at=info.modified_at,
-                    chunk_tokens=info.chunk_tokens,
-                    overlap_tokens=info.overlap_tokens,
-                    replaces=info.artifact,
-                )
-                [prepared] = collection.prepare([again], anew=True)
-                collection.write(prepared)
-                done.documents.append(info.source)
-            except (ConflictError, NotFoundError, FileNotFoundError):
-                done.skipped.append(info.source)
-            task.advance(info.size)
+    with (progress or Silent()).task("rebuilding", sum(info.size for info in documents)) as task:
+        for batch in _batches(documents):
+            task.note(batch[0].source)
+            with collection.registry.store.stage() as scratch:
+                kept = [
+                    (info, again) for info in batch if (again := _again(collection, info, parsers, scratch))
+                ]
+                prepared = collection.prepare([again for _, again in kept], anew=True)
+                written = {
+                    info.source
+                    for (info, _), each in zip(kept, prepared, strict=True)
+                    if _put(collection, each)
+                }
+            for info in batch:
+                (done.documents if info.source in written else done.skipped).append(info.source)
+                task.advance(info.size)
     return done
+
+
+def _batches(documents: Sequence[DocumentInfo]) -> Iterator[list[DocumentInfo]]:
+    batch, size = list[DocumentInfo](), 0
+    for info in documents:
+        batch.append(info)
+        size += info.size
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _again(
+    collection: Collection, info: DocumentInfo, parsers: ParserPool | None, scratch: Path
+) -> NewDocument | None:
+    """A document from what is kept of it; None: it has gone."""
+    try:
+        original = collection.original(info.document_id, None)
+        parsed = (
+            parsers.parse_to(scratch / info.document_id, original, PurePosixPath(info.source).name)
+            if parsers is not None
+            else parsed_file(collection.registry, info)
+        )
+    except (NotFoundError, FileNotFoundError):
+        return None
+    return NewDocument(
+        source=info.source,
+        original=original,
+        parsed=parsed,
+        modified_at=info.modified_at,
+        chunk_tokens=info.chunk_tokens,
+        overlap_tokens=info.overlap_tokens,
+        replaces=info.artifact,
+    )
+
+
+def _put(collection: Collection, prepared: PreparedDocument) -> bool:
+    """Whether it was put; not where it changed or went meanwhile."""
+    try:
+        collection.write(prepared)
+    except (ConflictError, NotFoundError, FileNotFoundError):
+        return False
+    return True
 
 
 def _query_vectors(space: OpenSpace, queries: Sequence[str]) -> list[NDArray[np.float32]]:
