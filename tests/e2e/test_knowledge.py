@@ -109,7 +109,7 @@ def test_files_become_passages_that_are_found_opened_shared_and_deleted(
     page.get_by_role("menuitem", name="Delete").click()
     delete = page.get_by_role("dialog").get_by_role("button", name="Delete")
     expect(delete).to_be_disabled()
-    page.get_by_label(re.compile("write its name")).fill("house rules")
+    page.get_by_label(re.compile("to go on")).fill("house rules")
     delete.click()
     expect(page.get_by_role("heading", name="Knowledge")).to_be_visible()
     expect(page.get_by_role("link", name="house rules")).to_have_count(0)

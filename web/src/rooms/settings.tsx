@@ -4,7 +4,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { Monitor, Moon, Sun } from "lucide-react";
 import { sessionQuery } from "../api/queries";
 import { setTheme, type Theme, useTheme } from "../look/theme";
-import { useTitle } from "../parts/title";
+import { Room } from "../parts/room";
 import { OwnPassword, OwnSessions } from "./people/own";
 import { signOut } from "./sign-out";
 
@@ -23,17 +23,13 @@ const KEYS = [
 ] as const;
 
 export function SettingsRoom() {
-  useTitle("Settings");
   const theme = useTheme();
   const session = useQuery(sessionQuery).data;
   const client = useQueryClient();
   const navigate = useNavigate();
 
   return (
-    <div className="room">
-      <div className="room-head">
-        <h1>Settings</h1>
-      </div>
+    <Room title="Settings">
       <section className="section" aria-labelledby="look">
         <h2 id="look">Look</h2>
         <fieldset className="segments">
@@ -92,6 +88,6 @@ export function SettingsRoom() {
           server. The API is described in <a href="/api/openapi.json">its OpenAPI document</a>.
         </p>
       </section>
-    </div>
+    </Room>
   );
 }

@@ -6,6 +6,7 @@ import { sendJson } from "../../api/client";
 import { COLLECTION_KEYS } from "../../api/knowledge";
 import { sessionQuery } from "../../api/queries";
 import { Choice } from "../../parts/filter";
+import { ModalButtons } from "../../parts/form-modal";
 import { Modal } from "../../parts/modal";
 import { Problem } from "../../parts/problem";
 import { notify } from "../../parts/toasts";
@@ -98,19 +99,7 @@ export function AccessEditor({ name, labels, path, isCollection = false, onClose
           </label>
         ) : null}
         {save.isError ? <Problem error={save.error} what="Not changed" /> : null}
-        <div className="modal-buttons">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button
-            type="button"
-            className="button primary"
-            disabled={save.isPending}
-            onClick={() => save.mutate()}
-          >
-            Save
-          </button>
-        </div>
+        <ModalButtons does="Save" isReady={!save.isPending} onDo={() => save.mutate()} onClose={onClose} />
       </div>
     </Modal>
   );

@@ -1,13 +1,14 @@
 /** One collection: what is in it, what is found in it, and what comes into it. */
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
-import { ArrowLeft, Layers, MessageSquare, MoreHorizontal, Settings2, Trash2, Users } from "lucide-react";
+import { Layers, MessageSquare, MoreHorizontal, Settings2, Trash2, Users } from "lucide-react";
 import { DropdownMenu } from "radix-ui";
 import { useState } from "react";
 import { collectionPath, collectionQuery } from "../../api/knowledge";
 import type { Collection } from "../../api/types";
 import { counted, formatSize } from "../../format";
 import { QueryState } from "../../parts/query-state";
+import { Back } from "../../parts/room";
 import { useTitle } from "../../parts/title";
 import { AccessEditor, LabelTags } from "./access";
 import { Deleting } from "./deleting";
@@ -25,9 +26,7 @@ export function CollectionRoom() {
   useTitle(collection.data?.name ?? "Knowledge");
   return (
     <div className="room">
-      <Link to="/knowledge" className="back">
-        <ArrowLeft size={14} aria-hidden /> Knowledge
-      </Link>
+      <Back to="/knowledge">Knowledge</Back>
       <QueryState query={collection} what="The collection" lines={8} />
       {collection.data ? <Inside collection={collection.data} /> : null}
     </div>

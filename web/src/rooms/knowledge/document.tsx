@@ -1,12 +1,13 @@
 /** A document as it was read: its passages in order, opened at one of them, and what went wrong. */
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { ArrowLeft, Download, Trash2, Users } from "lucide-react";
+import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { Download, Trash2, Users } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import { chunksQuery, collectionQuery, documentPath, documentQuery } from "../../api/knowledge";
 import type { Collection, DocumentEntry } from "../../api/types";
 import { counted, formatMoment, formatSize } from "../../format";
 import { QueryState } from "../../parts/query-state";
+import { Back } from "../../parts/room";
 import { useTitle } from "../../parts/title";
 import { AccessEditor, LabelTags } from "./access";
 import { Deleting } from "./deleting";
@@ -26,9 +27,9 @@ export function DocumentRoom() {
   const error = document.error ?? collection.error;
   return (
     <div className="room">
-      <Link to="/knowledge/$collection" params={{ collection: ref }} search={{}} className="back">
-        <ArrowLeft size={14} aria-hidden /> {collection.data?.name ?? ref}
-      </Link>
+      <Back to="/knowledge/$collection" params={{ collection: ref }} search={{}}>
+        {collection.data?.name ?? ref}
+      </Back>
       <QueryState
         query={{
           isPending: document.isPending || collection.isPending,

@@ -1,12 +1,14 @@
 /** The documents of a collection, with what could not be read of them. */
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { AlertTriangle, Ban, Check, ChevronLeft, ChevronRight } from "lucide-react";
+import { AlertTriangle, Ban, Check } from "lucide-react";
 import { DOCUMENTS_SHOWN, documentsQuery } from "../../api/knowledge";
 import type { Collection, DocumentEntry } from "../../api/types";
 import { counted, formatMoment, formatSize, formatWhen } from "../../format";
 import { Choice, Filter } from "../../parts/filter";
+import { Pager } from "../../parts/pager";
 import { QueryState } from "../../parts/query-state";
+import { Table } from "../../parts/table";
 import { LabelTags } from "./access";
 
 const STATES = [
@@ -48,7 +50,12 @@ export function Documents({ collection }: { collection: Collection }) {
         <DocumentTable collection={collection} documents={list.data.documents} />
       ) : null}
       {list.data ? (
-        <Pager total={list.data.total} at={at} onChange={(next) => change({ page: String(next) })} />
+        <Pager
+          total={list.data.total}
+          shown={DOCUMENTS_SHOWN}
+          at={at}
+          onChange={(next) => change({ page: String(next) })}
+        />
       ) : null}
     </section>
   );
@@ -62,58 +69,45 @@ function DocumentTable({
   documents: readonly DocumentEntry[];
 }) {
   return (
-    <div className="table-scroll">
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">Document</th>
-            <th scope="col">Status</th>
-            <th scope="col" className="right wide-only">
-              Pages
-            </th>
-            <th scope="col" className="right wide-only">
-              Size
-            </th>
-            <th scope="col" className="wide-only">
-              Open to
-            </th>
-            <th scope="col" className="right wide-only">
-              Changed
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {documents.map((each) => (
-            <tr key={each.id}>
-              <td>
-                <Link
-                  to="/knowledge/$collection/documents/$documentId"
-                  params={{ collection: collection.ref, documentId: each.id }}
-                  search={{}}
-                  className="row-link"
-                >
-                  {each.source}
-                </Link>
-                {each.title && each.title !== each.source ? (
-                  <span className="document-title small faint">{each.title}</span>
-                ) : null}
-              </td>
-              <td>
-                <DocumentStatus document={each} />
-              </td>
-              <td className="right numbers soft wide-only">{each.num_pages.toLocaleString("en-GB")}</td>
-              <td className="right numbers soft wide-only">{formatSize(each.size)}</td>
-              <td className="wide-only">
-                <LabelTags labels={each.labels} isOwn={collection.is_own} />
-              </td>
-              <td className="right numbers soft wide-only" title={formatMoment(each.updated_at)}>
-                {formatWhen(each.updated_at)}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      columns={[
+        "Document",
+        "Status",
+        { head: "Pages", isRight: true, isWide: true },
+        { head: "Size", isRight: true, isWide: true },
+        { head: "Open to", isWide: true },
+        { head: "Changed", isRight: true, isWide: true },
+      ]}
+    >
+      {documents.map((each) => (
+        <tr key={each.id}>
+          <td>
+            <Link
+              to="/knowledge/$collection/documents/$documentId"
+              params={{ collection: collection.ref, documentId: each.id }}
+              search={{}}
+              className="row-link"
+            >
+              {each.source}
+            </Link>
+            {each.title && each.title !== each.source ? (
+              <span className="document-title small faint">{each.title}</span>
+            ) : null}
+          </td>
+          <td>
+            <DocumentStatus document={each} />
+          </td>
+          <td className="right numbers soft wide-only">{each.num_pages.toLocaleString("en-GB")}</td>
+          <td className="right numbers soft wide-only">{formatSize(each.size)}</td>
+          <td className="wide-only">
+            <LabelTags labels={each.labels} isOwn={collection.is_own} />
+          </td>
+          <td className="right numbers soft wide-only" title={formatMoment(each.updated_at)}>
+            {formatWhen(each.updated_at)}
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 
@@ -139,24 +133,6 @@ export function DocumentStatus({ document }: { document: DocumentEntry }) {
       <Check size={14} aria-hidden /> ready
       {problems.length > 0 ? <span className="faint">, {counted(problems.length, "note")}</span> : null}
     </span>
-  );
-}
-
-function Pager({ total, at, onChange }: { total: number; at: number; onChange: (page: number) => void }) {
-  const last = Math.max(1, Math.ceil(total / DOCUMENTS_SHOWN));
-  if (last === 1) return null;
-  return (
-    <nav className="pager" aria-label="Pages of the list">
-      <button type="button" className="button" disabled={at <= 1} onClick={() => onChange(at - 1)}>
-        <ChevronLeft size={15} aria-hidden /> Earlier
-      </button>
-      <span className="numbers soft">
-        {at} of {last}
-      </span>
-      <button type="button" className="button" disabled={at >= last} onClick={() => onChange(at + 1)}>
-        Later <ChevronRight size={15} aria-hidden />
-      </button>
-    </nav>
   );
 }
 

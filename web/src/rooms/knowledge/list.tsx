@@ -2,22 +2,22 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { Plus } from "lucide-react";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 import { sendJson } from "../../api/client";
 import { collectionsQuery } from "../../api/knowledge";
 import type { Collection, CollectionList } from "../../api/types";
 import { counted, formatMoment, formatSize, formatWhen, matches } from "../../format";
 import { Filter } from "../../parts/filter";
-import { Modal } from "../../parts/modal";
-import { Problem } from "../../parts/problem";
+import { FormModal } from "../../parts/form-modal";
 import { QueryState } from "../../parts/query-state";
-import { useTitle } from "../../parts/title";
+import { Room } from "../../parts/room";
+import { Table } from "../../parts/table";
+import { TextField } from "../../parts/text-field";
 import { LabelTags } from "./access";
 
 import "./knowledge.css";
 
 export function KnowledgeRoom() {
-  useTitle("Knowledge");
   const { q = "" } = useSearch({ from: "/house/knowledge" });
   const navigate = useNavigate({ from: "/knowledge" });
   const list = useQuery(collectionsQuery);
@@ -25,18 +25,19 @@ export function KnowledgeRoom() {
   const shown = all.filter(({ name, owner }) => matches(q, name, owner));
 
   return (
-    <div className="room">
-      <div className="room-head">
-        <h1>Knowledge</h1>
-        <div className="room-tools">
+    <Room
+      title="Knowledge"
+      tools={
+        <>
           <Filter
             label="Filter by name or owner"
             value={q}
             onChange={(text) => void navigate({ search: { q: text }, replace: true })}
           />
           <NewCollection />
-        </div>
-      </div>
+        </>
+      }
+    >
       {list.data?.missing ? <MissingNote missing={list.data.missing} /> : null}
       {list.data?.preparing ? <PreparingNote preparing={list.data.preparing} /> : null}
       <QueryState query={list} what="The collections" count={shown.length} isFiltered={all.length > 0}>
@@ -47,61 +48,48 @@ export function KnowledgeRoom() {
         </p>
       </QueryState>
       {shown.length > 0 ? <CollectionTable collections={shown} /> : null}
-    </div>
+    </Room>
   );
 }
 
 function CollectionTable({ collections }: { collections: readonly Collection[] }) {
   return (
-    <div className="table-scroll">
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">Collection</th>
-            <th scope="col" className="right">
-              Documents
-            </th>
-            <th scope="col" className="right wide-only">
-              Passages
-            </th>
-            <th scope="col" className="right wide-only">
-              Size
-            </th>
-            <th scope="col">Open to</th>
-            <th scope="col" className="right wide-only">
-              Made
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {collections.map((each) => (
-            <tr key={each.id}>
-              <td>
-                <Link
-                  to="/knowledge/$collection"
-                  params={{ collection: each.ref }}
-                  search={{}}
-                  className="row-link"
-                >
-                  {each.name}
-                </Link>
-                {each.is_own ? null : <span className="tag beside">of {each.owner}</span>}
-                <SkippedNote collection={each} />
-              </td>
-              <td className="right numbers soft">{each.num_documents.toLocaleString("en-GB")}</td>
-              <td className="right numbers soft wide-only">{each.num_chunks.toLocaleString("en-GB")}</td>
-              <td className="right numbers soft wide-only">{formatSize(each.num_bytes)}</td>
-              <td>
-                <LabelTags labels={each.labels} isOwn={each.is_own} />
-              </td>
-              <td className="right numbers soft wide-only" title={formatMoment(each.created_at)}>
-                {formatWhen(each.created_at)}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      columns={[
+        "Collection",
+        { head: "Documents", isRight: true },
+        { head: "Passages", isRight: true, isWide: true },
+        { head: "Size", isRight: true, isWide: true },
+        "Open to",
+        { head: "Made", isRight: true, isWide: true },
+      ]}
+    >
+      {collections.map((each) => (
+        <tr key={each.id}>
+          <td>
+            <Link
+              to="/knowledge/$collection"
+              params={{ collection: each.ref }}
+              search={{}}
+              className="row-link"
+            >
+              {each.name}
+            </Link>
+            {each.is_own ? null : <span className="tag beside">of {each.owner}</span>}
+            <SkippedNote collection={each} />
+          </td>
+          <td className="right numbers soft">{each.num_documents.toLocaleString("en-GB")}</td>
+          <td className="right numbers soft wide-only">{each.num_chunks.toLocaleString("en-GB")}</td>
+          <td className="right numbers soft wide-only">{formatSize(each.num_bytes)}</td>
+          <td>
+            <LabelTags labels={each.labels} isOwn={each.is_own} />
+          </td>
+          <td className="right numbers soft wide-only" title={formatMoment(each.created_at)}>
+            {formatWhen(each.created_at)}
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 
@@ -173,48 +161,34 @@ function NewCollectionForm({ onClose }: { onClose: () => void }) {
       void navigate({ to: "/knowledge/$collection", params: { collection: made.ref }, search: {} });
     },
   });
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    if (name.trim() !== "") make.mutate();
-  };
   return (
-    <Modal title="New collection" onClose={onClose}>
-      <form className="modal-form" onSubmit={submit}>
-        <div>
-          <label className="label" htmlFor="collection-name">
-            Name
-          </label>
-          <input
-            id="collection-name"
-            className="field"
-            placeholder="Such as contracts or house rules"
-            maxLength={100}
-            value={name}
-            onChange={(event) => setName(event.target.value)}
-          />
-        </div>
-        <fieldset className="choices">
-          <legend className="label">Who may see what is put into it</legend>
-          <label>
-            <input type="radio" name="open-to" checked={!isShared} onChange={() => setShared(false)} />
-            Only you
-          </label>
-          <label>
-            <input type="radio" name="open-to" checked={isShared} onChange={() => setShared(true)} />
-            Everyone who signs in here
-          </label>
-        </fieldset>
-        <p className="small soft">That can be changed later, for each document too.</p>
-        {make.isError ? <Problem error={make.error} what="Not made" /> : null}
-        <div className="modal-buttons">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" className="button primary" disabled={name.trim() === "" || make.isPending}>
-            Make it
-          </button>
-        </div>
-      </form>
-    </Modal>
+    <FormModal
+      title="New collection"
+      does="Make it"
+      order={make}
+      failed="Not made"
+      onClose={onClose}
+      isReady={name.trim() !== ""}
+    >
+      <TextField
+        label="Name"
+        placeholder="Such as contracts or house rules"
+        maxLength={100}
+        value={name}
+        onChange={setName}
+      />
+      <fieldset className="choices">
+        <legend className="label">Who may see what is put into it</legend>
+        <label>
+          <input type="radio" name="open-to" checked={!isShared} onChange={() => setShared(false)} />
+          Only you
+        </label>
+        <label>
+          <input type="radio" name="open-to" checked={isShared} onChange={() => setShared(true)} />
+          Everyone who signs in here
+        </label>
+      </fieldset>
+      <p className="small soft">That can be changed later, for each document too.</p>
+    </FormModal>
   );
 }

@@ -1,12 +1,11 @@
 /** How a collection cuts, finds and watches itself. The server knows the bounds, and says which is wrong. */
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { type FormEvent, useId, useState } from "react";
+import { useId, useState } from "react";
 import { sendJson } from "../../api/client";
 import { COLLECTION_KEYS, collectionPath } from "../../api/knowledge";
 import type { Collection, CollectionSettings } from "../../api/types";
 import { Choice } from "../../parts/filter";
-import { Modal } from "../../parts/modal";
-import { Problem } from "../../parts/problem";
+import { FormModal } from "../../parts/form-modal";
 import { notify } from "../../parts/toasts";
 
 type Name = keyof CollectionSettings;
@@ -74,10 +73,6 @@ export function SettingsDialog({ collection, onClose }: { collection: Collection
       onClose();
     },
   });
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    save.mutate();
-  };
   const numbers = (fields: readonly NumberSetting[]) =>
     fields.map((field) => (
       <NumberRow
@@ -88,58 +83,51 @@ export function SettingsDialog({ collection, onClose }: { collection: Collection
       />
     ));
   return (
-    <Modal title={`Settings of ${collection.name}`} onClose={onClose}>
-      <form className="modal-form" onSubmit={submit}>
-        <fieldset className="settings">
-          <legend className="label">Passages</legend>
-          <p className="small soft">Holds for documents that are put in from now on.</p>
-          {numbers(CUTTING)}
-        </fieldset>
-        <fieldset className="settings">
-          <legend className="label">Search</legend>
-          {numbers(FINDING)}
-          <div className="setting">
-            <span>
-              Fusion <span className="small faint">of words and meaning</span>
-            </span>
-            <Choice
-              label="Fusion"
-              value={settings.fusion}
-              onChange={(value) =>
-                setSettings({ ...settings, fusion: value as CollectionSettings["fusion"] })
-              }
-              options={FUSIONS}
-            />
-          </div>
-          <div className="setting">
-            <span>
-              Walk <span className="small faint">over what passages speak of</span>
-            </span>
-            <Choice
-              label="Walk"
-              value={String(settings.graph)}
-              onChange={(value) =>
-                setSettings({ ...settings, graph: value === "model" ? value : value === "true" })
-              }
-              options={WALKS}
-            />
-          </div>
-        </fieldset>
-        <fieldset className="settings">
-          <legend className="label">Watch</legend>
-          {numbers(WATCHING)}
-        </fieldset>
-        {save.isError ? <Problem error={save.error} what="Not changed" /> : null}
-        <div className="modal-buttons">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" className="button primary" disabled={save.isPending}>
-            Save
-          </button>
+    <FormModal
+      title={`Settings of ${collection.name}`}
+      does="Save"
+      order={save}
+      failed="Not changed"
+      onClose={onClose}
+    >
+      <fieldset className="settings">
+        <legend className="label">Passages</legend>
+        <p className="small soft">Holds for documents that are put in from now on.</p>
+        {numbers(CUTTING)}
+      </fieldset>
+      <fieldset className="settings">
+        <legend className="label">Search</legend>
+        {numbers(FINDING)}
+        <div className="setting">
+          <span>
+            Fusion <span className="small faint">of words and meaning</span>
+          </span>
+          <Choice
+            label="Fusion"
+            value={settings.fusion}
+            onChange={(value) => setSettings({ ...settings, fusion: value as CollectionSettings["fusion"] })}
+            options={FUSIONS}
+          />
         </div>
-      </form>
-    </Modal>
+        <div className="setting">
+          <span>
+            Walk <span className="small faint">over what passages speak of</span>
+          </span>
+          <Choice
+            label="Walk"
+            value={String(settings.graph)}
+            onChange={(value) =>
+              setSettings({ ...settings, graph: value === "model" ? value : value === "true" })
+            }
+            options={WALKS}
+          />
+        </div>
+      </fieldset>
+      <fieldset className="settings">
+        <legend className="label">Watch</legend>
+        {numbers(WATCHING)}
+      </fieldset>
+    </FormModal>
   );
 }
 

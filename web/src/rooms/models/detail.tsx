@@ -1,13 +1,15 @@
 /** One artifact: its card, what it came from, what is in it. */
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
-import { ArrowLeft, MessageSquare } from "lucide-react";
+import { MessageSquare } from "lucide-react";
 import { artifactQuery, artifactsQuery, lineageQuery, modelsQuery } from "../../api/queries";
 import type { ArtifactDetail, FileEntry } from "../../api/types";
 import { artifactName, formatMoment, formatSize } from "../../format";
 import { Digest } from "../../parts/digest";
 import { Markdown } from "../../parts/markdown";
 import { QueryState } from "../../parts/query-state";
+import { Back } from "../../parts/room";
+import { Table } from "../../parts/table";
 import { useTitle } from "../../parts/title";
 import { LineageGraph } from "./lineage-graph";
 import "./models.css";
@@ -19,9 +21,7 @@ export function ModelRoom() {
 
   return (
     <div className="room">
-      <Link to="/models" className="back">
-        <ArrowLeft size={14} aria-hidden /> Models
-      </Link>
+      <Back to="/models">Models</Back>
       <QueryState query={artifact} what="The artifact" lines={10} />
       {artifact.data ? <Detail artifact={artifact.data} /> : null}
     </div>
@@ -160,32 +160,17 @@ function FilesSection({ files }: { files: readonly FileEntry[] }) {
   return (
     <section className="section" aria-labelledby="files">
       <h2 id="files">Files</h2>
-      <div className="table-scroll">
-        <table className="table">
-          <thead>
-            <tr>
-              <th scope="col">Path</th>
-              <th scope="col" className="right">
-                Size
-              </th>
-              <th scope="col" className="wide-only">
-                SHA-256
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {files.map((file) => (
-              <tr key={file.path}>
-                <td className="mono">{file.path}</td>
-                <td className="right numbers soft">{formatSize(file.size)}</td>
-                <td className="wide-only">
-                  <Digest digest={file.sha256} />
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table columns={["Path", { head: "Size", isRight: true }, { head: "SHA-256", isWide: true }]}>
+        {files.map((file) => (
+          <tr key={file.path}>
+            <td className="mono">{file.path}</td>
+            <td className="right numbers soft">{formatSize(file.size)}</td>
+            <td className="wide-only">
+              <Digest digest={file.sha256} />
+            </td>
+          </tr>
+        ))}
+      </Table>
     </section>
   );
 }

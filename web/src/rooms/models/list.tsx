@@ -7,12 +7,12 @@ import { artifactName, formatMoment, formatSize, formatWhen, matches } from "../
 import { Digest } from "../../parts/digest";
 import { Choice, Filter } from "../../parts/filter";
 import { QueryState } from "../../parts/query-state";
-import { useTitle } from "../../parts/title";
+import { Room } from "../../parts/room";
+import { Table } from "../../parts/table";
 import { MemoryCell, MemoryMeter } from "./memory";
 import "./models.css";
 
 export function ModelsRoom() {
-  useTitle("Models");
   const { q = "", kind = "" } = useSearch({ from: "/house/models" });
   const navigate = useNavigate({ from: "/models" });
   const artifacts = useQuery(artifactsQuery);
@@ -28,10 +28,10 @@ export function ModelsRoom() {
     void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
 
   return (
-    <div className="room">
-      <div className="room-head">
-        <h1>Models</h1>
-        <div className="room-tools">
+    <Room
+      title="Models"
+      tools={
+        <>
           <Filter label="Filter by name, kind or digest" value={q} onChange={(text) => filter({ q: text })} />
           <Choice
             label="Kind"
@@ -39,8 +39,9 @@ export function ModelsRoom() {
             onChange={(value) => filter({ kind: value })}
             options={[["", "All kinds"], ...kinds.map((name) => [name, name] as const)]}
           />
-        </div>
-      </div>
+        </>
+      }
+    >
       <MemoryMeter />
       <QueryState
         query={artifacts}
@@ -57,63 +58,53 @@ export function ModelsRoom() {
         </p>
       </QueryState>
       {shown.length > 0 ? <ArtifactTable artifacts={shown} /> : null}
-    </div>
+    </Room>
   );
 }
 
 function ArtifactTable({ artifacts }: { artifacts: readonly ArtifactEntry[] }) {
   return (
-    <div className="table-scroll">
-      <table className="table artifacts">
-        <thead>
-          <tr>
-            <th scope="col">Name</th>
-            <th scope="col">Kind</th>
-            <th scope="col" className="wide-only">
-              Digest
-            </th>
-            <th scope="col" className="right">
-              Size
-            </th>
-            <th scope="col">Memory</th>
-            <th scope="col" className="right wide-only">
-              Made
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {artifacts.map((artifact) => (
-            <tr key={artifact.digest}>
-              <td>
-                <Link
-                  to="/models/$digest"
-                  params={{ digest: artifact.digest }}
-                  className="row-link"
-                  data-unnamed={artifact.names.length === 0 || undefined}
-                >
-                  {artifactName(artifact)}
-                </Link>
-                {artifact.names.slice(1).map((name) => (
-                  <span key={name} className="tag">
-                    {name}
-                  </span>
-                ))}
-              </td>
-              <td className="soft">{artifact.kind}</td>
-              <td className="wide-only">
-                <Digest digest={artifact.digest} />
-              </td>
-              <td className="right numbers soft">{formatSize(artifact.size)}</td>
-              <td className="memory-cell">
-                <MemoryCell digest={artifact.digest} />
-              </td>
-              <td className="right numbers soft wide-only" title={formatMoment(artifact.created_at)}>
-                {formatWhen(artifact.created_at)}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      columns={[
+        "Name",
+        "Kind",
+        { head: "Digest", isWide: true },
+        { head: "Size", isRight: true },
+        "Memory",
+        { head: "Made", isRight: true, isWide: true },
+      ]}
+      className="artifacts"
+    >
+      {artifacts.map((artifact) => (
+        <tr key={artifact.digest}>
+          <td>
+            <Link
+              to="/models/$digest"
+              params={{ digest: artifact.digest }}
+              className="row-link"
+              data-unnamed={artifact.names.length === 0 || undefined}
+            >
+              {artifactName(artifact)}
+            </Link>
+            {artifact.names.slice(1).map((name) => (
+              <span key={name} className="tag">
+                {name}
+              </span>
+            ))}
+          </td>
+          <td className="soft">{artifact.kind}</td>
+          <td className="wide-only">
+            <Digest digest={artifact.digest} />
+          </td>
+          <td className="right numbers soft">{formatSize(artifact.size)}</td>
+          <td className="memory-cell">
+            <MemoryCell digest={artifact.digest} />
+          </td>
+          <td className="right numbers soft wide-only" title={formatMoment(artifact.created_at)}>
+            {formatWhen(artifact.created_at)}
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }

@@ -1,9 +1,11 @@
 /** Which models are in memory and what they take; administrators bring them in and let them go. */
+
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { sendJson, told } from "../../api/client";
 import { memoryQuery, modelsQuery, sessionQuery } from "../../api/queries";
 import type { Memory, ModelMemory } from "../../api/types";
 import { formatMoment, formatSize, formatWhen } from "../../format";
+import { Meter } from "../../parts/meter";
 import { notify } from "../../parts/toasts";
 
 export function MemoryMeter() {
@@ -13,17 +15,7 @@ export function MemoryMeter() {
   const text = `Models take ${formatSize(memory.held)} of ${formatSize(memory.budget)}`;
   return (
     <div className="memory-meter">
-      <div
-        className="memory-bar"
-        role="meter"
-        aria-label="Memory for models"
-        aria-valuemin={0}
-        aria-valuemax={100}
-        aria-valuenow={Math.round(share)}
-        aria-valuetext={text}
-      >
-        <div style={{ width: `${share}%` }} />
-      </div>
+      <Meter label="Memory for models" text={text} share={share} />
       <span className="numbers">{text}</span>
     </div>
   );

@@ -9,9 +9,10 @@ import type { Key, MadeKey } from "../../api/types";
 import { formatMoment, formatWhen, matches } from "../../format";
 import { Choice, Filter } from "../../parts/filter";
 import { QueryState } from "../../parts/query-state";
-import { useTitle } from "../../parts/title";
+import { Room } from "../../parts/room";
+import { Sure } from "../../parts/sure";
+import { Table } from "../../parts/table";
 import { notify } from "../../parts/toasts";
-import { Sure } from "./ask";
 import { MadeKeyNote, NewKeyForm } from "./new-key";
 
 import "./people.css";
@@ -22,7 +23,6 @@ const WHOSE = [
 ] as const;
 
 export function KeysRoom() {
-  useTitle("Keys");
   const { q = "", whose = "" } = useSearch({ from: "/house/keys" });
   const navigate = useNavigate({ from: "/keys" });
   const isAdministrator = useMay()("manage_keys");
@@ -34,10 +34,10 @@ export function KeysRoom() {
   const [made, setMade] = useState<MadeKey | null>(null);
 
   return (
-    <div className="room">
-      <div className="room-head">
-        <h1>Keys</h1>
-        <div className="room-tools wrap">
+    <Room
+      title="Keys"
+      tools={
+        <>
           {isAdministrator ? (
             <Choice
               label="Whose keys"
@@ -55,8 +55,9 @@ export function KeysRoom() {
             <Plus size={16} aria-hidden />
             New key
           </button>
-        </div>
-      </div>
+        </>
+      }
+    >
       {made ? <MadeKeyNote made={made} onClose={() => setMade(null)} /> : null}
       <QueryState query={list} what="The keys" count={shown.length} isFiltered={all.length > 0}>
         <p>There is no key yet.</p>
@@ -64,7 +65,7 @@ export function KeysRoom() {
       </QueryState>
       {shown.length > 0 ? <KeyTable keys={shown} isAll={isAll} onMade={setMade} /> : null}
       {isMaking ? <NewKeyForm isAll={isAll} onMade={setMade} onClose={() => setMaking(false)} /> : null}
-    </div>
+    </Room>
   );
 }
 
@@ -76,33 +77,21 @@ interface KeyTableProps {
 
 function KeyTable({ keys, isAll, onMade }: KeyTableProps) {
   return (
-    <div className="table-scroll">
-      <table className="table people-table">
-        <thead>
-          <tr>
-            <th scope="col">Key</th>
-            {isAll ? <th scope="col">User</th> : null}
-            <th scope="col" className="wide-only">
-              May
-            </th>
-            <th scope="col" className="right wide-only">
-              Last used
-            </th>
-            <th scope="col" className="right">
-              Expires
-            </th>
-            <th scope="col">
-              <span className="hidden-visually">Actions</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {keys.map((key) => (
-            <KeyRow key={key.key_id} found={key} isAll={isAll} onMade={onMade} />
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      columns={[
+        "Key",
+        ...(isAll ? ["User"] : []),
+        { head: "May", isWide: true },
+        { head: "Last used", isRight: true, isWide: true },
+        { head: "Expires", isRight: true },
+        { head: <span className="hidden-visually">Actions</span> },
+      ]}
+      className="people-table"
+    >
+      {keys.map((key) => (
+        <KeyRow key={key.key_id} found={key} isAll={isAll} onMade={onMade} />
+      ))}
+    </Table>
   );
 }
 

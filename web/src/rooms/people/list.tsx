@@ -2,24 +2,24 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { Plus, Trash2 } from "lucide-react";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 import { sendJson } from "../../api/client";
 import { groupsQuery, peopleQuery, refreshPeople } from "../../api/identity";
 import type { Group, Person } from "../../api/types";
 import { counted, matches } from "../../format";
 import { Filter } from "../../parts/filter";
-import { Modal } from "../../parts/modal";
-import { Problem } from "../../parts/problem";
+import { FormModal } from "../../parts/form-modal";
 import { QueryState } from "../../parts/query-state";
-import { useTitle } from "../../parts/title";
+import { Room } from "../../parts/room";
+import { Sure } from "../../parts/sure";
+import { Table } from "../../parts/table";
+import { TextField } from "../../parts/text-field";
 import { notify } from "../../parts/toasts";
-import { Sure } from "./ask";
 import { PersonForm } from "./person";
 
 import "./people.css";
 
 export function PeopleRoom() {
-  useTitle("People");
   const { q = "" } = useSearch({ from: "/house/people" });
   const navigate = useNavigate({ from: "/people" });
   const list = useQuery(peopleQuery);
@@ -29,10 +29,10 @@ export function PeopleRoom() {
   );
   const [opened, setOpened] = useState<Person | "new" | null>(null);
   return (
-    <div className="room">
-      <div className="room-head">
-        <h1>People</h1>
-        <div className="room-tools">
+    <Room
+      title="People"
+      tools={
+        <>
           <Filter
             label="Filter by name, role or group"
             value={q}
@@ -42,63 +42,47 @@ export function PeopleRoom() {
             <Plus size={16} aria-hidden />
             Add somebody
           </button>
-        </div>
-      </div>
+        </>
+      }
+    >
       <QueryState query={list} what="The people" count={shown.length} isFiltered={all.length > 0} />
       {shown.length > 0 ? <PeopleTable people={shown} onOpen={setOpened} /> : null}
       {list.isError ? null : <Groups />}
       {opened ? (
         <PersonForm person={opened === "new" ? null : opened} onClose={() => setOpened(null)} />
       ) : null}
-    </div>
+    </Room>
   );
 }
 
 function PeopleTable({ people, onOpen }: { people: readonly Person[]; onOpen: (person: Person) => void }) {
   return (
-    <div className="table-scroll">
-      <table className="table people-table">
-        <thead>
-          <tr>
-            <th scope="col">Name</th>
-            <th scope="col">Roles</th>
-            <th scope="col" className="wide-only">
-              Groups
-            </th>
-            <th scope="col" className="wide-only">
-              Signs in with
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {people.map((each) => (
-            <tr key={each.user_id} className={each.is_disabled ? "spent" : undefined}>
-              <td>
-                <button type="button" className="row-link" onClick={() => onOpen(each)}>
-                  {each.display_name || each.user_id}
-                </button>
-                {each.display_name ? <span className="small soft beside">{each.user_id}</span> : null}
-                {each.is_disabled ? <span className="tag beside">disabled</span> : null}
-                {each.email ? <span className="small soft block wide-only">{each.email}</span> : null}
-              </td>
-              <td>
-                <Tags names={each.roles} />
-              </td>
-              <td className="wide-only">
-                <Tags names={each.groups} />
-              </td>
-              <td className="wide-only small soft">
-                {each.roles.includes("service")
-                  ? "keys alone"
-                  : each.has_password
-                    ? "password"
-                    : "link or key"}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      columns={["Name", "Roles", { head: "Groups", isWide: true }, { head: "Signs in with", isWide: true }]}
+      className="people-table"
+    >
+      {people.map((each) => (
+        <tr key={each.user_id} className={each.is_disabled ? "spent" : undefined}>
+          <td>
+            <button type="button" className="row-link" onClick={() => onOpen(each)}>
+              {each.display_name || each.user_id}
+            </button>
+            {each.display_name ? <span className="small soft beside">{each.user_id}</span> : null}
+            {each.is_disabled ? <span className="tag beside">disabled</span> : null}
+            {each.email ? <span className="small soft block wide-only">{each.email}</span> : null}
+          </td>
+          <td>
+            <Tags names={each.roles} />
+          </td>
+          <td className="wide-only">
+            <Tags names={each.groups} />
+          </td>
+          <td className="wide-only small soft">
+            {each.roles.includes("service") ? "keys alone" : each.has_password ? "password" : "link or key"}
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 
@@ -196,48 +180,23 @@ function NewGroup({ onClose }: { onClose: () => void }) {
       onClose();
     },
   });
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    if (name.trim() !== "") make.mutate();
-  };
   return (
-    <Modal title="New group" onClose={onClose}>
-      <form className="modal-form" onSubmit={submit}>
-        <div>
-          <label className="label" htmlFor="group-name">
-            Name
-          </label>
-          <input
-            id="group-name"
-            className="field"
-            placeholder="Letters, digits and . _ @ + -"
-            maxLength={100}
-            value={name}
-            onChange={(event) => setName(event.target.value)}
-          />
-        </div>
-        <div>
-          <label className="label" htmlFor="group-description">
-            What it is for
-          </label>
-          <input
-            id="group-description"
-            className="field"
-            maxLength={200}
-            value={description}
-            onChange={(event) => setDescription(event.target.value)}
-          />
-        </div>
-        {make.isError ? <Problem error={make.error} what="Not made" /> : null}
-        <div className="modal-buttons">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" className="button primary" disabled={name.trim() === "" || make.isPending}>
-            Make it
-          </button>
-        </div>
-      </form>
-    </Modal>
+    <FormModal
+      title="New group"
+      does="Make it"
+      order={make}
+      failed="Not made"
+      onClose={onClose}
+      isReady={name.trim() !== ""}
+    >
+      <TextField
+        label="Name"
+        placeholder="Letters, digits and . _ @ + -"
+        maxLength={100}
+        value={name}
+        onChange={setName}
+      />
+      <TextField label="What it is for" maxLength={200} value={description} onChange={setDescription} />
+    </FormModal>
   );
 }

@@ -1,15 +1,15 @@
 /** A new key: what it is for, what it may, how long; and its secret, shown this once. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { X } from "lucide-react";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 import { sendJson } from "../../api/client";
 import { peopleQuery, permissionsQuery, useMay } from "../../api/identity";
 import { modelsQuery, sessionQuery } from "../../api/queries";
 import type { MadeKey } from "../../api/types";
 import { CopyButton } from "../../parts/copy";
 import { Choice } from "../../parts/filter";
-import { Modal } from "../../parts/modal";
-import { Problem } from "../../parts/problem";
+import { FormModal } from "../../parts/form-modal";
+import { TextField } from "../../parts/text-field";
 
 const DAY_SECONDS = 86_400;
 const LASTING = [
@@ -74,57 +74,36 @@ export function NewKeyForm({ isAll, onMade, onClose }: NewKeyFormProps) {
       onClose();
     },
   });
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    make.mutate();
-  };
   const owners = people.length > 0 ? people.map((each) => each.user_id) : [me];
   return (
-    <Modal title="New key" onClose={onClose}>
-      <form className="modal-form" onSubmit={submit}>
-        <div>
-          <label className="label" htmlFor="key-name">
-            What it is for
-          </label>
-          <input
-            id="key-name"
-            className="field"
-            placeholder="Such as nightly report"
-            maxLength={200}
-            value={name}
-            onChange={(event) => setName(event.target.value)}
-          />
-        </div>
-        <div className="key-choices">
-          {isAll ? (
-            <div>
-              <span className="label">Whose</span>
-              <Choice
-                label="Whose key"
-                value={owner}
-                onChange={setOwner}
-                options={owners.map((each) => [each, each] as const)}
-              />
-            </div>
-          ) : null}
+    <FormModal title="New key" does="Make it" order={make} failed="Not made" onClose={onClose}>
+      <TextField
+        label="What it is for"
+        placeholder="Such as nightly report"
+        maxLength={200}
+        value={name}
+        onChange={setName}
+      />
+      <div className="key-choices">
+        {isAll ? (
           <div>
-            <span className="label">Good for</span>
-            <Choice label="Good for" value={days} onChange={setDays} options={LASTING} />
+            <span className="label">Whose</span>
+            <Choice
+              label="Whose key"
+              value={owner}
+              onChange={setOwner}
+              options={owners.map((each) => [each, each] as const)}
+            />
           </div>
+        ) : null}
+        <div>
+          <span className="label">Good for</span>
+          <Choice label="Good for" value={days} onChange={setDays} options={LASTING} />
         </div>
-        <Scopes owner={owner} isAll={isAll} chosen={scopes} onChange={setScopes} />
-        <ModelChoice chosen={models} onChange={setModels} />
-        {make.isError ? <Problem error={make.error} what="Not made" /> : null}
-        <div className="modal-buttons">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" className="button primary" disabled={make.isPending}>
-            Make it
-          </button>
-        </div>
-      </form>
-    </Modal>
+      </div>
+      <Scopes owner={owner} isAll={isAll} chosen={scopes} onChange={setScopes} />
+      <ModelChoice chosen={models} onChange={setModels} />
+    </FormModal>
   );
 }
 

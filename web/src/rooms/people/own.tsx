@@ -7,6 +7,7 @@ import type { OpenSession } from "../../api/types";
 import { formatMoment, formatWhen } from "../../format";
 import { Problem } from "../../parts/problem";
 import { QueryState } from "../../parts/query-state";
+import { TextField } from "../../parts/text-field";
 import { notify } from "../../parts/toasts";
 
 import "./people.css";
@@ -32,33 +33,21 @@ export function OwnPassword() {
     <section className="section" aria-labelledby="password">
       <h2 id="password">Password</h2>
       <form className="own-password" onSubmit={submit}>
-        <div>
-          <label className="label" htmlFor="current-password">
-            The one of now; empty: there is none yet
-          </label>
-          <input
-            id="current-password"
-            className="field"
-            type="password"
-            autoComplete="current-password"
-            value={current}
-            onChange={(event) => setCurrent(event.target.value)}
-          />
-        </div>
-        <div>
-          <label className="label" htmlFor="new-password">
-            The new one: ten characters or more
-          </label>
-          <input
-            id="new-password"
-            className="field"
-            type="password"
-            autoComplete="new-password"
-            minLength={10}
-            value={chosen}
-            onChange={(event) => setChosen(event.target.value)}
-          />
-        </div>
+        <TextField
+          label="The one of now; empty: there is none yet"
+          type="password"
+          autoComplete="current-password"
+          value={current}
+          onChange={setCurrent}
+        />
+        <TextField
+          label="The new one: ten characters or more"
+          type="password"
+          autoComplete="new-password"
+          minLength={10}
+          value={chosen}
+          onChange={setChosen}
+        />
         <button type="submit" className="button" disabled={chosen === "" || change.isPending}>
           Change it
         </button>

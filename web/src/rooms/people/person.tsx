@@ -1,11 +1,12 @@
 /** Somebody's account: added, or changed. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 import { sendJson } from "../../api/client";
 import { groupsQuery, refreshPeople } from "../../api/identity";
 import type { Person } from "../../api/types";
-import { Modal } from "../../parts/modal";
+import { FormModal } from "../../parts/form-modal";
 import { Problem } from "../../parts/problem";
+import { TextField } from "../../parts/text-field";
 import { notify } from "../../parts/toasts";
 import { Boxes } from "./new-key";
 
@@ -53,75 +54,56 @@ export function PersonForm({ person, onClose }: PersonFormProps) {
   });
   const set = (change: Partial<Entry>) => setEntry({ ...entry, ...change });
   const isService = entry.roles.includes("service");
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    save.mutate();
-  };
   return (
-    <Modal title={person ? person.user_id : "Add somebody"} onClose={onClose}>
-      <form className="modal-form" onSubmit={submit}>
-        {person ? null : (
-          <Text
-            id="person-user"
-            label="User name"
-            placeholder="Letters, digits and . _ @ + -"
-            value={entry.user_id}
-            onChange={(user_id) => set({ user_id })}
-          />
-        )}
-        <div className="key-choices">
-          <Text
-            id="person-name"
-            label="Name that is shown"
-            value={entry.display_name}
-            onChange={(display_name) => set({ display_name })}
-          />
-          <Text
-            id="person-email"
-            label="E-mail address"
-            value={entry.email}
-            onChange={(email) => set({ email })}
-          />
-        </div>
+    <FormModal
+      title={person ? person.user_id : "Add somebody"}
+      does={person ? "Save" : "Add"}
+      order={save}
+      failed="Not saved"
+      onClose={onClose}
+      isReady={entry.user_id.trim() !== "" && entry.roles.length !== 0}
+      first={person ? <Disabling person={person} onClose={onClose} /> : null}
+    >
+      {person ? null : (
+        <TextField
+          label="User name"
+          placeholder="Letters, digits and . _ @ + -"
+          value={entry.user_id}
+          onChange={(user_id) => set({ user_id })}
+        />
+      )}
+      <div className="key-choices">
+        <TextField
+          label="Name that is shown"
+          value={entry.display_name}
+          onChange={(display_name) => set({ display_name })}
+        />
+        <TextField label="E-mail address" value={entry.email} onChange={(email) => set({ email })} />
+      </div>
+      <fieldset className="choices">
+        <legend className="label">Roles</legend>
+        <Boxes options={ROLES} chosen={entry.roles} onChange={(roles) => set({ roles })} />
+      </fieldset>
+      {groups.length > 0 ? (
         <fieldset className="choices">
-          <legend className="label">Roles</legend>
-          <Boxes options={ROLES} chosen={entry.roles} onChange={(roles) => set({ roles })} />
-        </fieldset>
-        {groups.length > 0 ? (
-          <fieldset className="choices">
-            <legend className="label">Groups</legend>
-            <Boxes
-              options={groups.map(({ name }) => [name, name] as const)}
-              chosen={entry.groups}
-              onChange={(chosen) => set({ groups: chosen })}
-            />
-          </fieldset>
-        ) : null}
-        {isService ? null : (
-          <Text
-            id="person-password"
-            label={person?.has_password ? "New password; empty: as it is" : "Password; empty: none"}
-            type="password"
-            value={entry.password}
-            onChange={(password) => set({ password })}
+          <legend className="label">Groups</legend>
+          <Boxes
+            options={groups.map(({ name }) => [name, name] as const)}
+            chosen={entry.groups}
+            onChange={(chosen) => set({ groups: chosen })}
           />
-        )}
-        {save.isError ? <Problem error={save.error} what="Not saved" /> : null}
-        <div className="modal-buttons">
-          {person ? <Disabling person={person} onClose={onClose} /> : null}
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button
-            type="submit"
-            className="button primary"
-            disabled={entry.user_id.trim() === "" || entry.roles.length === 0 || save.isPending}
-          >
-            {person ? "Save" : "Add"}
-          </button>
-        </div>
-      </form>
-    </Modal>
+        </fieldset>
+      ) : null}
+      {isService ? null : (
+        <TextField
+          label={person?.has_password ? "New password; empty: as it is" : "Password; empty: none"}
+          type="password"
+          autoComplete="new-password"
+          value={entry.password}
+          onChange={(password) => set({ password })}
+        />
+      )}
+    </FormModal>
   );
 }
 
@@ -181,33 +163,3 @@ async function saved(person: Person | null, entry: Entry): Promise<void> {
 const pathOf = (user: string) => `/api/people/${encodeURIComponent(user)}`;
 const memberPath = (group: string, user: string) =>
   `/api/groups/${encodeURIComponent(group)}/members/${encodeURIComponent(user)}`;
-
-interface TextProps {
-  id: string;
-  label: string;
-  value: string;
-  onChange: (value: string) => void;
-  placeholder?: string;
-  type?: "text" | "password";
-}
-
-function Text({ id, label, value, onChange, placeholder = "", type = "text" }: TextProps) {
-  return (
-    <div>
-      <label className="label" htmlFor={id}>
-        {label}
-      </label>
-      <input
-        id={id}
-        className="field"
-        type={type}
-        autoComplete={type === "password" ? "new-password" : "off"}
-        spellCheck={false}
-        placeholder={placeholder}
-        maxLength={200}
-        value={value}
-        onChange={(event) => onChange(event.target.value)}
-      />
-    </div>
-  );
-}

@@ -7,22 +7,19 @@ import { routesQuery } from "../../api/routes";
 import type { Route, Routes, RouteTarget } from "../../api/types";
 import { formatWhen } from "../../format";
 import { QueryState } from "../../parts/query-state";
-import { useTitle } from "../../parts/title";
+import { Room } from "../../parts/room";
+import { Table } from "../../parts/table";
 import { notify } from "../../parts/toasts";
 import { Editor } from "./editor";
 
 import "./routes.css";
 
 export function RoutesRoom() {
-  useTitle("Routes");
   const found = useQuery(routesQuery);
   const mayWrite = useMay()("manage_server");
   const routes = found.data?.routes ?? [];
   return (
-    <div className="room">
-      <div className="room-head">
-        <h1>Routes</h1>
-      </div>
+    <Room title="Routes">
       <QueryState query={found} what="The routes" count={routes.length} isFiltered={false}>
         <p>There is no route yet: every name is a model of this server.</p>
         <p>
@@ -40,7 +37,7 @@ export function RoutesRoom() {
           <Editor routes={found.data} mayWrite={mayWrite} />
         </section>
       ) : null}
-    </div>
+    </Room>
   );
 }
 
@@ -57,36 +54,21 @@ function RouteSection({ route }: { route: Route }) {
         <h2>{route.name}</h2>
         <span className="small soft">{how.join(", ")}</span>
       </div>
-      <div className="table-scroll">
-        <table className="table">
-          <thead>
-            <tr>
-              <th scope="col">Target</th>
-              <th scope="col">Health</th>
-              <th scope="col" className="right wide-only">
-                Under way
-              </th>
-              <th scope="col" className="right wide-only">
-                Requests
-              </th>
-              <th scope="col" className="right">
-                Errors
-              </th>
-              <th scope="col" className="right wide-only">
-                p50
-              </th>
-              <th scope="col" className="right wide-only">
-                p99
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {route.targets.map((target) => (
-              <TargetRow key={`${target.role} ${target.name}`} target={target} />
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        columns={[
+          "Target",
+          "Health",
+          { head: "Under way", isRight: true, isWide: true },
+          { head: "Requests", isRight: true, isWide: true },
+          { head: "Errors", isRight: true },
+          { head: "p50", isRight: true, isWide: true },
+          { head: "p99", isRight: true, isWide: true },
+        ]}
+      >
+        {route.targets.map((target) => (
+          <TargetRow key={`${target.role} ${target.name}`} target={target} />
+        ))}
+      </Table>
       {route.canary_percent === null ? null : (
         <Canary key={route.canary_percent} route={route.name} percent={route.canary_percent} />
       )}

@@ -1,11 +1,12 @@
 /** One run: how far it is, its loss, its stages, what it was given and what it made. */
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
-import { ArrowLeft } from "lucide-react";
 import { runQuery } from "../../api/queries";
 import type { RunDetail } from "../../api/types";
 import { formatMoment, shortDigest } from "../../format";
 import { QueryState } from "../../parts/query-state";
+import { Back } from "../../parts/room";
+import { Table } from "../../parts/table";
 import { useTitle } from "../../parts/title";
 import { LossCurve } from "./loss-curve";
 import "./runs.css";
@@ -19,13 +20,11 @@ export function RunRoom() {
   return (
     <div className="room">
       {run.data?.parent_id ? (
-        <Link to="/runs/$runId" params={{ runId: run.data.parent_id }} className="back">
-          <ArrowLeft size={14} aria-hidden /> The build
-        </Link>
+        <Back to="/runs/$runId" params={{ runId: run.data.parent_id }}>
+          The build
+        </Back>
       ) : (
-        <Link to="/runs" className="back">
-          <ArrowLeft size={14} aria-hidden /> Runs
-        </Link>
+        <Back to="/runs">Runs</Back>
       )}
       <QueryState query={run} what="The run" lines={10} />
       {run.data ? <Detail run={run.data} /> : null}
@@ -111,36 +110,22 @@ function Stages({ stages }: { stages: readonly StageRow[] }) {
   return (
     <section className="section" aria-labelledby="stages">
       <h2 id="stages">Stages</h2>
-      <div className="table-scroll">
-        <table className="table">
-          <thead>
-            <tr>
-              <th scope="col">Stage</th>
-              <th scope="col">Status</th>
-              <th scope="col" className="right">
-                Took
-              </th>
-              <th scope="col">Made</th>
-            </tr>
-          </thead>
-          <tbody>
-            {stages.map(({ run: stage, isUnchanged }) => (
-              <tr key={stage.run_id}>
-                <td>
-                  <Link to="/runs/$runId" params={{ runId: stage.run_id }} className="row-link">
-                    {runName(stage)}
-                  </Link>
-                </td>
-                <td>{isUnchanged ? <Unchanged /> : <Status status={stage.status} />}</td>
-                <td className="right numbers soft">
-                  <Elapsed run={stage} />
-                </td>
-                <td className="above-cell">{stage.output ? <ArtifactLink digest={stage.output} /> : null}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table columns={["Stage", "Status", { head: "Took", isRight: true }, "Made"]}>
+        {stages.map(({ run: stage, isUnchanged }) => (
+          <tr key={stage.run_id}>
+            <td>
+              <Link to="/runs/$runId" params={{ runId: stage.run_id }} className="row-link">
+                {runName(stage)}
+              </Link>
+            </td>
+            <td>{isUnchanged ? <Unchanged /> : <Status status={stage.status} />}</td>
+            <td className="right numbers soft">
+              <Elapsed run={stage} />
+            </td>
+            <td className="above-cell">{stage.output ? <ArtifactLink digest={stage.output} /> : null}</td>
+          </tr>
+        ))}
+      </Table>
     </section>
   );
 }

@@ -6,14 +6,14 @@ import type { RunEntry } from "../../api/types";
 import { formatMoment, formatWhen, matches, shortDigest } from "../../format";
 import { Choice, Filter } from "../../parts/filter";
 import { QueryState } from "../../parts/query-state";
-import { useTitle } from "../../parts/title";
+import { Room } from "../../parts/room";
+import { Table } from "../../parts/table";
 import "./runs.css";
 import { Elapsed, runName, Status } from "./status";
 
 const STATES = ["running", "succeeded", "failed", "interrupted"] as const;
 
 export function RunsRoom() {
-  useTitle("Runs");
   const { q = "", status = "" } = useSearch({ from: "/house/runs" });
   const navigate = useNavigate({ from: "/runs" });
   const runs = useQuery(runsQuery);
@@ -28,10 +28,10 @@ export function RunsRoom() {
     void navigate({ search: (old) => ({ ...old, ...change }), replace: true });
 
   return (
-    <div className="room">
-      <div className="room-head">
-        <h1>Runs</h1>
-        <div className="room-tools">
+    <Room
+      title="Runs"
+      tools={
+        <>
           <Filter label="Filter by recipe or stage" value={q} onChange={(text) => filter({ q: text })} />
           <Choice
             label="Status"
@@ -39,8 +39,9 @@ export function RunsRoom() {
             onChange={(value) => filter({ status: value })}
             options={[["", "All"], ...STATES.map((name) => [name, name] as const)]}
           />
-        </div>
-      </div>
+        </>
+      }
+    >
       <QueryState query={runs} what="The runs" lines={8} count={shown.length} isFiltered={all.length > 0}>
         <p>Nothing has been run here yet.</p>
         <p>
@@ -49,58 +50,47 @@ export function RunsRoom() {
         </p>
       </QueryState>
       {shown.length > 0 ? <RunTable runs={shown} /> : null}
-    </div>
+    </Room>
   );
 }
 
 function RunTable({ runs }: { runs: readonly RunEntry[] }) {
   return (
-    <div className="table-scroll">
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">Run</th>
-            <th scope="col">Status</th>
-            <th scope="col" className="right wide-only">
-              Took
-            </th>
-            <th scope="col" className="wide-only">
-              Made
-            </th>
-            <th scope="col" className="right">
-              Started
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {runs.map((run) => (
-            <tr key={run.run_id}>
-              <td>
-                <Link to="/runs/$runId" params={{ runId: run.run_id }} className="row-link">
-                  {runName(run)}
-                </Link>
-                <span className="run-id mono faint">{run.run_id}</span>
-              </td>
-              <td>
-                <Status status={run.status} />
-              </td>
-              <td className="right numbers soft wide-only">
-                <Elapsed run={run} />
-              </td>
-              <td className="wide-only">
-                {run.output ? (
-                  <Link to="/models/$digest" params={{ digest: run.output }} className="mono small above">
-                    {shortDigest(run.output)}
-                  </Link>
-                ) : null}
-              </td>
-              <td className="right numbers soft" title={formatMoment(run.started_at)}>
-                {formatWhen(run.started_at)}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      columns={[
+        "Run",
+        "Status",
+        { head: "Took", isRight: true, isWide: true },
+        { head: "Made", isWide: true },
+        { head: "Started", isRight: true },
+      ]}
+    >
+      {runs.map((run) => (
+        <tr key={run.run_id}>
+          <td>
+            <Link to="/runs/$runId" params={{ runId: run.run_id }} className="row-link">
+              {runName(run)}
+            </Link>
+            <span className="run-id mono faint">{run.run_id}</span>
+          </td>
+          <td>
+            <Status status={run.status} />
+          </td>
+          <td className="right numbers soft wide-only">
+            <Elapsed run={run} />
+          </td>
+          <td className="wide-only">
+            {run.output ? (
+              <Link to="/models/$digest" params={{ digest: run.output }} className="mono small above">
+                {shortDigest(run.output)}
+              </Link>
+            ) : null}
+          </td>
+          <td className="right numbers soft" title={formatMoment(run.started_at)}>
+            {formatWhen(run.started_at)}
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }

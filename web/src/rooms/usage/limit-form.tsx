@@ -1,12 +1,12 @@
 /** Setting a limit or a budget. */
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 import { sendJson } from "../../api/client";
 import type { Limit, LimitBody } from "../../api/types";
 import { limitsQuery } from "../../api/usage";
 import { Choice } from "../../parts/filter";
-import { Modal } from "../../parts/modal";
-import { Problem } from "../../parts/problem";
+import { FormModal } from "../../parts/form-modal";
+import { TextField } from "../../parts/text-field";
 import { notify } from "../../parts/toasts";
 import { bodyOf } from "./limits";
 
@@ -61,131 +61,91 @@ export function LimitForm({ limit, currency, onClose }: LimitFormProps) {
     },
   });
   const change = (values: Partial<LimitBody>) => setBody((old) => ({ ...old, ...values }));
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    save.mutate();
-  };
   const windows: readonly string[] = WINDOWS[body.metric];
   return (
-    <Modal title={limit ? "Change a limit" : "Set a limit"} onClose={onClose}>
-      <form className="modal-form usage-form" onSubmit={submit}>
-        {limit ? null : (
-          <>
-            <div className="usage-fields">
-              <div>
-                <span className="label">Whose use counts</span>
-                <Choice
-                  label="Whose use counts"
-                  value={body.kind}
-                  onChange={(kind) =>
-                    change({ kind: kind as LimitBody["kind"], name: kind === "all" ? "" : "*" })
-                  }
-                  options={KINDS}
-                />
-              </div>
-              {body.kind === "all" ? null : (
-                <Field
-                  id="limit-name"
-                  label={body.kind === "key" ? "Key id, * for each" : "Name, * for each"}
-                  value={body.name ?? ""}
-                  onChange={(name) => change({ name })}
-                />
-              )}
-              <Field
-                id="limit-model"
-                label="Model, empty for any"
-                value={body.model ?? ""}
-                onChange={(model) => change({ model })}
-              />
-            </div>
+    <FormModal
+      title={limit ? "Change a limit" : "Set a limit"}
+      does="Set"
+      order={save}
+      failed="Not set"
+      onClose={onClose}
+      isReady={amount.trim() !== "" && Number.isFinite(value) && value >= 0}
+      className="usage-form"
+    >
+      {limit ? null : (
+        <>
+          <div className="usage-fields">
             <div>
-              <span className="label">What is counted</span>
+              <span className="label">Whose use counts</span>
               <Choice
-                label="What is counted"
-                value={body.metric}
-                onChange={(text) => {
-                  const metric = text as LimitBody["metric"];
-                  change({ metric, window: WINDOWS[metric][0], action: "stop" });
-                }}
-                options={METRICS}
+                label="Whose use counts"
+                value={body.kind}
+                onChange={(kind) =>
+                  change({ kind: kind as LimitBody["kind"], name: kind === "all" ? "" : "*" })
+                }
+                options={KINDS}
               />
             </div>
-          </>
+            {body.kind === "all" ? null : (
+              <TextField
+                label={body.kind === "key" ? "Key id, * for each" : "Name, * for each"}
+                value={body.name ?? ""}
+                onChange={(name) => change({ name })}
+              />
+            )}
+            <TextField
+              label="Model, empty for any"
+              value={body.model ?? ""}
+              onChange={(model) => change({ model })}
+            />
+          </div>
+          <div>
+            <span className="label">What is counted</span>
+            <Choice
+              label="What is counted"
+              value={body.metric}
+              onChange={(text) => {
+                const metric = text as LimitBody["metric"];
+                change({ metric, window: WINDOWS[metric][0], action: "stop" });
+              }}
+              options={METRICS}
+            />
+          </div>
+        </>
+      )}
+      <div className="usage-fields">
+        <TextField
+          label={isMoney ? `Amount in ${currency}` : "Amount"}
+          value={amount}
+          onChange={setAmount}
+          inputMode="decimal"
+        />
+        {windows[0] === "" || limit ? null : (
+          <div>
+            <span className="label">In each</span>
+            <Choice
+              label="In each"
+              value={body.window ?? ""}
+              onChange={(window) => change({ window: window as NonNullable<LimitBody["window"]> })}
+              options={windows.map((name) => [name, name === "total" ? "in all" : name] as const)}
+            />
+          </div>
         )}
-        <div className="usage-fields">
-          <Field
-            id="limit-amount"
-            label={isMoney ? `Amount in ${currency}` : "Amount"}
-            value={amount}
-            onChange={setAmount}
-            isNumber
-          />
-          {windows[0] === "" || limit ? null : (
-            <div>
-              <span className="label">In each</span>
-              <Choice
-                label="In each"
-                value={body.window ?? ""}
-                onChange={(window) => change({ window: window as NonNullable<LimitBody["window"]> })}
-                options={windows.map((name) => [name, name === "total" ? "in all" : name] as const)}
-              />
-            </div>
-          )}
-          {isMoney && !limit ? (
-            <div>
-              <span className="label">Beyond it</span>
-              <Choice
-                label="Beyond it"
-                value={body.action ?? "stop"}
-                onChange={(action) => change({ action: action as NonNullable<LimitBody["action"]> })}
-                options={[
-                  ["stop", "Requests are refused"],
-                  ["warn", "A warning only"],
-                ]}
-              />
-            </div>
-          ) : null}
-        </div>
-        {save.isError ? <Problem error={save.error} what="Not set" /> : null}
-        <div className="modal-buttons">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button
-            type="submit"
-            className="button primary"
-            disabled={save.isPending || amount.trim() === "" || !Number.isFinite(value) || value < 0}
-          >
-            Set
-          </button>
-        </div>
-      </form>
-    </Modal>
-  );
-}
-
-interface FieldProps {
-  id: string;
-  label: string;
-  value: string;
-  onChange: (value: string) => void;
-  isNumber?: boolean;
-}
-
-function Field({ id, label, value, onChange, isNumber = false }: FieldProps) {
-  return (
-    <div>
-      <label className="label" htmlFor={id}>
-        {label}
-      </label>
-      <input
-        id={id}
-        className="field"
-        autoComplete="off"
-        inputMode={isNumber ? "decimal" : "text"}
-        value={value}
-        onChange={(event) => onChange(event.target.value)}
-      />
-    </div>
+        {isMoney && !limit ? (
+          <div>
+            <span className="label">Beyond it</span>
+            <Choice
+              label="Beyond it"
+              value={body.action ?? "stop"}
+              onChange={(action) => change({ action: action as NonNullable<LimitBody["action"]> })}
+              options={[
+                ["stop", "Requests are refused"],
+                ["warn", "A warning only"],
+              ]}
+            />
+          </div>
+        ) : null}
+      </div>
+    </FormModal>
   );
 }

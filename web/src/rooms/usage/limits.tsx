@@ -6,6 +6,7 @@ import { sendJson, told } from "../../api/client";
 import type { Limit, LimitBody } from "../../api/types";
 import { limitsQuery } from "../../api/usage";
 import { formatCount, formatDuration } from "../../format";
+import { Meter } from "../../parts/meter";
 import { QueryState } from "../../parts/query-state";
 import { notify } from "../../parts/toasts";
 import { LimitForm } from "./limit-form";
@@ -17,7 +18,7 @@ export function Limits({ isAdmin }: { isAdmin: boolean }) {
   const data = limits.data?.data ?? [];
   return (
     <section className="section" aria-labelledby="limits">
-      <div className="usage-section-head">
+      <div className="section-head">
         <h2 id="limits">Limits and budgets</h2>
         {isAdmin ? (
           <button type="button" className="button" onClick={() => setEdited("new")}>
@@ -110,18 +111,12 @@ function Standing({ limit, currency }: { limit: Limit; currency: string }) {
   const text = `${show(left)} of ${show(amount)} left${again}`;
   return (
     <div className="usage-standing">
-      <div
-        className="usage-bar"
-        data-state={used >= amount ? "spent" : share >= 80 ? "near" : undefined}
-        role="meter"
-        aria-label={`Used by ${whoText(limit)}`}
-        aria-valuemin={0}
-        aria-valuemax={100}
-        aria-valuenow={Math.round(share)}
-        aria-valuetext={text}
-      >
-        <div style={{ width: `${share}%` }} />
-      </div>
+      <Meter
+        label={`Used by ${whoText(limit)}`}
+        text={text}
+        share={share}
+        state={used >= amount ? "spent" : share >= 80 ? "near" : undefined}
+      />
       <span className="small numbers">{text}</span>
     </div>
   );

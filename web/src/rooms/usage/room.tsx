@@ -9,7 +9,8 @@ import { USAGE_FILTERS, type UsageFilter, type UsageOnly, usagePath, usageQuery 
 import { counted, formatCount } from "../../format";
 import { Choice } from "../../parts/filter";
 import { QueryState } from "../../parts/query-state";
-import { useTitle } from "../../parts/title";
+import { Room } from "../../parts/room";
+import { Table } from "../../parts/table";
 import { Chart } from "./chart";
 import { Limits } from "./limits";
 import {
@@ -37,7 +38,6 @@ const BY: Record<UsageFilter, string> = {
 const MINUTE_MS = 60_000;
 
 export function UsageRoom() {
-  useTitle("Usage");
   const search = useSearch({ from: "/house/usage" });
   const navigate = useNavigate({ from: "/usage" });
   const isAdmin = useQuery(sessionQuery).data?.roles.includes("admin") ?? false;
@@ -61,10 +61,10 @@ export function UsageRoom() {
   const numRequests = sums.data?.total.requests ?? 0;
 
   return (
-    <div className="room">
-      <div className="room-head">
-        <h1>Usage</h1>
-        <div className="room-tools">
+    <Room
+      title="Usage"
+      tools={
+        <>
           <Choice
             label="Time"
             value={span}
@@ -81,8 +81,9 @@ export function UsageRoom() {
             <Download size={15} aria-hidden />
             CSV
           </a>
-        </div>
-      </div>
+        </>
+      }
+    >
       <Filters only={only} onRemove={(name) => change({ [name]: undefined })} />
       <QueryState query={sums} what="The usage" lines={10} count={numRequests} isFiltered={isFiltered}>
         <p>Nothing was asked in this time.</p>
@@ -103,7 +104,7 @@ export function UsageRoom() {
         </>
       ) : null}
       <Limits isAdmin={isAdmin} />
-    </div>
+    </Room>
   );
 }
 
@@ -230,39 +231,22 @@ interface LinesProps {
 function Lines({ report, by, onChoose }: LinesProps) {
   const lines = [...report.lines].sort((a, b) => (b.requests ?? 0) - (a.requests ?? 0));
   return (
-    <div className="table-scroll">
-      <table className="table">
-        <caption className="hidden-visually">{counted(lines.length, BY[by].toLowerCase())}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{BY[by]}</th>
-            <th scope="col" className="right">
-              Requests
-            </th>
-            <th scope="col" className="right wide-only">
-              Read
-            </th>
-            <th scope="col" className="right wide-only">
-              Written
-            </th>
-            <th scope="col" className="right">
-              Cost
-            </th>
-            <th scope="col" className="right wide-only">
-              Half within
-            </th>
-            <th scope="col" className="right wide-only">
-              95 % within
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {lines.map((line) => (
-            <Line key={line[by]} line={line} by={by} currency={report.currency} onChoose={onChoose} />
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table
+      columns={[
+        BY[by],
+        { head: "Requests", isRight: true },
+        { head: "Read", isRight: true, isWide: true },
+        { head: "Written", isRight: true, isWide: true },
+        { head: "Cost", isRight: true },
+        { head: "Half within", isRight: true, isWide: true },
+        { head: "95 % within", isRight: true, isWide: true },
+      ]}
+      caption={counted(lines.length, BY[by].toLowerCase())}
+    >
+      {lines.map((line) => (
+        <Line key={line[by]} line={line} by={by} currency={report.currency} onChoose={onChoose} />
+      ))}
+    </Table>
   );
 }
 
