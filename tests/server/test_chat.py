@@ -1,10 +1,12 @@
 """Chat with the official client: whole and streamed, tools, log-probabilities, choices, errors."""
 
+import gc
 import json
 from typing import Any
 
 import openai
 import pytest
+from fastapi import Request
 
 from cairn.registry import Registry
 from tests.server.conftest import REPLY, Running, Script, Serve
@@ -60,6 +62,30 @@ def test_without_usage_the_last_choice_chunk_carries_the_receipt(server: Running
     assert chunks[-1].choices[0].finish_reason == "stop"
     assert "cairn" in (chunks[-1].model_extra or {})
     assert all(chunk.usage is None for chunk in chunks)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_request_leaves_nothing_for_the_collector(server: Running, is_streamed: bool) -> None:
+    """A cycle of each request would be a pause of many."""
+
+    def num_left() -> int:
+        return sum(type(each) is Request for each in gc.get_objects())
+
+    def ask() -> None:
+        answer = server.client().chat.completions.create(**ASK, stream=is_streamed)
+        if is_streamed:
+            list(answer)
+
+    ask()
+    gc.collect()
+    before = num_left()
+    gc.disable()
+    try:
+        for _ in range(5):
+            ask()
+        server.wait_until(lambda: num_left() <= before)
+    finally:
+        gc.enable()
 
 
 async def test_the_async_client(server: Running) -> None:

@@ -31,15 +31,11 @@ class Rule:
     permission: Permission
 
     async def __call__(self, request: Request) -> Principal:
-        caller = await self._checked(request)
+        request.scope[RECHECK] = self.checked
+        return await self.checked(request)
 
-        async def recheck() -> None:
-            await self._checked(request)
-
-        request.scope[RECHECK] = recheck
-        return caller
-
-    async def _checked(self, request: Request) -> Principal:
+    async def checked(self, request: Request) -> Principal:
+        """The caller, or why they may not come."""
         caller = await current_principal(request)
         require(caller, self.permission)
         return caller
