@@ -1,44 +1,22 @@
 """A real `cairn up` over a seeded home, the built page, and Debian's Chromium to look at it with."""
 
 import json
-import os
-import re
 import subprocess
-import sys
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect
 
-from cairn.core import Settings
-from cairn.registry import Registry
 from tests.e2e.chromium import ROOT, launched
-from tests.e2e.seed import Seeded, seed
+from tests.e2e.serving import Up, serving
 
 PAGE = ROOT / "src" / "cairn" / "server" / "page" / "index.html"
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 OWN_PAGE = {"sec-fetch-site": "same-origin"}
 """What a browser says of the page's own requests; those that a test makes beside the page say nothing."""
-_UP = [str(Path(sys.executable).parent / "cairn"), "up", "lighthouse", "--port", "0"]
-_LINK = re.compile(r"(http://[^/\s]+)(/sign-in\?token=\S+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Up:
-    """A running server: where it is, its one-time link, its home and what is in it."""
-
-    url: str
-    link: str
-    settings: Settings
-    seeded: Seeded
-
-
 NewPage = Callable[..., Page]
 
 
@@ -60,22 +38,8 @@ def axe(built_page: Path) -> str:
 @pytest.fixture(scope="session")
 def up(built_page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """`cairn up` on a free port over a seeded home."""
-    settings = Settings(home=tmp_path_factory.mktemp("home"))
-    with Registry.open(settings) as registry:
-        seeded = seed(registry)
-    env = {**os.environ, "CAIRN_HOME": str(settings.home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        _UP, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
-    ) as process:
-        assert process.stdout is not None
-        url, path = _read_link(iter(process.stdout))
-        # Nobody reads its log from here on, but a full pipe would stop it.
-        drain = threading.Thread(target=deque, args=(process.stdout, 0), daemon=True)
-        drain.start()
-        yield Up(url, url + path, settings, seeded)
-        process.terminate()
-        process.wait(30)
-        drain.join(5)
+    with serving(tmp_path_factory.mktemp("home")) as up:
+        yield up
 
 
 @pytest.fixture(scope="session")
@@ -154,12 +118,3 @@ def overflow(page: Page) -> list[str]:
 
 def _is_policy(text: str) -> bool:
     return "Content Security Policy" in text
-
-
-def _read_link(lines: Iterator[str]) -> tuple[str, str]:
-    said = []
-    for line in lines:
-        said.append(line)
-        if match := _LINK.search(line):
-            return match[1], match[2]
-    raise RuntimeError("cairn up ended without a sign-in link:\n" + "".join(said))

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from cairn.registry import Registry
-from tests.e2e.conftest import OWN_PAGE, Up
+from tests.e2e.conftest import OWN_PAGE
+from tests.e2e.serving import Up
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

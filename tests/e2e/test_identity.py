@@ -6,7 +6,8 @@ import time
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.conftest import PHONE, WIDE, NewPage, Up, overflow, violations
+from tests.e2e.conftest import PHONE, WIDE, NewPage, overflow, violations
+from tests.e2e.serving import Up
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

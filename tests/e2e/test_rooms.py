@@ -10,8 +10,9 @@ from cairn.providers.packaged_encoder import packaged_folder
 from cairn.providers.starter import HEADS, starter_folder
 from cairn.registry import Registry
 from cairn.server.identity import Identity
-from tests.e2e.conftest import PHONE, NewPage, Up, overflow, violations
+from tests.e2e.conftest import PHONE, NewPage, overflow, violations
 from tests.e2e.seed import write_metrics
+from tests.e2e.serving import Up
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

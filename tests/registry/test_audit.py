@@ -1,5 +1,8 @@
 """The audit log: a chain that shows every change, concurrent writers included."""
 
+import csv
+import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -7,7 +10,7 @@ import pytest
 from sqlalchemy import delete, text, update
 
 from cairn.core import IntegrityError, InvalidRequestError, Settings
-from cairn.registry import AuditHead, Registry
+from cairn.registry import AuditHead, AuditQuestion, Registry, audit_csv, audit_jsonl
 from cairn.registry.tables import AuditHeadRow, AuditRow
 
 
@@ -29,10 +32,84 @@ def test_entries(log: Registry) -> None:
     entries = log.audit.entries()
     assert [entry.seq for entry in entries] == [1, 2, 3, 4, 5]
     assert entries[2].details == {"i": 2, "text": "ü\n"}
-    assert [entry.seq for entry in log.audit.entries(2)] == [4, 5]
-    assert [entry.seq for entry in log.audit.entries(2, after=1)] == [2, 3]
-    assert [entry.seq for entry in log.audit.entries(2, after=0)] == [1, 2]
     assert log.audit.head() == AuditHead(5, entries[-1].hash)
+
+
+def asked(registry: Registry, **given: Any) -> list[int]:
+    question = AuditQuestion(**given)
+    found, total = registry.audit.page(question, limit=100)
+    numbers = [entry.seq for entry in found]
+    assert total == len(numbers)
+    assert numbers == sorted(numbers, reverse=True)
+    assert [entry.seq for entry in registry.audit.matching(question)] == numbers[::-1]
+    return numbers
+
+
+def test_what_is_asked_for(log: Registry) -> None:
+    log.audit.append("key.create", "eve", "100%", {"user": "Ann"})
+    log.audit.append("key_x", "eve", "100x", {})
+    first, last = log.audit.entries()[0], log.audit.entries()[-1]
+    assert asked(log) == [7, 6, 5, 4, 3, 2, 1]
+    assert asked(log, actor="eve") == [7, 6]
+    assert asked(log, action="key.create") == asked(log, action="key.*") == [6]
+    assert asked(log, subject="subject 3") == [4]
+    assert asked(log, subject="subject") == []
+    assert asked(log, text="ANN") == [6, 5, 4, 3, 2, 1]  # an actor, or in the details
+    assert asked(log, text="0%") == [6]  # no wildcard
+    assert asked(log, text='"i":3') == [4]
+    assert asked(log, after=5, actor="eve") == [7, 6]
+    assert asked(log, since=last.at) == [7]
+    assert asked(log, until=first.at) == []
+    assert asked(log, since=first.at, until=last.at, actor="ann") == [5, 4, 3, 2, 1]
+
+
+def test_pages(log: Registry) -> None:
+    pages = [log.audit.page(AuditQuestion(), limit=2, offset=offset) for offset in (0, 2, 4, 6)]
+    assert [([entry.seq for entry in found], total) for found, total in pages] == [
+        ([5, 4], 5),
+        ([3, 2], 5),
+        ([1], 5),
+        ([], 5),
+    ]
+    assert log.audit.names() == (["ann"], ["test"])
+
+
+def test_files_hold_everything(log: Registry) -> None:
+    log.audit.append("=1+1", "@eve", "-x", {"a": [1, None]})
+    lines = "".join(audit_jsonl(log.audit.matching(AuditQuestion()))).splitlines()
+    assert [json.loads(line) for line in lines] == [entry.plain() for entry in log.audit.entries()]
+    rows = list(csv.DictReader(io.StringIO("".join(audit_csv(log.audit.matching(AuditQuestion()))))))
+    assert [int(row["seq"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert json.loads(rows[2]["details"]) == {"i": 2, "text": "ü\n"}
+    assert (rows[5]["action"], rows[5]["actor"], rows[5]["subject"]) == ("'=1+1", "'@eve", "'-x")
+
+
+def test_a_log_longer_than_a_piece_is_whole(registry: Registry) -> None:
+    with registry.database.writing() as session:
+        for i in range(2100):
+            registry.audit.append_in(session, "test", "ann", str(i))
+    assert registry.audit.verify() == 2100
+    question = AuditQuestion()
+    assert [entry.seq for entry in registry.audit.matching(question)] == list(range(1, 2101))
+    for write in (audit_jsonl, audit_csv):
+        lines = "".join(write(registry.audit.matching(question))).splitlines()
+        assert len(lines) == 2100 + (write is audit_csv)
+
+
+def test_where_it_breaks_is_told(log: Registry) -> None:
+    at = [entry.at for entry in log.audit.entries()]
+    assert log.audit.examine().problem == ""
+    change(log, update(AuditRow).where(AuditRow.seq == 3).values(actor="eve"))
+    found = log.audit.examine()
+    assert (found.count, found.broken, found.broken_at, found.good_until) == (2, 3, at[2], at[1])
+    change(log, delete(AuditRow).where(AuditRow.seq == 3))
+    found = log.audit.examine()
+    assert (found.broken, found.broken_at, found.good_until) == (3, None, at[1])
+    change(log, delete(AuditRow).where(AuditRow.seq > 2))
+    found = log.audit.examine()
+    assert (found.count, found.broken, found.good_until) == (2, 3, at[1])
+    change(log, update(AuditHeadRow).values(count=2))
+    assert log.audit.examine().broken == 2  # not the one that its head names
 
 
 def test_an_empty_log_is_whole(registry: Registry) -> None:

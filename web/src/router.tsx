@@ -8,6 +8,7 @@ import {
   Outlet,
   redirect,
 } from "@tanstack/react-router";
+import { AUDIT_FILTERS } from "./api/audit";
 import { ApiError, onSignedOut } from "./api/client";
 import { sessionQuery } from "./api/queries";
 import { USAGE_FILTERS } from "./api/usage";
@@ -157,6 +158,13 @@ const usageRoute = createRoute({
   component: lazyRouteComponent(() => import("./rooms/usage/room"), "UsageRoom"),
 });
 
+const auditRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/audit",
+  validateSearch: textSearch("span", "since", "until", "page", ...AUDIT_FILTERS),
+  component: lazyRouteComponent(() => import("./rooms/audit/room"), "AuditRoom"),
+});
+
 const settingsRoute = createRoute({
   getParentRoute: () => houseRoute,
   path: "/settings",
@@ -180,6 +188,7 @@ export const router = createRouter({
       keysRoute,
       peopleRoute,
       usageRoute,
+      auditRoute,
       settingsRoute,
     ]),
   ]),

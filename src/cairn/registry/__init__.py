@@ -7,7 +7,9 @@ default; Postgres by URL.
 
 from cairn.registry.aliases import Alias, AliasMove
 from cairn.registry.artifact import Artifact, ArtifactWriter
-from cairn.registry.audit import AuditEntry, AuditHead, AuditLog
+from cairn.registry.audit import AUDIT_REMEDY, AuditEntry, AuditFinding, AuditHead, AuditLog
+from cairn.registry.audit_export import audit_csv, audit_jsonl
+from cairn.registry.audit_question import AuditQuestion
 from cairn.registry.build_stages import BuildStage, record_stage, recorded_stages, reused_runs
 from cairn.registry.database import Database
 from cairn.registry.lineage import Lineage
@@ -18,13 +20,16 @@ from cairn.registry.runs import Run, RunStatus
 from cairn.registry.tables import Base
 
 __all__ = [
+    "AUDIT_REMEDY",
     "Alias",
     "AliasMove",
     "Artifact",
     "ArtifactWriter",
     "AuditEntry",
+    "AuditFinding",
     "AuditHead",
     "AuditLog",
+    "AuditQuestion",
     "Base",
     "BuildStage",
     "Database",
@@ -34,6 +39,8 @@ __all__ = [
     "Registry",
     "Run",
     "RunStatus",
+    "audit_csv",
+    "audit_jsonl",
     "new_receipt_id",
     "record_stage",
     "recorded_stages",

@@ -29,7 +29,7 @@ def test_people_are_added_changed_and_disabled(server: Running) -> None:
     assert (refused.status_code, "ada is disabled" in refused.text) == (401, True)
     client.patch("/api/people/ada", json={"is_disabled": False})
     assert server.http(key).get("/api/session").status_code == 200
-    actions = [each["action"] for each in client.get("/api/audit").json()]
+    actions = [each["action"] for each in client.get("/api/audit").json()["entries"]]
     for action in ("user.add", "user.roles", "user.change", "user.disable", "user.enable"):
         assert action in actions
 

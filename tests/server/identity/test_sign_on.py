@@ -69,7 +69,7 @@ def test_the_first_sign_in_makes_the_account(server: Running, provider: Provider
     provider.user["preferred_username"] = "countess"
     client, _ = signed_on(server)
     assert who(client)["user_id"] == "ada"
-    actions = [each["action"] for each in server.http().get("/api/audit").json()]
+    actions = [each["action"] for each in server.http().get("/api/audit").json()["entries"]]
     assert actions.count("user.link") == actions.count("user.add") - 1 == 1  # the other is the administrator
 
 

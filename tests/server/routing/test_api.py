@@ -111,3 +111,25 @@ def test_changes_at_the_same_time_are_made_one_after_the_other(server: Running) 
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(put, range(1, 17))) == {200}
+
+
+def test_who_changed_a_route_is_in_the_audit_log(server: Running) -> None:
+    client = server.http()
+    before = client.get("/api/routes").json()
+    client.put("/api/routes/way/canary", json={"percent": 25})
+    client.put("/api/routes", json={"text": before["text"] + "# a note\n", "digest": None})
+    client.put("/api/routes/way/canary", json={"percent": 101})
+    client.put("/api/routes", json={"text": "[routes.", "digest": None})
+    client.put("/api/routes", json={"text": before["text"], "digest": before["digest"]})  # of another text
+    found = client.get("/api/audit", params={"action": "route.*"}).json()
+    assert found["total"] == 2
+    written, canary = found["entries"]
+    assert (written["action"], written["actor"], written["subject"]) == (
+        "route.write",
+        "admin",
+        "routes.toml",
+    )
+    assert (canary["action"], canary["actor"], canary["subject"]) == ("route.canary", "admin", "way")
+    assert (canary["details"]["before"], canary["details"]["percent"]) == (0, 25)
+    assert written["details"]["file_before"] == canary["details"]["file"]
+    assert client.get("/api/routes").json()["digest"] == written["details"]["file"]

@@ -133,9 +133,69 @@ export interface paths {
         };
         /**
          * List Audit
-         * @description The newest entries, or those that follow number `after`; oldest first.
+         * @description What somebody did, the newest first.
          */
         get: operations["list_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audit/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Audit
+         * @description All that was asked for as a file, oldest first.
+         */
+        get: operations["export_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audit/names": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Audit Names
+         * @description The actors and the actions that are in the log.
+         */
+        get: operations["list_audit_names"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audit/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Verify Audit
+         * @description Walk the whole chain; with a head that was noted earlier, see that it passes through it.
+         */
+        get: operations["verify_audit"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2001,6 +2061,56 @@ export interface components {
             seq: number;
             /** Subject */
             subject: string;
+        };
+        /**
+         * AuditNames
+         * @description What the log can be filtered by.
+         */
+        AuditNames: {
+            /** Actions */
+            actions: string[];
+            /** Actors */
+            actors: string[];
+        };
+        /**
+         * AuditPage
+         * @description A part of the log.
+         */
+        AuditPage: {
+            /** Entries */
+            entries: components["schemas"]["AuditEntryOut"][];
+            /** Total */
+            total: number;
+        };
+        /**
+         * AuditVerdict
+         * @description Whether the chain holds, and where it breaks.
+         */
+        AuditVerdict: {
+            /** Broken */
+            broken?: number | null;
+            /** Broken At */
+            broken_at?: number | null;
+            /** Count */
+            count: number;
+            /** Good Until */
+            good_until?: number | null;
+            /** Head */
+            head: string;
+            /** Holds */
+            holds: boolean;
+            /**
+             * Problem
+             * @default
+             */
+            problem: string;
+            /**
+             * Remedy
+             * @default
+             */
+            remedy: string;
+            /** Seconds */
+            seconds: number;
         };
         /**
          * AutoChunking
@@ -6206,7 +6316,17 @@ export interface operations {
         parameters: {
             query?: {
                 limit?: number;
-                after?: number | null;
+                offset?: number;
+                /** @description Unix seconds */
+                since?: number | null;
+                /** @description Unix seconds; up to then, without it */
+                until?: number | null;
+                actor?: string | null;
+                /** @description one, or all of a kind: `key.*` */
+                action?: string | null;
+                subject?: string | null;
+                /** @description stands somewhere in the entry */
+                text?: string;
             };
             header?: never;
             path?: never;
@@ -6220,7 +6340,136 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AuditEntryOut"][];
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    export_audit: {
+        parameters: {
+            query?: {
+                format?: "jsonl" | "csv";
+                /** @description Unix seconds */
+                since?: number | null;
+                /** @description Unix seconds; up to then, without it */
+                until?: number | null;
+                actor?: string | null;
+                /** @description one, or all of a kind: `key.*` */
+                action?: string | null;
+                subject?: string | null;
+                /** @description stands somewhere in the entry */
+                text?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": unknown;
+                    "text/csv": unknown;
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_audit_names: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditNames"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    verify_audit: {
+        parameters: {
+            query?: {
+                head?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditVerdict"];
                 };
             };
             /** @description Client Error */

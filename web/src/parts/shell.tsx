@@ -9,6 +9,7 @@ import {
   KeyRound,
   type LucideIcon,
   MessageSquare,
+  ScrollText,
   Settings,
   Users,
   Waypoints,
@@ -30,6 +31,7 @@ const ROOMS = [
   { to: "/routes", name: "Routes", Icon: Waypoints, needs: "manage_routes" },
   { to: "/keys", name: "Keys", Icon: KeyRound, needs: "own_keys" },
   { to: "/people", name: "People", Icon: Users, needs: "manage_people" },
+  { to: "/audit", name: "Audit", Icon: ScrollText, needs: "read_audit" },
   { to: "/settings", name: "Settings", Icon: Settings, needs: "account" },
 ] as const satisfies readonly { to: string; name: string; Icon: LucideIcon; needs: string }[];
 

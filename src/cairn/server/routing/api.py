@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -13,14 +13,16 @@ from cairn.core.file_writing import replace_file
 from cairn.server.auth import Administrator, MayManageRoutes
 from cairn.server.body import RequestBody
 from cairn.server.routing.breaker import BreakerState
-from cairn.server.routing.config import RoutesError, TargetConfig, read_routes, read_text
+from cairn.server.routing.config import FILE_NAME, RoutesError, TargetConfig, read_routes, read_text
 from cairn.server.routing.lines import with_percent
 from cairn.server.routing.table import RouteTable
-from cairn.server.state import state_of
+from cairn.server.state import ServerState, state_of
 
 router = APIRouter(prefix="/api/routes", tags=["routes"])
 
 Role = Literal["target", "canary", "shadow"]
+Entry = tuple[str, str, str, dict[str, Any]]
+"""Of the audit log: action, actor, subject, details."""
 
 
 class TargetInfo(BaseModel):
@@ -102,27 +104,28 @@ async def get_routes(request: Request, _caller: MayManageRoutes) -> RoutesInfo:
 
 
 @router.put("")
-async def put_routes(request: Request, _administrator: Administrator, body: RoutesBody) -> RoutesInfo:
+async def put_routes(request: Request, administrator: Administrator, body: RoutesBody) -> RoutesInfo:
     """Write the file; a text with mistakes is refused with their lines and changes nothing.
 
     For administrators alone: the file says to which addresses keys of this server are sent.
     """
-    table = state_of(request).routes
-    async with table.writing:
-        await _write(table, body.text, body.digest)
-    return await _info(table)
+    state = state_of(request)
+    async with state.routes.writing:
+        await _write(state, body.text, body.digest, ("route.write", administrator.user_id, FILE_NAME, {}))
+    return await _info(state.routes)
 
 
 @router.put("/{name:path}/canary")
-async def put_canary(request: Request, _caller: MayManageRoutes, name: str, body: CanaryBody) -> RoutesInfo:
+async def put_canary(request: Request, caller: MayManageRoutes, name: str, body: CanaryBody) -> RoutesInfo:
     """Set the share of a route's canary; the rest of the file stays as it is, comments too."""
-    table = state_of(request).routes
-    async with table.writing:
-        await _set_share(table, name, body.percent)
-    return await _info(table)
+    state = state_of(request)
+    async with state.routes.writing:
+        await _set_share(state, name, body.percent, caller.user_id)
+    return await _info(state.routes)
 
 
-async def _set_share(table: RouteTable, name: str, percent: float) -> None:
+async def _set_share(state: ServerState, name: str, percent: float, actor: str) -> None:
+    table = state.routes
     text = await asyncio.to_thread(read_text, table.path)
     route = read_routes(text, source=str(table.path)).routes.get(name)
     if route is None or route.canary is None:
@@ -131,18 +134,26 @@ async def _set_share(table: RouteTable, name: str, percent: float) -> None:
     found = read_routes(changed).routes.get(name) if changed is not None else None
     if changed is None or found is None or found.canary is None or found.canary.percent != percent:
         raise ConflictError("the share stands where it cannot be changed by itself", remedy="edit the text")
-    await _write(table, changed, digest_bytes(text.encode()))
+    told = {"before": route.canary.percent, "percent": percent}
+    await _write(state, changed, digest_bytes(text.encode()), ("route.canary", actor, name, told))
 
 
-async def _write(table: RouteTable, text: str, digest: str | None) -> None:
+async def _write(state: ServerState, text: str, digest: str | None, entry: Entry) -> None:
+    table, audit = state.routes, state.registry.audit
     read_routes(text, source=str(table.path))
+    action, actor, subject, details = entry
 
     def write() -> None:
-        if digest is not None and digest != digest_bytes(read_text(table.path).encode()):
+        before = digest_bytes(read_text(table.path).encode())
+        if digest is not None and digest != before:
             raise ConflictError(
                 f"{table.path} was changed meanwhile", remedy="load it again and make your change there"
             )
-        replace_file(table.path, [text.encode()])
+        told = {**details, "file_before": before, "file": digest_bytes(text.encode())}
+        # A change that cannot be noted is none: the file is replaced before the entry is kept.
+        with state.registry.database.writing() as session:
+            audit.append_in(session, action, actor, subject, told)
+            replace_file(table.path, [text.encode()])
 
     await asyncio.to_thread(write)
     table.refresh()

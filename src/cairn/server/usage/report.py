@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
+from cairn.core.csv_cells import safe_cell
 from cairn.core.errors import InvalidRequestError
 from cairn.registry import Database
 from cairn.server.usage.budgets import money
@@ -128,16 +129,11 @@ def as_csv(found: UsageReport) -> str:
     for line in found.lines if found.by else [UsageLine(**found.total.model_dump())]:
         values = line.model_dump()
         values["cost"] = money(line.cost).replace(",", "")
-        names = [_safe(values[name]) for name in found.by]
+        names = [safe_cell(values[name]) for name in found.by]
         writer.writerow(
             [*names, *("" if values[name] is None else values[name] for name in sums), found.currency]
         )
     return out.getvalue()
-
-
-def _safe(text: str) -> str:
-    """A name that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 class _Line:

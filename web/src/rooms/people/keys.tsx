@@ -7,6 +7,7 @@ import { sendJson } from "../../api/client";
 import { issuedKeysQuery, ownKeysQuery, useMay } from "../../api/identity";
 import type { Key, MadeKey } from "../../api/types";
 import { formatMoment, formatWhen, matches } from "../../format";
+import { AuditLink } from "../../parts/audit-link";
 import { Choice, Filter } from "../../parts/filter";
 import { QueryState } from "../../parts/query-state";
 import { Room } from "../../parts/room";
@@ -138,6 +139,7 @@ function KeyRow({ found, isAll, onMade }: { found: Key; isAll: boolean; onMade: 
       </td>
       <td className="right numbers soft">{found.expires_at ? formatWhen(found.expires_at) : "never"}</td>
       <td className="right numbers">
+        <AuditLink only={{ subject: found.key_id }} label={`Who changed ${title}`} />
         {isGood ? (
           <>
             <button

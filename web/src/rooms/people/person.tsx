@@ -4,6 +4,7 @@ import { useState } from "react";
 import { sendJson } from "../../api/client";
 import { groupsQuery, refreshPeople } from "../../api/identity";
 import type { Person } from "../../api/types";
+import { AuditLink } from "../../parts/audit-link";
 import { FormModal } from "../../parts/form-modal";
 import { Problem } from "../../parts/problem";
 import { TextField } from "../../parts/text-field";
@@ -84,6 +85,12 @@ export function PersonForm({ person, onClose }: PersonFormProps) {
         <legend className="label">Roles</legend>
         <Boxes options={ROLES} chosen={entry.roles} onChange={(roles) => set({ roles })} />
       </fieldset>
+      {person ? (
+        <p className="audit-links">
+          <AuditLink only={{ subject: person.user_id }} label="Who changed this account" isText />
+          <AuditLink only={{ actor: person.user_id }} label="What they changed" isText />
+        </p>
+      ) : null}
       {groups.length > 0 ? (
         <fieldset className="choices">
           <legend className="label">Groups</legend>

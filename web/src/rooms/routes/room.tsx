@@ -6,6 +6,7 @@ import { useMay } from "../../api/identity";
 import { routesQuery } from "../../api/routes";
 import type { Route, Routes, RouteTarget } from "../../api/types";
 import { formatWhen } from "../../format";
+import { AuditLink } from "../../parts/audit-link";
 import { QueryState } from "../../parts/query-state";
 import { Room } from "../../parts/room";
 import { Table } from "../../parts/table";
@@ -34,6 +35,7 @@ export function RoutesRoom() {
         <section className="section" aria-labelledby="routes-file">
           <h2 id="routes-file">The file</h2>
           <p className="small soft clip">{found.data.path}</p>
+          <AuditLink only={{ action: "route.*" }} label="Who changed the routes" isText />
           <Editor routes={found.data} mayWrite={mayWrite} />
         </section>
       ) : null}
@@ -53,6 +55,9 @@ function RouteSection({ route }: { route: Route }) {
       <div className="route-head">
         <h2>{route.name}</h2>
         <span className="small soft">{how.join(", ")}</span>
+        {route.canary_percent === null ? null : (
+          <AuditLink only={{ subject: route.name }} label={`Who moved the canary of ${route.name}`} />
+        )}
       </div>
       <Table
         columns={[

@@ -1,12 +1,13 @@
 /** What was used, by whom, what it cost and how long it took; and how much may be used. */
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { Download, X } from "lucide-react";
+import { Download } from "lucide-react";
 import { useMemo } from "react";
 import { sessionQuery } from "../../api/queries";
 import type { UsageLine, UsageReport, UsageSums } from "../../api/types";
 import { USAGE_FILTERS, type UsageFilter, type UsageOnly, usagePath, usageQuery } from "../../api/usage";
 import { counted, formatCount } from "../../format";
+import { Chips } from "../../parts/chips";
 import { Choice } from "../../parts/filter";
 import { QueryState } from "../../parts/query-state";
 import { Room } from "../../parts/room";
@@ -84,7 +85,13 @@ export function UsageRoom() {
         </>
       }
     >
-      <Filters only={only} onRemove={(name) => change({ [name]: undefined })} />
+      <Chips
+        chips={USAGE_FILTERS.filter((name) => only[name] !== undefined).map(
+          (name) => [name, only[name]] as const,
+        )}
+        titles={BY}
+        onRemove={(name) => change({ [name]: undefined })}
+      />
       <QueryState query={sums} what="The usage" lines={10} count={numRequests} isFiltered={isFiltered}>
         <p>Nothing was asked in this time.</p>
         <p>
@@ -114,28 +121,6 @@ function oneOf<Name extends string>(
   usual: Name,
 ): Name {
   return given !== undefined && Object.hasOwn(known, given) ? (given as Name) : usual;
-}
-
-function Filters({ only, onRemove }: { only: UsageOnly; onRemove: (name: UsageFilter) => void }) {
-  const given = USAGE_FILTERS.filter((name) => only[name] !== undefined);
-  if (given.length === 0) return null;
-  return (
-    <ul role="list" className="usage-filters" aria-label="Only">
-      {given.map((name) => (
-        <li key={name} className="tag">
-          {BY[name].toLowerCase()} {only[name]}
-          <button
-            type="button"
-            className="icon-button tight"
-            aria-label={`Any ${BY[name].toLowerCase()}`}
-            onClick={() => onRemove(name)}
-          >
-            <X size={13} aria-hidden />
-          </button>
-        </li>
-      ))}
-    </ul>
-  );
 }
 
 interface TotalsProps {

@@ -1,0 +1,39 @@
+"""Every page there is, from the router of the page itself: who adds one need not list it anywhere."""
+
+import re
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Page, expect
+
+_ROUTES = "Object.keys(self.__TSR_ROUTER__.routesByPath)"
+_LINKS = "[...document.querySelectorAll('a[href^=\"/\"]')].map((link) => link.getAttribute('href'))"
+_WITHOUT_PAGE = {"/"}
+"""It leads on to the chat."""
+
+
+def settle(page: Page) -> None:
+    """Wait until what is asked for is there."""
+    expect(page.locator("h1, h2, .problem, .composer").first).to_be_visible()
+    expect(page.locator(".skeleton")).to_have_count(0)
+    expect(page.get_by_role("status").filter(has_text="Loading")).to_have_count(0)
+
+
+def all_addresses(page: Page) -> dict[str, str]:
+    """Of each route an address: its own, or of routes with a parameter the first that a page links to."""
+    page.goto("/chat")
+    settle(page)
+    routes = {route.rstrip("/") or "/" for route in page.evaluate(_ROUTES)} - _WITHOUT_PAGE
+    found = {route: route for route in sorted(routes) if "$" not in route}
+    to_look_at = list(found.values())
+    while to_look_at:
+        page.goto(to_look_at.pop(0))
+        settle(page)
+        for link in page.evaluate(_LINKS):
+            path = urlsplit(link).path
+            for route in routes - set(found):
+                if re.fullmatch(re.sub(r"\$\w+", "[^/]+", route), path) and path not in found:
+                    found[route] = link
+                    to_look_at.append(link)
+    missing = sorted(routes - set(found))
+    assert not missing, f"no page links to {', '.join(missing)}: seed something that leads there"
+    return dict(sorted(found.items()))
