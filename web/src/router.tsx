@@ -83,6 +83,13 @@ const chatRoute = createRoute({
 const newChatRoute = createRoute({ getParentRoute: () => chatRoute, path: "/" });
 const conversationRoute = createRoute({ getParentRoute: () => chatRoute, path: "$conversationId" });
 
+const playgroundRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/playground",
+  validateSearch: textSearch("model"),
+  component: lazyRouteComponent(() => import("./rooms/playground/room"), "PlaygroundRoom"),
+});
+
 const knowledgeRoute = createRoute({
   getParentRoute: () => houseRoute,
   path: "/knowledge",
@@ -177,6 +184,7 @@ export const router = createRouter({
     houseRoute.addChildren([
       indexRoute,
       chatRoute.addChildren([newChatRoute, conversationRoute]),
+      playgroundRoute,
       knowledgeRoute,
       collectionRoute,
       documentRoute,

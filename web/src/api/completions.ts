@@ -1,7 +1,7 @@
 /** A streamed reply of `/v1/chat/completions` as plain events: text, then one end. */
 import { errorFrom, send } from "./client";
 import { readEvents } from "./sse";
-import type { Citation, SentenceCheck } from "./types";
+import type { Citation, SentenceCheck, TokenLogprob, ToolCall } from "./types";
 
 export interface ChatMessage {
   role: string;
@@ -20,6 +20,7 @@ export interface CompletionOrder {
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
+  prompt_tokens_details?: { cached_tokens?: number };
 }
 
 export interface Piece {
@@ -31,23 +32,37 @@ export interface Piece {
   sentences?: SentenceCheck[];
 }
 
-interface Delta {
+export interface Delta {
   content?: string | null;
-  annotations?: Citation[];
-  sentences?: SentenceCheck[];
+  tool_calls?: ToolCall[] | null;
+  annotations?: Citation[] | null;
+  sentences?: SentenceCheck[] | null;
 }
 
-interface Chunk {
-  choices?: { delta?: Delta; finish_reason?: string | null }[];
+export interface ChunkChoice {
+  index: number;
+  delta: Delta;
+  logprobs?: { content: TokenLogprob[] } | null;
+  finish_reason?: string | null;
+}
+
+/** A piece of an answer as it comes; the first one has the receipt alone. */
+export interface Chunk {
+  choices?: ChunkChoice[];
   usage?: Usage | null;
-  cairn?: { receipt?: string };
+  cairn?: { receipt?: string; target?: string };
   error?: unknown;
 }
 
-/** What one chunk of the stream says. Throws what the server reports in the middle of a stream. */
-export function readChunk(data: string): Piece {
+/** Throws what the server reports in the middle of a stream. */
+function parseChunk(data: string): Chunk {
   const chunk = JSON.parse(data) as Chunk;
   if (chunk.error) throw errorFrom(500, chunk);
+  return chunk;
+}
+
+/** What a chunk says of the one reply of a chat. */
+function readPiece(chunk: Chunk): Piece {
   const choice = chunk.choices?.[0];
   const piece: Piece = { text: choice?.delta?.content ?? "" };
   if (choice?.delta?.annotations) piece.annotations = choice.delta.annotations;
@@ -63,25 +78,43 @@ export async function* streamReply(
   order: CompletionOrder,
   signal: AbortSignal,
 ): AsyncGenerator<Piece, void, undefined> {
+  const body = {
+    model: order.model,
+    messages: order.messages,
+    ...order.sampling,
+    ...(order.knowledge ? { tools: [{ type: "file_search", vector_store_ids: [order.knowledge] }] } : {}),
+    stream: true,
+    stream_options: { include_usage: true },
+  };
+  for await (const chunk of streamChunks(body, signal)) yield readPiece(chunk);
+}
+
+/** An answer as it arrives, whichever way it was asked for: one that comes whole is one chunk. */
+export async function* streamChunks(
+  body: Readonly<Record<string, unknown>>,
+  signal: AbortSignal,
+): AsyncGenerator<Chunk, void, undefined> {
   const response = await send("/v1/chat/completions", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({
-      model: order.model,
-      messages: order.messages,
-      ...order.sampling,
-      ...(order.knowledge ? { tools: [{ type: "file_search", vector_store_ids: [order.knowledge] }] } : {}),
-      stream: true,
-      stream_options: { include_usage: true },
-    }),
+    body: JSON.stringify(body),
     signal,
   });
-  const receiptId = response.headers.get("x-cairn-receipt");
-  yield receiptId ? { text: "", receiptId } : { text: "" };
+  const receipt = response.headers.get("x-cairn-receipt");
+  yield receipt ? { cairn: { receipt } } : {};
+  if (body.stream !== true) {
+    const { choices, ...rest } = (await response.json()) as Whole;
+    yield { ...rest, choices: choices.map(({ message, ...choice }) => ({ ...choice, delta: message })) };
+    return;
+  }
   if (!response.body) return;
   for await (const data of readEvents(response.body)) {
     if (data === "[DONE]") return;
-    yield readChunk(data);
+    yield parseChunk(data);
   }
   throw errorFrom(500, { message: "The reply broke off.", remedy: "Ask again; what had arrived is kept." });
+}
+
+interface Whole extends Omit<Chunk, "choices"> {
+  choices: (Omit<ChunkChoice, "delta"> & { message: Delta })[];
 }

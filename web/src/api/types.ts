@@ -56,7 +56,10 @@ export type UsageSums = Schemas["UsageSums"];
 export type Limit = Schemas["Limit"];
 export type LimitList = Schemas["LimitList"];
 export type LimitBody = Schemas["LimitBody"];
-export type CompletionOrderBody = Schemas["ChatCompletionRequest"];
+export type ChatBody = Schemas["ChatCompletionRequest"];
+export type ChatMessageBody = Schemas["MessageSpec"];
+export type ToolCall = Schemas["ToolCallSpec"];
+export type TokenLogprob = Schemas["ContentLogprob"];
 
 /** A line of a run's `metrics.jsonl`: a file format, which the API passes on as it is. */
 export interface MetricsLine {

@@ -6,6 +6,7 @@ import {
   Boxes,
   ChartColumn,
   Command,
+  FlaskConical,
   KeyRound,
   type LucideIcon,
   MessageSquare,
@@ -24,6 +25,7 @@ const Palette = lazy(() => import("./palette"));
 /** Rooms, each for whoever has the permission that its first question asks for. */
 const ROOMS = [
   { to: "/chat", name: "Chat", Icon: MessageSquare, needs: "conversations" },
+  { to: "/playground", name: "Playground", Icon: FlaskConical, needs: "chat" },
   { to: "/knowledge", name: "Knowledge", Icon: BookOpen, needs: "read_knowledge" },
   { to: "/models", name: "Models", Icon: Boxes, needs: "read_catalogue" },
   { to: "/runs", name: "Runs", Icon: Activity, needs: "read_catalogue" },

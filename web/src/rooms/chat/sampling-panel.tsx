@@ -1,6 +1,7 @@
 /** How replies are sampled. An empty field leaves the choice to the server. */
 import { useId, useState } from "react";
-import { DEFAULT_SAMPLING, NUMBER_FIELDS, type NumberField, parseField, type Sampling } from "./sampling";
+import { NumberInput } from "../../parts/number-input";
+import { DEFAULT_SAMPLING, NUMBER_FIELDS, type Sampling } from "./sampling";
 import { SidePanel } from "./side-panel";
 
 interface SamplingPanelProps {
@@ -67,41 +68,5 @@ export function SamplingPanel({ sampling, onChange, onClose }: SamplingPanelProp
         <p className="small faint">Kept for this conversation; a new one starts with what was used last.</p>
       </div>
     </SidePanel>
-  );
-}
-
-interface NumberInputProps {
-  field: NumberField;
-  value: number | null;
-  onChange: (value: number | null) => void;
-}
-
-function NumberInput({ field, value, onChange }: NumberInputProps) {
-  const id = useId();
-  const [text, setText] = useState(value === null ? "" : String(value));
-  const isWrong = parseField(field, text) === undefined;
-  return (
-    <div className="number-input">
-      <label className="label" htmlFor={id}>
-        {field.label}
-      </label>
-      <input
-        id={id}
-        className="field numbers"
-        inputMode="decimal"
-        value={text}
-        placeholder={field.unset}
-        aria-invalid={isWrong}
-        aria-describedby={`${id}-hint`}
-        onChange={(event) => {
-          setText(event.target.value);
-          const parsed = parseField(field, event.target.value);
-          if (parsed !== undefined) onChange(parsed);
-        }}
-      />
-      <p id={`${id}-hint`} className="hint" data-wrong={isWrong || undefined}>
-        {isWrong ? `${field.min} to ${field.max}${field.step >= 1 ? ", whole" : ""}` : field.hint}
-      </p>
-    </div>
   );
 }

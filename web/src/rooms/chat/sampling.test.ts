@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { chooseModel, countChanged, DEFAULT_SAMPLING, NUMBER_FIELDS, parseField, toWire } from "./sampling";
+import { parseField } from "../../parts/number-field";
+import { chooseModel, countChanged, DEFAULT_SAMPLING, NUMBER_FIELDS, toWire } from "./sampling";
 
 const field = (name: string) => {
   const found = NUMBER_FIELDS.find((candidate) => candidate.name === name);

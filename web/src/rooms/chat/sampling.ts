@@ -1,4 +1,5 @@
 /** How replies are sampled: kept per conversation, and a new conversation starts with what was used last. */
+import type { NumberField } from "../../parts/number-field";
 import { recall, remember } from "../../storage";
 
 export interface Sampling {
@@ -29,18 +30,7 @@ export const DEFAULT_SAMPLING: Sampling = {
 
 export type NumberName = "temperature" | "top_p" | "top_k" | "max_tokens" | "seed";
 
-export interface NumberField {
-  name: NumberName;
-  label: string;
-  hint: string;
-  min: number;
-  max: number;
-  step: number;
-  /** What the server does when the field is empty. */
-  unset: string;
-}
-
-export const NUMBER_FIELDS: readonly NumberField[] = [
+export const NUMBER_FIELDS: readonly NumberField<NumberName>[] = [
   {
     name: "temperature",
     label: "Temperature",
@@ -87,14 +77,6 @@ export const NUMBER_FIELDS: readonly NumberField[] = [
     unset: "random",
   },
 ];
-
-/** The number a person typed, or null when empty; undefined when it is not allowed. */
-export function parseField(field: NumberField, text: string): number | null | undefined {
-  if (text.trim() === "") return null;
-  const value = Number(text);
-  if (!Number.isFinite(value) || value < field.min || value > field.max) return undefined;
-  return field.step >= 1 && !Number.isInteger(value) ? undefined : value;
-}
 
 /** The fields of the request: only what was set. */
 export function toWire(sampling: Sampling): Record<string, unknown> {

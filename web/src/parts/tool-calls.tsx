@@ -1,0 +1,42 @@
+/** Calls of tools, each folded: its name in sight, its arguments and what it gave when it is opened. */
+import { Wrench } from "lucide-react";
+import type { ToolCall } from "../api/types";
+import { CodeBlock } from "./code";
+import "./tool-calls.css";
+
+interface ToolCallsProps {
+  calls: readonly ToolCall[];
+  /** What they gave, by call; of one that is not here nobody has said. */
+  results?: Readonly<Record<string, string>>;
+}
+
+export function ToolCalls({ calls, results = {} }: ToolCallsProps) {
+  return (
+    <ul role="list" className="tool-calls" aria-label="Calls of tools">
+      {calls.map((call) => (
+        <li key={call.id}>
+          <details>
+            <summary>
+              <Wrench size={14} aria-hidden />
+              <span className="mono">{call.function.name}</span>
+              <span className="faint clip mono">{call.function.arguments}</span>
+            </summary>
+            <CodeBlock code={indented(call.function.arguments)} language="json" />
+            {results[call.id] === undefined ? null : (
+              <CodeBlock code={results[call.id] ?? ""} language="text" />
+            )}
+          </details>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+/** Arguments as a person reads them; what is no JSON, as it is. */
+function indented(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
