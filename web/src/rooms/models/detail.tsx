@@ -1,7 +1,7 @@
 /** One artifact: its card, what it came from, what is in it. */
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
-import { MessageSquare } from "lucide-react";
+import { FlaskConical, MessageSquare } from "lucide-react";
 import { artifactQuery, artifactsQuery, lineageQuery, modelsQuery } from "../../api/queries";
 import type { ArtifactDetail, FileEntry } from "../../api/types";
 import { artifactName, formatMoment, formatSize } from "../../format";
@@ -39,9 +39,14 @@ function Detail({ artifact }: { artifact: ArtifactDetail }) {
       <div className="room-head">
         <h1>{name}</h1>
         {chat ? (
-          <Link to="/chat" search={{ model: chat.id }} className="button">
-            <MessageSquare size={15} aria-hidden /> Chat with it
-          </Link>
+          <div className="room-tools">
+            <Link to="/playground" search={{ model: chat.id }} className="button">
+              <FlaskConical size={15} aria-hidden /> Try it
+            </Link>
+            <Link to="/chat" search={{ model: chat.id }} className="button">
+              <MessageSquare size={15} aria-hidden /> Chat with it
+            </Link>
+          </div>
         ) : null}
       </div>
       <dl className="facts">

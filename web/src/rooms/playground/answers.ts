@@ -59,11 +59,16 @@ export function withChunk(answer: Answer, chunk: Chunk): Answer {
 function withDelta(choice: Choice, { delta, logprobs, finish_reason }: ChunkChoice): Choice {
   const next = { ...choice };
   if (delta.content) next.text += delta.content;
-  if (delta.tool_calls?.length) next.calls = [...choice.calls, ...delta.tool_calls];
+  if (delta.tool_calls?.length) next.calls = [...choice.calls, ...delta.tool_calls.map(asCall)];
   if (delta.annotations?.length) next.sources = delta.annotations;
   if (logprobs?.content.length) next.tokens = [...choice.tokens, ...logprobs.content];
   if (finish_reason) next.finishReason = finish_reason;
   return next;
+}
+
+/** Without the place that a stream gives it, which a message does not take. */
+function asCall({ id, type, function: called }: ToolCall): ToolCall {
+  return { id, type, function: called };
 }
 
 function isPiece(chunk: Chunk): boolean {

@@ -2,7 +2,7 @@
 import { type ReactNode, useId } from "react";
 import { Choice } from "../../parts/filter";
 
-interface TextFieldProps {
+interface CodeFieldProps {
   label: string;
   value: string;
   onChange: (value: string) => void;
@@ -12,7 +12,7 @@ interface TextFieldProps {
   children?: ReactNode;
 }
 
-export function TextField({
+export function CodeField({
   label,
   value,
   onChange,
@@ -20,7 +20,7 @@ export function TextField({
   placeholder,
   rows = 2,
   children,
-}: TextFieldProps) {
+}: CodeFieldProps) {
   const id = useId();
   return (
     <div>

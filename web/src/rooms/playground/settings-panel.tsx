@@ -1,7 +1,7 @@
 /** Everything that a request may say besides its messages. */
 import { useState } from "react";
 import { NumberInput } from "../../parts/number-input";
-import { Check, ChoiceField, TextField } from "./fields";
+import { Check, ChoiceField, CodeField } from "./fields";
 import {
   DEFAULT_SETTINGS,
   FORMS,
@@ -62,7 +62,7 @@ export function SettingsPanel({ settings, problems, onChange }: SettingsPanelPro
               }}
             />
           ))}
-          <TextField
+          <CodeField
             label="Stop strings, one a line"
             value={settings.stop.join("\n")}
             placeholder="None"
@@ -103,7 +103,7 @@ export function SettingsPanel({ settings, problems, onChange }: SettingsPanelPro
             onChange={(effort) => change({ effort })}
             options={EFFORTS}
           />
-          <TextField
+          <CodeField
             label="Stop token ids"
             value={settings.stopTokens}
             placeholder="2, 32000"
@@ -111,14 +111,14 @@ export function SettingsPanel({ settings, problems, onChange }: SettingsPanelPro
             onChange={(stopTokens) => change({ stopTokens })}
             problem={problems.stopTokens}
           />
-          <TextField
+          <CodeField
             label="Bias of tokens (JSON)"
             value={settings.logitBias}
             placeholder={'{"198": -100}'}
             onChange={(logitBias) => change({ logitBias })}
             problem={problems.logitBias}
           />
-          <TextField
+          <CodeField
             label="Variables of the chat template (JSON)"
             value={settings.templateOptions}
             placeholder={'{"enable_thinking": false}'}
@@ -163,7 +163,7 @@ function FormFields({ settings, problem, change }: PartProps) {
           options={FORMS}
         />
         {example === undefined ? null : (
-          <TextField
+          <CodeField
             label={form === "choice" ? "The texts, one a line" : label}
             value={forms[form] ?? ""}
             rows={5}
@@ -179,7 +179,7 @@ function FormFields({ settings, problem, change }: PartProps) {
                 An example
               </button>
             )}
-          </TextField>
+          </CodeField>
         )}
       </div>
     </details>
@@ -203,7 +203,7 @@ function ToolFields({ settings, problem, change }: PartProps) {
     <details open={tools !== "" || undefined}>
       <summary>Tools</summary>
       <div className="play-fields">
-        <TextField
+        <CodeField
           label="Tools (JSON)"
           value={tools}
           rows={tools === "" ? 2 : 8}
@@ -220,7 +220,7 @@ function ToolFields({ settings, problem, change }: PartProps) {
               An example
             </button>
           ) : null}
-        </TextField>
+        </CodeField>
         {tools === "" ? null : (
           <>
             <ChoiceField
