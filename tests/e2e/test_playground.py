@@ -1,4 +1,4 @@
-"""The Playground: a request with all its settings, its answer taken apart, and the code that asks the same."""
+"""The Playground: one request with all its settings, its answer taken apart, and code that asks the same."""
 
 import json
 import os
@@ -81,9 +81,9 @@ def executed(text: str, key: str) -> str:
     """What exported code prints when it is run."""
     command = ["bash", "-c", text] if text.startswith("curl") else [sys.executable, "-c", text]
     env = {**os.environ, "CAIRN_API_KEY": key}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    return ended.stdout
 
 
 def said_by_curl(printed: str) -> str:
@@ -97,7 +97,9 @@ def said_by_curl(printed: str) -> str:
 @pytest.mark.parametrize(
     "side",
     [
-        pytest.param({"numbers": {"temperature": 0, "top_p": 0.9, "top_k": 8, "max_tokens": 24}}, id="streamed"),
+        pytest.param(
+            {"numbers": {"temperature": 0, "top_p": 0.9, "top_k": 8, "max_tokens": 24}}, id="streamed"
+        ),
         pytest.param({"numbers": {"temperature": 0, "max_tokens": 24}, "isStreamed": False}, id="whole"),
         pytest.param(
             {
@@ -175,7 +177,9 @@ def test_a_tool_is_called_and_the_conversation_goes_on(page: Page, key: str, axe
     expect(call.get_by_role("figure")).to_contain_text('"place"')
     assert violations(page, axe) == []
     for language in ("Python (openai)", "Python (anthropic)"):
-        assert re.search(r"weather \{['\"]place['\"]: ?['\"](hill|house)", executed(code(page, language), key))
+        assert re.search(
+            r"weather \{['\"]place['\"]: ?['\"](hill|house)", executed(code(page, language), key)
+        )
 
     answer(page).get_by_role("button", name="Go on from this reply").click()
     expect(page.get_by_label("Role of message 2")).to_have_value("assistant")
