@@ -109,6 +109,19 @@ def test_nobody_becomes_somebody_else_by_name(
     assert who(client)["roles"] == ["member"]
 
 
+def test_an_address_that_is_another_accounts_name_is_left_out(server: Running, provider: Provider) -> None:
+    server.http().post("/api/people", json={"user_id": "Grace@Example.org"})
+    provider.user = {
+        "sub": "7",
+        "preferred_username": "grace",
+        "email": "grace@example.org",
+        "email_verified": True,
+    }
+    client, _ = signed_on(server)
+    assert who(client)["user_id"] == "grace"
+    assert server.http().get("/api/people/grace").json()["email"] is None
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

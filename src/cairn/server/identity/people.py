@@ -41,9 +41,7 @@ def add(
             f"{user_id!r} is no name for an account, allowed: letters, digits and . _ @ + -, 100 at most",
             param="user_id",
         )
-    taken = or_(func.lower(UserRow.user_id) == user_id.lower(), UserRow.email == user_id.lower())
-    known = change.session.scalar(select(UserRow.user_id).where(taken).limit(1))
-    if known is not None:
+    if (known := holder(change.session, user_id)) is not None:
         raise ConflictError(
             f"the name {user_id!r} belongs to the user {known!r}", remedy="choose another name"
         )
@@ -73,6 +71,12 @@ def find(session: Session, user_id: str) -> UserRow:
 def named(session: Session, name: str) -> UserRow | None:
     """Who signs in under a name: an id or an e-mail address."""
     return session.scalar(select(UserRow).where(or_(UserRow.user_id == name, UserRow.email == name.lower())))
+
+
+def holder(session: Session, name: str, *, besides: str = "") -> str | None:
+    """Whose id or e-mail address a name is, however it is written."""
+    same = or_(func.lower(UserRow.user_id) == name.lower(), UserRow.email == name.lower())
+    return session.scalar(select(UserRow.user_id).where(same, UserRow.user_id != besides).limit(1))
 
 
 def person(session: Session, row: UserRow) -> Person:
@@ -223,10 +227,7 @@ def _checked_email(session: Session, email: str | None, user_id: str) -> str | N
     email = email.strip().lower()
     if not _EMAIL.fullmatch(email) or len(email) > _MAX_TEXT:
         raise InvalidRequestError(f"{email!r} is no e-mail address", param="email")
-    taken = select(UserRow.user_id).where(
-        or_(UserRow.email == email, func.lower(UserRow.user_id) == email), UserRow.user_id != user_id
-    )
-    if session.scalar(taken.limit(1)) is not None:
+    if holder(session, email, besides=user_id) is not None:
         raise ConflictError(f"{email} belongs to another account", remedy="give another address")
     return email
 

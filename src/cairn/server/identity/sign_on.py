@@ -17,14 +17,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import func, or_, select
-
 from cairn.core.errors import AuthenticationError, ConfigError, MissingExtraError, UnavailableError
 from cairn.server.config import SignOnConfig
 from cairn.server.identity import people
 from cairn.server.identity.changes import Change
 from cairn.server.identity.permissions import checked_roles
-from cairn.server.tables import ExternalLoginRow, GroupRow, MembershipRow, UserRow
+from cairn.server.tables import ExternalLoginRow, GroupRow, MembershipRow
 
 if TYPE_CHECKING:
     from authlib.integrations.requests_client import OAuth2Session
@@ -221,16 +219,13 @@ def _set_groups(change: Change, config: SignOnConfig, user_id: str, claims: dict
 def _free_name(change: Change, claims: dict[str, Any]) -> str:
     wished = str(claims.get("preferred_username") or claims.get("email") or claims["sub"])
     name = re.sub(r"[^A-Za-z0-9._@+-]", "-", wished).lstrip("._@+-")[:80] or "user"
-    taken = or_(func.lower(UserRow.user_id) == name.lower(), UserRow.email == name.lower())
-    if change.session.scalar(select(UserRow.user_id).where(taken).limit(1)) is None:
-        return name
-    return f"{name}-{secrets.token_hex(3)}"
+    is_free = people.holder(change.session, name) is None
+    return name if is_free else f"{name}-{secrets.token_hex(3)}"
 
 
 def _free_email(change: Change, email: Any) -> str | None:
-    if not isinstance(email, str) or people.named(change.session, email) is not None:
-        return None
-    return email
+    is_free = isinstance(email, str) and people.holder(change.session, email) is None
+    return email if is_free else None
 
 
 def _refused(why: str) -> AuthenticationError:
