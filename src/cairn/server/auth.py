@@ -78,9 +78,7 @@ async def current_principal(request: Request) -> Principal:
         known = await asyncio.to_thread(identity.principal_for, kind, secret)
     except AuthenticationError:
         # Right keys are never slowed down by somebody else's wrong ones behind the same address.
-        source = address_source(address_of(request))
-        state.failures.check(source)
-        state.failures.failed(source)
+        state.failures.failed(address_source(address_of(request)))
         raise
     if identity.has_uses:
         # Nobody waits for it: it is a note, and a long write may hold the database.

@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from cairn.core.errors import AuthenticationError, OverloadedError
 from cairn.server.identity import passwords
 from cairn.server.identity.throttle import FailureLimiter, address_source
 from cairn.server.tables import SessionRow
@@ -154,12 +155,26 @@ def test_an_unknown_account_is_slowed_down_like_a_known_one(serve: Serve) -> Non
 
 def test_guesses_at_the_same_time_are_counted_before_they_are_checked() -> None:
     limiter = FailureLimiter(2)
-    limiter.failed("here")
-    limiter.failed("here")
-    with pytest.raises(Exception, match="too many"):
-        limiter.check("elsewhere", "here")
-    limiter.forgive("here")
-    limiter.check("here")
+    with limiter.attempt("here"), limiter.attempt("here"):
+        with pytest.raises(OverloadedError, match="too many"), limiter.attempt("elsewhere", "here"):
+            raise AssertionError("a third guess was looked at")
+        with limiter.attempt("elsewhere"), limiter.attempt("elsewhere"):
+            pass  # the one that was refused counts nowhere
+    for _ in range(2):  # both were right
+        with pytest.raises(AuthenticationError), limiter.attempt("here"):
+            raise AuthenticationError("a wrong guess")
+    with pytest.raises(OverloadedError), limiter.attempt("here"):
+        raise AssertionError("a guess after two wrong ones was looked at")
+
+
+def test_the_password_of_now_is_not_guessed_by_changing_it(serve: Serve) -> None:
+    server = serve(sign_in_failures=3)
+    with_password(server)
+    client = browser(server)
+    sign_in(client)
+    change = {"current": "a wrong one", "new": "another pile of stones"}
+    statuses = [client.put("/api/account/password", json=change).status_code for _ in range(4)]
+    assert statuses == [400, 400, 400, 429]
 
 
 def test_an_address_is_what_one_customer_has() -> None:

@@ -8,9 +8,11 @@ signed in to it before is counted by itself.
 import ipaddress
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 
-from cairn.core.errors import OverloadedError
+from cairn.core.errors import AuthenticationError, CairnError, OverloadedError
 
 _WINDOW_SECONDS = 300.0
 _MAX_SOURCES = 16384
@@ -24,8 +26,8 @@ class FailureLimiter:
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = Lock()
 
-    def check(self, *sources: str) -> None:
-        """Raise `OverloadedError` when one of them must wait."""
+    def failed(self, *sources: str) -> None:
+        """Count a failure of each; `OverloadedError`, and nothing is counted, when one of them must wait."""
         now = time.monotonic()
         with self._lock:
             for source in sources:
@@ -38,18 +40,27 @@ class FailureLimiter:
                         remedy="wait a few minutes",
                         retry_after=times[0] + _WINDOW_SECONDS - now,
                     )
-
-    def failed(self, *sources: str) -> None:
-        """Count a failure of each."""
-        with self._lock:
             for source in sources:
-                self._failures.setdefault(source, deque(maxlen=self._limit)).append(time.monotonic())
+                self._failures.setdefault(source, deque(maxlen=self._limit)).append(now)
                 self._failures.move_to_end(source)
             while len(self._failures) > _MAX_SOURCES:
                 self._failures.popitem(last=False)
 
-    def forgive(self, *sources: str) -> None:
-        """Take the last failure of each back: it was none."""
+    @contextmanager
+    def attempt(self, *sources: str, wrong: type[CairnError] = AuthenticationError) -> Iterator[None]:
+        """A guess; right unless its block ends with `wrong`."""
+        self.failed(*sources)
+        is_wrong = False
+        try:
+            yield
+        except wrong:
+            is_wrong = True
+            raise
+        finally:
+            if not is_wrong:
+                self._forgive(sources)
+
+    def _forgive(self, sources: Sequence[str]) -> None:
         with self._lock:
             for source in sources:
                 if times := self._failures.get(source):

@@ -64,15 +64,13 @@ def change_own_password(request: Request, caller: Owner, body: PasswordChange) -
     require_grant(caller, caller.roles, "a password")
     require_models(caller, None)
     state = state_of(request)
-    source = address_source(address_of(request))
-    state.failures.check(source)
     with state.identity.reading() as session:
         row = people.find(session, caller.user_id)
-    if row.password_hash is not None and not passwords.is_right(row.password_hash, body.current):
-        state.failures.failed(source)
-        raise InvalidRequestError(
-            "the current password is not right", remedy="type it again", param="current"
-        )
+    with state.failures.attempt(address_source(address_of(request)), wrong=InvalidRequestError):
+        if row.password_hash is not None and not passwords.is_right(row.password_hash, body.current):
+            raise InvalidRequestError(
+                "the current password is not right", remedy="type it again", param="current"
+            )
     hashed = passwords.hashed(body.new, user_id=row.user_id)
     with state.identity.changing(caller.user_id) as change:
         keep = digest_of(request.cookies.get(COOKIE, ""))

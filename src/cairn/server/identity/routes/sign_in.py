@@ -1,7 +1,7 @@
 """Signing in by link, key or password, and out again."""
 
 import secrets
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -53,7 +53,8 @@ def sign_in_by_link(request: Request, token: str) -> Response:
     """Use a one-time link: sets the session cookie and leads to the page."""
     state = state_of(request)
     try:
-        principal = attempted(request, lambda: state.identity.redeem(token))
+        with attempt(request):
+            principal = state.identity.redeem(token)
     except CairnError as error:
         # The page explains and offers the key form; a program sees the status and the error object.
         if "text/html" in request.headers.get("accept", ""):
@@ -67,7 +68,8 @@ def sign_in_by_key(request: Request, body: KeyBody) -> SessionInfo:
     """Exchange a key for a session cookie. The session has all of its owner's permissions, so a narrowed
     key gives none."""
     state = state_of(request)
-    principal = attempted(request, lambda: state.identity.principal_for_key(body.key.strip()))
+    with attempt(request):
+        principal = state.identity.principal_for_key(body.key.strip())
     if principal.scopes is not None or principal.models is not None:
         raise AuthenticationError(
             "a key with scopes or models of its own cannot sign a browser in",
@@ -84,7 +86,8 @@ def sign_in_by_password(request: Request, body: PasswordBody) -> SessionInfo:
     # A browser that was here before waits for its own failures, not for those of strangers.
     is_known = bool(device) and state.identity.knows_device(name, device)
     source = f"device {digest_of(device)}" if is_known else f"account {digest_of(name.lower())}"
-    principal = attempted(request, lambda: state.identity.principal_for_password(name, body.password), source)
+    with attempt(request, source):
+        principal = state.identity.principal_for_password(name, body.password)
     device = device if is_known else secrets.token_urlsafe(32)
     state.identity.remember_device(principal.user_id, device)
     response = _answered(request, state, principal)
@@ -108,20 +111,9 @@ def session_info(caller: Annotated[Principal, allowed(Permission.ACCOUNT)]) -> S
     return _info(caller)
 
 
-def attempted(request: Request, check: Callable[[], Principal], *sources: str) -> Principal:
-    """Counted as failed until it is known to be right: many at the same time are not free."""
-    failures, counted = state_of(request).failures, (address_source(address_of(request)), *sources)
-    failures.check(*counted)
-    failures.failed(*counted)
-    is_wrong = False
-    try:
-        return check()
-    except AuthenticationError:
-        is_wrong = True
-        raise
-    finally:
-        if not is_wrong:
-            failures.forgive(*counted)
+def attempt(request: Request, *sources: str) -> AbstractContextManager[None]:
+    """A guess from an address, and from where else it is counted."""
+    return state_of(request).failures.attempt(address_source(address_of(request)), *sources)
 
 
 def with_session(request: Request, state: ServerState, principal: Principal, response: Response) -> Response:

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from cairn.core.errors import AuthenticationError, CairnError
 from cairn.server.auth import PUBLIC
 from cairn.server.errors import cairn_error_response
-from cairn.server.identity.routes.sign_in import attempted, is_secure, with_session
+from cairn.server.identity.routes.sign_in import attempt, is_secure, with_session
 from cairn.server.identity.sign_on import account_of
 from cairn.server.state import state_of
 
@@ -52,15 +52,16 @@ def finish_sign_on(request: Request, state: str = "", code: str = "", error: str
     """Back from the identity provider: makes the account the first time, and signs in."""
     server = state_of(request)
 
-    def signed_on() -> str:
-        if error or not code:
-            raise AuthenticationError(f"the identity provider refused: {error or 'it sent no code'}"[:200])
-        claims = server.sign_on.finish(request.cookies.get(_HANDLE, ""), state=state, code=code)
-        with server.identity.changing("single sign-on") as change:
-            return account_of(change, server.sign_on.config, claims)
-
     try:
-        principal = attempted(request, lambda: server.identity.principal_of(signed_on()))
+        with attempt(request):
+            if error or not code:
+                said = error or "it sent no code"
+                raise AuthenticationError(f"the identity provider refused: {said}"[:200])
+            handle = request.cookies.get(_HANDLE, "")
+            claims = server.sign_on.finish(handle, state=state, code=code)
+            with server.identity.changing("single sign-on") as change:
+                user_id = account_of(change, server.sign_on.config, claims)
+            principal = server.identity.principal_of(user_id)
     except CairnError as problem:
         # The page explains and offers the other ways; a program sees the status and the error object.
         is_browser = "text/html" in request.headers.get("accept", "")
