@@ -61,6 +61,7 @@ MayManageModels = Annotated[Principal, allowed(Permission.MANAGE_MODELS)]
 MayManageRoutes = Annotated[Principal, allowed(Permission.MANAGE_ROUTES)]
 MayReadCatalogue = Annotated[Principal, allowed(Permission.READ_CATALOGUE)]
 MayReadKnowledge = Annotated[Principal, allowed(Permission.READ_KNOWLEDGE)]
+MayManagePeople = Annotated[Principal, allowed(Permission.MANAGE_PEOPLE)]
 MayManageKnowledge = Annotated[Principal, allowed(Permission.MANAGE_KNOWLEDGE)]
 
 

@@ -2,14 +2,17 @@
 
 import difflib
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from cairn.core.errors import InvalidRequestError
 
 _MAX_DEPTH = 100
 """Of objects and lists within each other; what a client sends has a few, what stack frames allow is less."""
+
+ShortText = Annotated[str, StringConstraints(max_length=200)]
+"""A name, or a line about something."""
 
 
 class Strict(BaseModel):

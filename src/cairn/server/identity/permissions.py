@@ -112,7 +112,7 @@ def require(caller: Principal, permission: Permission) -> None:
         )
     raise ForbiddenError(
         f"{caller.user_id} ({', '.join(sorted(caller.roles)) or 'no role'}) may not {MEANING[permission]}",
-        remedy=f"the permission {permission} is for these roles: {', '.join(_having(permission))}",
+        remedy=f"the permission {permission} is for these roles: {', '.join(roles_with(permission))}",
     )
 
 
@@ -162,9 +162,11 @@ def checked_roles(roles: Iterable[str]) -> list[str]:
     return found
 
 
-def checked_scopes(scopes: Iterable[str], held: frozenset[Permission]) -> list[str]:
-    """Scopes as they are kept; `InvalidRequestError` for one that is none or that its owner has not."""
-    found = sorted(set(scopes))
+def checked_scopes(scopes: Iterable[str] | None, roles: Iterable[str]) -> list[str] | None:
+    """A key's scopes as they are kept; `InvalidRequestError` for one that its owner's roles do not have."""
+    if scopes is None:
+        return None
+    held, found = _allowed(frozenset(roles), None), sorted(set(scopes))
     for scope in found:
         if scope not in held:
             raise InvalidRequestError(
@@ -174,5 +176,6 @@ def checked_scopes(scopes: Iterable[str], held: frozenset[Permission]) -> list[s
     return found
 
 
-def _having(permission: Permission) -> list[str]:
+def roles_with(permission: Permission) -> list[str]:
+    """The roles that have a permission."""
     return [role for role, held in ROLES.items() if permission in held]

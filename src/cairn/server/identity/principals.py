@@ -20,7 +20,7 @@ from cairn.core.errors import AuthenticationError, StorageError
 from cairn.registry import AuditLog, Database
 from cairn.server.identity import keys, passwords, people, sessions
 from cairn.server.identity.changes import Change, digest_of
-from cairn.server.identity.permissions import SERVICE, checked_scopes, permissions_of
+from cairn.server.identity.permissions import SERVICE, checked_scopes
 from cairn.server.tables import KeyRow, UserRow
 
 logger = logging.getLogger("cairn.server")
@@ -83,12 +83,13 @@ class Identity:
         """A new key, good for `seconds`, of a person who is made (with `roles`) when not known yet."""
         with self.changing(actor) as change:
             row = change.session.get(UserRow, user_id) or people.add(change, user_id, roles=roles)
-            if scopes is not None:
-                held = permissions_of(Principal(user_id, roles=frozenset(row.roles)))
-                scopes = checked_scopes(scopes, held)
-            expires_at = None if seconds is None else time.time() + seconds
             _, key = keys.create(
-                change, user_id, name=name, scopes=scopes, models=models, expires_at=expires_at
+                change,
+                user_id,
+                name=name,
+                scopes=checked_scopes(scopes, row.roles),
+                models=models,
+                expires_at=None if seconds is None else time.time() + seconds,
             )
         return key
 

@@ -6,26 +6,18 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, StringConstraints
 from starlette.responses import Response
 
-from cairn.core.chat import Principal
 from cairn.core.errors import InvalidRequestError
-from cairn.server.auth import address_of, allowed
+from cairn.server.auth import SignedIn, address_of
 from cairn.server.body import RequestBody
 from cairn.server.identity import COOKIE, passwords, people, sessions
 from cairn.server.identity.changes import digest_of
-from cairn.server.identity.permissions import (
-    MEANING,
-    ROLES,
-    Permission,
-    require_grant,
-    require_models,
-)
+from cairn.server.identity.permissions import MEANING, require_grant, require_models, roles_with
 from cairn.server.identity.throttle import address_source
 from cairn.server.state import state_of
 from cairn.server.tables import SessionRow
 
 router = APIRouter(prefix="/api", tags=["account"])
 
-Owner = Annotated[Principal, allowed(Permission.ACCOUNT)]
 NewPassword = Annotated[str, StringConstraints(max_length=10_000)]
 
 
@@ -59,7 +51,7 @@ class PermissionOut(BaseModel):
 
 
 @router.put("/account/password", status_code=204)
-def change_own_password(request: Request, caller: Owner, body: PasswordChange) -> Response:
+def change_own_password(request: Request, caller: SignedIn, body: PasswordChange) -> Response:
     """Change one's own password; every other session ends."""
     require_grant(caller, caller.roles, "a password")
     require_models(caller, None)
@@ -79,7 +71,7 @@ def change_own_password(request: Request, caller: Owner, body: PasswordChange) -
 
 
 @router.get("/account/sessions")
-def list_own_sessions(request: Request, caller: Owner) -> list[SessionOut]:
+def list_own_sessions(request: Request, caller: SignedIn) -> list[SessionOut]:
     """Where one is signed in, the last used first."""
     current = digest_of(request.cookies.get(COOKIE, ""))
     with state_of(request).identity.reading() as session:
@@ -87,7 +79,7 @@ def list_own_sessions(request: Request, caller: Owner) -> list[SessionOut]:
 
 
 @router.delete("/account/sessions/{session_id}", status_code=204)
-def end_own_session(request: Request, caller: Owner, session_id: str) -> Response:
+def end_own_session(request: Request, caller: SignedIn, session_id: str) -> Response:
     """End a session of one's own."""
     with state_of(request).identity.changing(caller.user_id) as change:
         sessions.end_one(change, session_id, owner=caller.user_id)
@@ -95,13 +87,13 @@ def end_own_session(request: Request, caller: Owner, session_id: str) -> Respons
 
 
 @router.get("/permissions")
-def list_permissions(_caller: Owner) -> list[PermissionOut]:
+def list_permissions(_caller: SignedIn) -> list[PermissionOut]:
     """The table of permissions."""
     return [
         PermissionOut(
             name=permission,
             meaning=meaning,
-            roles=[role for role, held in ROLES.items() if permission in held],
+            roles=roles_with(permission),
         )
         for permission, meaning in MEANING.items()
     ]

@@ -1,29 +1,22 @@
 """Groups, for administrators: what is open to `group:NAME` in a collection is open to who is in it."""
 
-from typing import Annotated
-
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel
 from starlette.responses import Response
 
-from cairn.core.chat import Principal
-from cairn.server.auth import allowed
-from cairn.server.body import RequestBody
+from cairn.server.auth import MayManagePeople
+from cairn.server.body import RequestBody, ShortText
 from cairn.server.identity import people
-from cairn.server.identity.permissions import Permission
 from cairn.server.state import state_of
 
 router = APIRouter(prefix="/api/groups", tags=["people"])
-
-PeopleAdministrator = Annotated[Principal, allowed(Permission.MANAGE_PEOPLE)]
-_Text = Annotated[str, StringConstraints(max_length=200)]
 
 
 class NewGroup(RequestBody):
     """A group to make."""
 
-    name: _Text
-    description: _Text = ""
+    name: ShortText
+    description: ShortText = ""
 
 
 class GroupOut(BaseModel):
@@ -36,7 +29,7 @@ class GroupOut(BaseModel):
 
 
 @router.get("")
-def list_groups(request: Request, _caller: PeopleAdministrator) -> list[GroupOut]:
+def list_groups(request: Request, _caller: MayManagePeople) -> list[GroupOut]:
     """All groups by name."""
     with state_of(request).identity.reading() as session:
         return [
@@ -46,7 +39,7 @@ def list_groups(request: Request, _caller: PeopleAdministrator) -> list[GroupOut
 
 
 @router.post("", status_code=201)
-def add_group(request: Request, caller: PeopleAdministrator, body: NewGroup) -> GroupOut:
+def add_group(request: Request, caller: MayManagePeople, body: NewGroup) -> GroupOut:
     """Make a group."""
     with state_of(request).identity.changing(caller.user_id) as change:
         row = people.add_group(change, body.name, body.description)
@@ -54,7 +47,7 @@ def add_group(request: Request, caller: PeopleAdministrator, body: NewGroup) -> 
 
 
 @router.delete("/{name}", status_code=204)
-def remove_group(request: Request, caller: PeopleAdministrator, name: str) -> Response:
+def remove_group(request: Request, caller: MayManagePeople, name: str) -> Response:
     """Remove a group; what is open to it alone is then open to nobody but its owner."""
     with state_of(request).identity.changing(caller.user_id) as change:
         people.remove_group(change, name)
@@ -62,7 +55,7 @@ def remove_group(request: Request, caller: PeopleAdministrator, name: str) -> Re
 
 
 @router.put("/{name}/members/{user_id}", status_code=204)
-def join_group(request: Request, caller: PeopleAdministrator, name: str, user_id: str) -> Response:
+def join_group(request: Request, caller: MayManagePeople, name: str, user_id: str) -> Response:
     """Put somebody into a group."""
     with state_of(request).identity.changing(caller.user_id) as change:
         people.join(change, name, user_id)
@@ -70,7 +63,7 @@ def join_group(request: Request, caller: PeopleAdministrator, name: str, user_id
 
 
 @router.delete("/{name}/members/{user_id}", status_code=204)
-def leave_group(request: Request, caller: PeopleAdministrator, name: str, user_id: str) -> Response:
+def leave_group(request: Request, caller: MayManagePeople, name: str, user_id: str) -> Response:
     """Take somebody out of a group."""
     with state_of(request).identity.changing(caller.user_id) as change:
         people.leave(change, name, user_id)

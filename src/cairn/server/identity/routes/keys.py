@@ -4,21 +4,15 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from cairn.core.chat import Principal
 from cairn.server.auth import allowed
-from cairn.server.body import RequestBody
+from cairn.server.body import RequestBody, ShortText
 from cairn.server.identity import keys, people
 from cairn.server.identity.changes import Change
-from cairn.server.identity.permissions import (
-    Permission,
-    checked_scopes,
-    permissions_of,
-    require_grant,
-    require_models,
-)
+from cairn.server.identity.permissions import Permission, checked_scopes, require_grant, require_models
 from cairn.server.state import state_of
 from cairn.server.tables import KeyRow, UserRow
 
@@ -26,16 +20,15 @@ router = APIRouter(prefix="/api", tags=["keys"])
 
 Owner = Annotated[Principal, allowed(Permission.OWN_KEYS)]
 KeyAdministrator = Annotated[Principal, allowed(Permission.MANAGE_KEYS)]
-_Name = Annotated[str, StringConstraints(max_length=200)]
 
 
 class NewKey(RequestBody):
     """A key to make."""
 
-    name: _Name = ""
-    scopes: Annotated[list[_Name], Field(max_length=100)] | None = None
+    name: ShortText = ""
+    scopes: Annotated[list[ShortText], Field(max_length=100)] | None = None
     """Permissions it is narrowed to; null: all of its owner's."""
-    models: Annotated[list[_Name], Field(min_length=1, max_length=100)] | None = None
+    models: Annotated[list[ShortText], Field(min_length=1, max_length=100)] | None = None
     """Names of models it is for; null: all."""
     expires_at: float | None = None
     """Seconds since 1970; null: never."""
@@ -44,7 +37,7 @@ class NewKey(RequestBody):
 class NewKeyFor(NewKey):
     """A key to make for somebody."""
 
-    user_id: _Name
+    user_id: ShortText
 
 
 class Rotation(RequestBody):
@@ -137,8 +130,7 @@ def revoke_issued_key(request: Request, caller: KeyAdministrator, key_id: str) -
 
 def _made(change: Change, caller: Principal, owner: str, body: NewKey) -> MadeKey:
     row = people.find(change.session, owner)
-    held = permissions_of(Principal(owner, roles=frozenset(row.roles)))
-    scopes = None if body.scopes is None else checked_scopes(body.scopes, held)
+    scopes = checked_scopes(body.scopes, row.roles)
     _check_reach(caller, row, scopes, body.models)
     made, key = keys.create(
         change, owner, name=body.name.strip(), scopes=scopes, models=body.models, expires_at=body.expires_at

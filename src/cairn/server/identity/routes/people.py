@@ -5,33 +5,31 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from cairn.core.chat import Principal
-from cairn.server.auth import allowed
-from cairn.server.body import RequestBody
+from cairn.server.auth import MayManagePeople
+from cairn.server.body import RequestBody, ShortText
 from cairn.server.identity import passwords, people, sessions
 from cairn.server.identity.changes import Change
-from cairn.server.identity.permissions import Permission, require_grant, require_models
+from cairn.server.identity.permissions import require_grant, require_models
 from cairn.server.identity.routes.account import NewPassword, SessionOut, session_out
 from cairn.server.state import state_of
 from cairn.server.tables import UserRow
 
 router = APIRouter(prefix="/api/people", tags=["people"])
 
-PeopleAdministrator = Annotated[Principal, allowed(Permission.MANAGE_PEOPLE)]
-_Text = Annotated[str, StringConstraints(max_length=200)]
-_Roles = Annotated[list[_Text], Field(min_length=1, max_length=10)]
+_Roles = Annotated[list[ShortText], Field(min_length=1, max_length=10)]
 
 
 class NewPerson(RequestBody):
     """An account to make; with the one role `service` it is a program's."""
 
-    user_id: _Text
+    user_id: ShortText
     roles: _Roles = Field(default=["member"])
-    display_name: _Text = ""
-    email: _Text | None = None
+    display_name: ShortText = ""
+    email: ShortText | None = None
     password: NewPassword | None = None
 
 
@@ -39,8 +37,8 @@ class PersonChange(RequestBody):
     """What shall be different; what is left out stays."""
 
     roles: _Roles | None = None
-    display_name: _Text | None = None
-    email: _Text | None = None
+    display_name: ShortText | None = None
+    email: ShortText | None = None
     """Empty: none any more."""
     is_disabled: bool | None = None
 
@@ -65,14 +63,14 @@ class PersonOut(BaseModel):
 
 
 @router.get("")
-def list_people(request: Request, _caller: PeopleAdministrator) -> list[PersonOut]:
+def list_people(request: Request, _caller: MayManagePeople) -> list[PersonOut]:
     """All accounts by name."""
     with state_of(request).identity.reading() as session:
         return [_out(each) for each in people.listed(session)]
 
 
 @router.post("", status_code=201)
-def add_person(request: Request, caller: PeopleAdministrator, body: NewPerson) -> PersonOut:
+def add_person(request: Request, caller: MayManagePeople, body: NewPerson) -> PersonOut:
     """Make an account."""
     require_grant(caller, body.roles, "this account")
     require_models(caller, None)
@@ -87,16 +85,14 @@ def add_person(request: Request, caller: PeopleAdministrator, body: NewPerson) -
 
 
 @router.get("/{user_id}")
-def get_person(request: Request, _caller: PeopleAdministrator, user_id: str) -> PersonOut:
+def get_person(request: Request, _caller: MayManagePeople, user_id: str) -> PersonOut:
     """One account."""
     with state_of(request).identity.reading() as session:
         return _out(people.person(session, people.find(session, user_id)))
 
 
 @router.patch("/{user_id}")
-def change_person(
-    request: Request, caller: PeopleAdministrator, user_id: str, body: PersonChange
-) -> PersonOut:
+def change_person(request: Request, caller: MayManagePeople, user_id: str, body: PersonChange) -> PersonOut:
     """Change an account; the last administrator stays one."""
     with _reaching(request, caller, user_id) as (change, row):
         if body.roles is not None:
@@ -110,9 +106,7 @@ def change_person(
 
 
 @router.put("/{user_id}/password", status_code=204)
-def set_password(
-    request: Request, caller: PeopleAdministrator, user_id: str, body: PasswordOrder
-) -> Response:
+def set_password(request: Request, caller: MayManagePeople, user_id: str, body: PasswordOrder) -> Response:
     """Set somebody's password; all their sessions end."""
     with state_of(request).identity.reading() as session:
         user_id = people.find(session, user_id).user_id
@@ -123,7 +117,7 @@ def set_password(
 
 
 @router.get("/{user_id}/sessions")
-def list_sessions(request: Request, _caller: PeopleAdministrator, user_id: str) -> list[SessionOut]:
+def list_sessions(request: Request, _caller: MayManagePeople, user_id: str) -> list[SessionOut]:
     """Where somebody is signed in."""
     with state_of(request).identity.reading() as session:
         people.find(session, user_id)
@@ -131,7 +125,7 @@ def list_sessions(request: Request, _caller: PeopleAdministrator, user_id: str) 
 
 
 @router.delete("/{user_id}/sessions", status_code=204)
-def end_sessions(request: Request, caller: PeopleAdministrator, user_id: str) -> Response:
+def end_sessions(request: Request, caller: MayManagePeople, user_id: str) -> Response:
     """End all of somebody's sessions."""
     with state_of(request).identity.changing(caller.user_id) as change:
         sessions.end_all(change, people.find(change.session, user_id).user_id)

@@ -10,12 +10,12 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from cairn.core.chat import Principal
 from cairn.core.errors import AuthenticationError, CairnError
-from cairn.server.auth import PUBLIC, address_of, allowed
+from cairn.server.auth import PUBLIC, SignedIn, address_of
 from cairn.server.body import RequestBody
 from cairn.server.errors import cairn_error_response
 from cairn.server.identity import COOKIE
 from cairn.server.identity.changes import digest_of
-from cairn.server.identity.permissions import Permission, permissions_of
+from cairn.server.identity.permissions import permissions_of
 from cairn.server.identity.sessions import Browser
 from cairn.server.identity.throttle import address_source
 from cairn.server.state import ServerState, state_of
@@ -106,7 +106,7 @@ def sign_out(request: Request) -> Response:
 
 
 @router.get("/api/session")
-def session_info(caller: Annotated[Principal, allowed(Permission.ACCOUNT)]) -> SessionInfo:
+def session_info(caller: SignedIn) -> SessionInfo:
     """Who is signed in; 401 when nobody is."""
     return _info(caller)
 
