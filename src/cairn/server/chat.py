@@ -50,18 +50,13 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 @router.get("/models")
 def list_models(request: Request, caller: MayReadModels) -> ModelList:
     """Names that may be asked for, by a key for certain models those alone."""
-    models = state_of(request).models
-    found = (*models.served(), *models.encoders())
-    return ModelList(
-        data=[_model(each) for each in found if caller.models is None or each.name in caller.models]
-    )
+    return ModelList(data=[_model(each) for each in _open_to(request, caller)])
 
 
 @router.get("/models/{name:path}")
-def get_model(request: Request, _caller: MayReadModels, name: str) -> ModelInfo:
+def get_model(request: Request, caller: MayReadModels, name: str) -> ModelInfo:
     """One of them."""
-    models = state_of(request).models
-    for served in (*models.served(), *models.encoders()):
+    for served in _open_to(request, caller):
         if served.name == name:
             return _model(served)
     raise NotFoundError(f"no model {name!r}", remedy=LIST_MODELS)
@@ -231,6 +226,12 @@ def _delta(
 def _call(event: ToolCallDelta) -> dict[str, Any]:
     function = {"name": event.call.name, "arguments": event.call.arguments}
     return {"id": event.call.call_id, "type": "function", "function": function}
+
+
+def _open_to(request: Request, caller: Principal) -> list[ServedModel]:
+    models = state_of(request).models
+    found = (*models.served(), *models.encoders())
+    return [each for each in found if caller.models is None or each.name in caller.models]
 
 
 def _model(served: ServedModel) -> ModelInfo:

@@ -63,6 +63,8 @@ def test_a_key_for_some_models(serve: Serve, script: Script) -> None:
     server = serve(script(), script("other words", name="other"))
     client = server.http(made(server, models=["other"])["key"])
     assert [each["id"] for each in client.get("/v1/models").json()["data"]] == ["other"]
+    assert client.get("/v1/models/other").json()["id"] == "other"
+    assert client.get("/v1/models/scripted").status_code == 404
     assert client.post("/v1/chat/completions", json={**ASK, "model": "other"}).status_code == 200
     for path, body in (
         ("/v1/chat/completions", ASK),
@@ -70,6 +72,9 @@ def test_a_key_for_some_models(serve: Serve, script: Script) -> None:
         ("/v1/embeddings", {"model": "scripted", "input": "a"}),
         ("/v1/classify", {"model": "scripted", "input": "a"}),
         ("/v1/rerank", {"model": "scripted", "query": "a", "documents": ["b"]}),
+        ("/v1/messages", {**ASK, "max_tokens": 5}),
+        ("/v1/messages/count_tokens", ASK),
+        ("/v1/responses", {"model": "scripted", "input": "a"}),
     ):
         refused = client.post(path, json=body)
         assert refused.status_code == 403, path
