@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cairn.cli import app
+from cairn.cli.artifact import local_actor
 from cairn.core import CairnError, Settings
 from cairn.registry import Registry
 from cairn.server.usage.ledger import Ledger
@@ -39,6 +40,9 @@ def test_limits_are_set_listed_and_removed() -> None:
     assert json.loads(cairn("limit", "ls", "--json").stdout)[2]["amount"] == 90
     assert "removed user:* requests 90/minute" in cairn("limit", "rm", made).stderr
     assert len(cairn("limit", "ls").stdout.splitlines()) == 2
+    with Registry.open() as registry:
+        acted = {(each.action, each.actor) for each in registry.audit.entries()}
+    assert acted == {("limit.set", local_actor()), ("limit.remove", local_actor())}
 
 
 @pytest.mark.usefixtures("home")

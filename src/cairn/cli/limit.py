@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cairn.cli.artifact import local_actor, open_registry
 from cairn.cli.output import JSON_OPTION, print_json, print_table
 from cairn.core.errors import InvalidRequestError
 
@@ -13,17 +14,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Limits and budgets: set, list, remove.")
 
-_ACTOR = "cli"
 _COLUMNS = ["id", "who", "model", "what", "amount", "action"]
 
 
 @app.command("ls")
 def list_limits(as_json: bool = JSON_OPTION) -> None:
     """List limits and budgets."""
-    from cairn.registry import Registry
     from cairn.server.usage.rules import stored_rules
 
-    with Registry.open() as registry:
+    with open_registry() as registry:
         rules = stored_rules(registry)
     if as_json:
         return print_json([{"id": rule.limit_id, **rule.model_dump()} for rule in rules])
@@ -48,7 +47,6 @@ def set_limit(
 ) -> None:
     """Set a limit or a budget; one about the same gives way to it. Servers see it within a second."""
     from cairn.core import parse_config
-    from cairn.registry import Registry
     from cairn.server.usage.rules import Rule, set_rules
 
     kind, _, name = subject.partition(":")
@@ -56,19 +54,18 @@ def set_limit(
     values: dict[str, Any] = {"kind": kind, "name": name, "model": model, "metric": metric, "window": window}
     values |= {"amount": _amount(number, metric), "action": "warn" if warn else "stop"}
     rule = parse_config(Rule, values, source="limit")
-    with Registry.open() as registry:
-        set_rules(registry, [rule], _ACTOR)
+    with open_registry() as registry:
+        set_rules(registry, [rule], local_actor())
     typer.echo(rule.limit_id)
 
 
 @app.command("rm")
 def remove(limit_id: str = typer.Argument(metavar="ID", help="The id that `cairn limit ls` shows.")) -> None:
     """Let a limit or budget go."""
-    from cairn.registry import Registry
     from cairn.server.usage.rules import remove_rule
 
-    with Registry.open() as registry:
-        rule = remove_rule(registry, limit_id, _ACTOR)
+    with open_registry() as registry:
+        rule = remove_rule(registry, limit_id, local_actor())
     row = _row(rule)
     typer.echo(f"removed {row['who']} {row['what']} {row['amount']}", err=True)
 

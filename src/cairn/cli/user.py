@@ -2,15 +2,11 @@
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cairn.cli.artifact import local_actor, open_registry
 from cairn.cli.output import JSON_OPTION, human_time, print_json, print_table
-
-if TYPE_CHECKING:
-    from cairn.server.identity.people import Person
 
 app = typer.Typer(
     no_args_is_help=True, help="People and service accounts: add, list, password, roles, disable."
@@ -45,7 +41,7 @@ def list_users(as_json: bool = JSON_OPTION) -> None:
     with open_registry() as registry, Identity(registry.database).reading() as session:
         found = people.listed(session)
     if as_json:
-        return print_json([_as_json(each) for each in found])
+        return print_json([asdict(each) for each in found])
     rows = [
         {
             "user": each.user_id,
@@ -75,7 +71,7 @@ def show(user: str = USER, as_json: bool = JSON_OPTION) -> None:
     permissions = sorted(permissions_of(Principal(user, roles=frozenset(found.roles))))
     if as_json:
         more = {"permissions": permissions, "num_keys": num_keys, "num_sessions": num_sessions}
-        return print_json(_as_json(found) | more)
+        return print_json(asdict(found) | more)
     facts = {
         "user": found.user_id,
         "name": found.display_name or "-",
@@ -169,7 +165,3 @@ def _show_table(as_json: bool) -> None:
         for permission, meaning in MEANING.items()
     ]
     return print_table(rows, ["permission", *ROLES, "to"], empty="")
-
-
-def _as_json(found: "Person") -> dict[str, Any]:
-    return asdict(found)
