@@ -15,12 +15,12 @@ from starlette.types import ASGIApp
 from cairn.core.chat import Principal
 from cairn.core.errors import AuthenticationError, CairnError, NotFoundError
 from cairn.jobs import Job, JobState, Result, queue
-from cairn.server.batches.calling import Answer, call
 from cairn.server.batches.lines import Line, body_of, read_lines
 from cairn.server.batches.objects import LineError
 from cairn.server.batches.outcome import close_batch, refuse_batch
 from cairn.server.files.attaching import CONTENT
 from cairn.server.state import ServerState
+from cairn.server.within import Answer, Asked, call
 
 logger = logging.getLogger("cairn.server")
 
@@ -200,12 +200,13 @@ class BatchWorker:
         try:
             line = batch.lines[number]
             body = await asyncio.to_thread(body_of, batch.path, line)
-            answer = await call(self._app, batch.job.spec["endpoint"], body, batch.principal)
+            asked = Asked(path=batch.job.spec["endpoint"], body=body, principal=batch.principal)
+            answer = await call(self._app, asked)
             if answer.status in _BUSY:
                 batch.todo.appendleft(number)
                 batch.not_before = time.monotonic() + _pause(answer)
                 return
-            result = Result(number, _told(line, answer), is_failure=answer.status != 200)
+            result = Result(number, _told(line, asked, answer), is_failure=answer.status != 200)
             database = self._state.registry.database
             await asyncio.to_thread(queue.record, database, batch.job.job_id, result)
         except Exception:
@@ -233,11 +234,11 @@ def _pause(answer: Answer) -> float:
     return min(max(asked, _PAUSES[0]), _PAUSES[1])
 
 
-def _told(line: Line, answer: Answer) -> str:
+def _told(line: Line, asked: Asked, answer: Answer) -> str:
     """A line of the output, as OpenAI writes it."""
     response = {
         "status_code": answer.status,
-        "request_id": answer.request_id,
+        "request_id": asked.request_id,
         "body": json.loads(answer.body or b"null"),
     }
     told = {
