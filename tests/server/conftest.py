@@ -1,5 +1,6 @@
 """A real server in a thread on a free port, over scripted or real models, and clients that talk to it."""
 
+import importlib.util
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,6 +23,9 @@ from cairn.server.models import ModelPool
 from cairn.server.serving import CairnServer, listen, make_server
 from cairn.server.state import MemoryUse, Models, ServedModel, ServerState
 from tests.providers.scripted import Scripted
+
+collect_ignore = [] if importlib.util.find_spec("grpc_tools") else ["grpc"]
+"""gRPC is an extra; `cairn[test]` has it."""
 
 REPLY = "stones mark the way 🙂"
 PATIENCE = 60.0

@@ -33,6 +33,9 @@ MODELS = typer.Argument(
     help="Models to load at the start, the default one first; otherwise the latest. "
     "Every other model is loaded when it is asked for.",
 )
+GRPC = typer.Option(
+    None, min=0, max=65535, metavar="PORT", help="Serve gRPC too, on this port of the same address."
+)
 SHARES = typer.Option(
     None,
     metavar="FILE",
@@ -55,6 +58,7 @@ def up(
     models: list[str] = MODELS,
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(8642, min=0, max=65535, help="Port to listen on; 0: any free one."),
+    grpc: int | None = GRPC,
     weights: Weights = typer.Option(Weights.AUTO, help="How weights are kept; few bits are faster."),
     memory: str = typer.Option(
         "",
@@ -99,6 +103,7 @@ def up(
     config = ServerConfig(
         host=host,
         port=port,
+        grpc_port=grpc,
         allowed_hosts=tuple(allowed_host),
         tls_certificate=tls_certificate,
         tls_key=tls_key,

@@ -37,6 +37,9 @@ class ServerConfig(Config):
 
     host: str = Field(default="127.0.0.1", description="address to listen on; loopback unless said otherwise")
     port: int = Field(default=8642, ge=0, le=65535, description="port to listen on; 0: any free one")
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="port for gRPC, on the same address; 0: any; empty: none"
+    )
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="host names, besides localhost and IP addresses, that requests may name"
     )

@@ -9,13 +9,18 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from cairn.core.errors import ConfigError, ConflictError
 from cairn.server.app import create_app
 from cairn.server.config import ServerConfig
 from cairn.server.state import ServerState
+
+if TYPE_CHECKING:
+    from cairn.server.grpc.listening import Listening
 
 _POLL_SECONDS = 0.1
 _CLOSE_SECONDS = 2
@@ -24,14 +29,25 @@ _CLOSE_SECONDS = 2
 class CairnServer(uvicorn.Server):
     """Uvicorn that drains: it goes on listening, to say no, while running requests finish."""
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, on_started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: ASGIApp, state: ServerState, on_started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._app = app
         self._state = state
         self._on_started = on_started
+        self._grpc: Listening | None = None
+        self.grpc_port = 0
+        """Where gRPC listens; 0: nowhere."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
+        if self._state.config.grpc_port is not None:
+            from cairn.server.grpc.listening import Listening  # noqa: PLC0415 - an extra, for who asks for it
+
+            self._grpc = Listening(self._app, self._state)
+            self.grpc_port = await self._grpc.start()
         self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -40,12 +56,14 @@ class CairnServer(uvicorn.Server):
         while not drain.done() and not self.force_exit:
             await asyncio.wait({drain}, timeout=_POLL_SECONDS)
         drain.cancel()
+        if self._grpc is not None:
+            await self._grpc.stop(_CLOSE_SECONDS)
         await super().shutdown(sockets)
         # Uvicorn would raise the signal again; being told to end and ending is no failure.
         self._captured_signals.clear()
 
 
-def listen(host: str, port: int, *, write_seconds: float) -> socket.socket:
+def listen(host: str, port: int, *, write_seconds: float, option: str = "--port") -> socket.socket:
     """A listening socket; `ConflictError` naming a free port when this one is taken."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -67,11 +85,11 @@ def listen(host: str, port: int, *, write_seconds: float) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise ConflictError(
                 f"port {port} on {host} is in use",
-                remedy=f"stop what uses it (Cairn already?), or: cairn up --port {_free_port(host, port)}",
+                remedy=f"stop what uses it (Cairn already?), or: cairn up {option} {_free_port(host, port)}",
             ) from None
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror}",
-            remedy="choose an address of this machine and a port above 1023: cairn up --port 8642",
+            remedy=f"choose an address of this machine and a port above 1023: cairn up {option} 8642",
         ) from None
     sock.set_inheritable(True)
     return sock
@@ -80,9 +98,10 @@ def listen(host: str, port: int, *, write_seconds: float) -> socket.socket:
 def make_server(state: ServerState, *, on_started: Callable[[], None] = lambda: None) -> CairnServer:
     """A server over a state; its models load in the background once it listens."""
     config: ServerConfig = state.config
+    app = create_app(state)
     return CairnServer(
         uvicorn.Config(
-            create_app(state),
+            app,
             lifespan="on",
             log_config=None,
             ssl_certfile=config.tls_certificate,
@@ -94,6 +113,7 @@ def make_server(state: ServerState, *, on_started: Callable[[], None] = lambda: 
             timeout_keep_alive=30,
             ws="none",
         ),
+        app,
         state,
         on_started,
     )

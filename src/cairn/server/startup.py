@@ -1,6 +1,7 @@
 """From a command to a running server: the socket, the home, the keys, and the lines a person needs."""
 
 import gc
+import importlib.util
 import ipaddress
 import socket
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from cairn.core.digests import short
-from cairn.core.errors import ConfigError
+from cairn.core.errors import ConfigError, MissingExtraError
 from cairn.core.progress import console_progress
 from cairn.providers.starter import STARTER_NAME, adopt_heads, adopt_starter
 from cairn.registry import Registry
@@ -36,6 +37,7 @@ def serve(
     check_exposure(config, plain_http=plain_http)
     # Before anything else: a port that is taken should be known at once.
     sock = listen(config.host, config.port, write_seconds=config.write_seconds)
+    check_grpc(config)
     with sock, Registry.open() as registry, ExitStack() as running:
         adopt_starter(registry)
         adopt_heads(registry)
@@ -55,12 +57,15 @@ def serve(
                 say("Key", f"{key}  (admin; shown this once)")
             for label, text in lines:
                 say(label, text)
+            if server.grpc_port:
+                say("gRPC", f"{_host_of(config)}:{server.grpc_port}  (with reflection)")
             say("Next", f"cairn chat, or point an OpenAI client at {address}/v1")
             keep_pauses_short()
             if open_page:
                 webbrowser.open(link)
 
-        make_server(state, on_started=announce).run(sockets=[sock])
+        server = make_server(state, on_started=announce)
+        server.run(sockets=[sock])
 
 
 def keep_pauses_short() -> None:
@@ -91,11 +96,24 @@ def check_exposure(config: ServerConfig, *, plain_http: bool) -> None:
         )
 
 
+def check_grpc(config: ServerConfig) -> None:
+    """Whether gRPC can be served, where it is asked for: its packages are there and its port is free."""
+    if config.grpc_port is None:
+        return
+    if any(importlib.util.find_spec(name) is None for name in ("grpc", "grpc_health", "grpc_reflection")):
+        raise MissingExtraError("gRPC", "grpc")
+    listen(config.host, config.grpc_port, write_seconds=config.write_seconds, option="--grpc").close()
+
+
 def address_of(config: ServerConfig, port: int) -> str:
     """The URL to open in a browser."""
-    host = socket.gethostname() if config.host in ("0.0.0.0", "::", "") else config.host
     scheme = "https" if config.tls_certificate else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{_host_of(config)}:{port}"
+
+
+def _host_of(config: ServerConfig) -> str:
+    host = socket.gethostname() if config.host in ("0.0.0.0", "::", "") else config.host
+    return f"[{host}]" if ":" in host else host
 
 
 def _is_loopback(host: str) -> bool:

@@ -41,7 +41,7 @@ class Asked:
             "raw_path": quote(self.path).encode(),
             "query_string": b"",
             "root_path": "",
-            "headers": [(k.encode(), v.encode("latin-1")) for k, v in (self.headers | own).items()],
+            "headers": [(k.encode(), v.encode("latin-1")) for k, v in {**self.headers, **own}.items()],
             "client": self.client,
             "server": None,
             "request_id": self.request_id,
@@ -78,7 +78,7 @@ async def call(app: ASGIApp, asked: Asked) -> Answer:
 
 
 async def answered(app: ASGIApp, asked: Asked) -> AsyncGenerator[Message, None]:
-    """The messages of an answer as they come. Closing it is a client's leaving; one that reads slowly slows."""
+    """The messages of an answer as they come. Closing it is a client's leaving; who writes waits for it."""
     queue: asyncio.Queue[Message | Exception | None] = asyncio.Queue(_QUEUED)
 
     async def work() -> None:
