@@ -250,6 +250,8 @@ class StreamEnd:
     receipt_id: str = ""
     target: str = ""
     """Which target of a route answered; empty without one."""
+    repeats: str = ""
+    """The receipt of the answer that this one is given again from; empty of one that was computed."""
 
 
 ChatEvent = TextDelta | ToolCallDelta | ChoiceEnd | StreamEnd

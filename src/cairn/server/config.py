@@ -124,6 +124,11 @@ class ServerConfig(Config):
         "same again; 0: every request is computed",
     )
     answer_cache_seconds: float = Field(default=3600.0, gt=0, description="how long such an answer is kept")
+    answer_cache_similar: Literal["off", "deterministic", "all"] = Field(
+        default="off",
+        description="whether a question that means the same as an earlier one of the same person gets its "
+        "answer: of greedy and seeded requests, or of all; the header x-cairn-cache says otherwise for one",
+    )
     batch_requests: int = Field(
         default=4, ge=1, le=1000, description="requests of batches made at once, behind all others"
     )

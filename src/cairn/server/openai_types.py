@@ -238,6 +238,8 @@ class RoutedInfo(CairnInfo):
 
     target: str | None = None
     """Of a route: the target that answered; absent otherwise."""
+    repeats: str | None = None
+    """Of an answer that was given before: its receipt; absent otherwise."""
 
 
 class FileCitation(BaseModel):

@@ -77,8 +77,13 @@ def tell_target(provider: TextProvider, headers: MutableMapping[str, str]) -> No
 
 
 def ending_json(end: StreamEnd) -> dict[str, Any]:
-    """What OpenAI's shape has no place for: the receipt, and the target where a route chose one."""
-    return {"receipt": end.receipt_id} | ({"target": end.target} if end.target else {})
+    """What OpenAI's shape has no place for: receipt, the target that a route chose, the answer it repeats."""
+    told = {"receipt": end.receipt_id}
+    if end.target:
+        told["target"] = end.target
+    if end.repeats:
+        told["repeats"] = end.repeats
+    return told
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def replied(
     if search is None:
         answers = state.answers
         events: AsyncGenerator[RepliedEvent, None] = (
-            provider.stream(chat) if answers is None else answers.stream(provider, chat)
+            provider.stream(chat) if answers is None else answers.stream(provider, chat, admission.reuse)
         )
     else:
         from cairn.server.file_search import searched  # noqa: PLC0415 - a server may never need it
@@ -196,7 +201,7 @@ async def metered(
                 metrics.cached_tokens.labels(model).inc(event.usage.cached_tokens)
                 metrics.completion_tokens.labels(model).inc(event.usage.completion_tokens)
                 counted.target = event.target or model
-                counted.end(event.usage)
+                counted.end(event.usage, is_repeat=bool(event.repeats))
             elif isinstance(event, ChoiceEnd) and event.reason == "abort":
                 raise UnavailableError("the answer was cut off", remedy="ask again", retry_after=5)
             yield event

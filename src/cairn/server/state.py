@@ -14,7 +14,8 @@ from cairn.core.errors import NotFoundError
 from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
 from cairn.registry import Registry
-from cairn.server.answer_cache import AnswerCache
+from cairn.server.answers import AnswerCache
+from cairn.server.answers.embedding import QuestionEmbedder
 from cairn.server.config import ServerConfig
 from cairn.server.identity import Identity
 from cairn.server.identity.throttle import FailureLimiter
@@ -157,6 +158,8 @@ class ServerState:
                 self.metrics,
                 max_bytes=self.config.answer_cache_bytes,
                 seconds=self.config.answer_cache_seconds,
+                similar=self.config.answer_cache_similar,
+                embed=QuestionEmbedder(self.registry, lambda: self.models),
             )
 
     @property

@@ -293,12 +293,14 @@ class Usage(_message.Message):
     def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., total_tokens: _Optional[int] = ..., prompt_tokens_details: _Optional[_Union[PromptTokensDetails, _Mapping]] = ...) -> None: ...
 
 class Cairn(_message.Message):
-    __slots__ = ("receipt", "target")
+    __slots__ = ("receipt", "target", "repeats")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    REPEATS_FIELD_NUMBER: _ClassVar[int]
     receipt: str
     target: str
-    def __init__(self, receipt: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
+    repeats: str
+    def __init__(self, receipt: _Optional[str] = ..., target: _Optional[str] = ..., repeats: _Optional[str] = ...) -> None: ...
 
 class ChatReply(_message.Message):
     __slots__ = ("id", "created", "model", "system_fingerprint", "choices", "usage", "cairn")

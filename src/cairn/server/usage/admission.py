@@ -18,6 +18,8 @@ from fastapi import Depends, Request
 
 from cairn.core.chat import Principal, Usage
 from cairn.core.errors import CairnError
+from cairn.server.answers.cache import HEADER as CACHE_HEADER
+from cairn.server.answers.cache import Reuse, reuse_of
 from cairn.server.auth import Caller
 from cairn.server.state import state_of
 from cairn.server.usage.budgets import Reservation
@@ -44,6 +46,8 @@ class Counted:
         self._prompt_tokens = prompt_tokens
         self._told: Usage | None = None
         self._ended: Usage | None = None
+        self.saved = _NOTHING
+        """What an answer that was given again would have taken."""
         self._num_pieces = 0
 
     def tell(self, usage: Usage) -> None:
@@ -56,9 +60,11 @@ class Counted:
         if self.first_at is None:
             self.first_at = now
 
-    def end(self, usage: Usage) -> None:
+    def end(self, usage: Usage, *, is_repeat: bool = False) -> None:
         """The stream has ended as it should."""
         self._ended, self.outcome = usage, "ok"
+        if is_repeat:
+            self.saved = Usage(usage.prompt_tokens, usage.completion_tokens)
 
     @property
     def usage(self) -> Usage:
@@ -88,6 +94,8 @@ class Ticket:
         self._request_id = request_id
         self._check_promise = check_promise
         self._at, self._started = metering.now(), time.perf_counter()
+        self.reuse: Reuse = "similar"
+        """Which earlier answers may be given again."""
         self._model = ""
         self._receipt_id = ""
         self._tariff = Tariff()
@@ -206,6 +214,7 @@ class Ticket:
     def _entry(self, usage: Usage, target: str, tariff: Tariff, cost: int) -> Entry:
         firsts = [each.first_at for each in self._counted if each.first_at is not None]
         outcome = self._outcome()
+        saved = sum((each.saved for each in self._counted), _NOTHING)
         code = self._error.code if isinstance(self._error, CairnError) else ""
         return Entry(
             usage_id=self._usage_id(outcome, code),
@@ -220,6 +229,8 @@ class Ticket:
             cached_tokens=usage.cached_tokens,
             completion_tokens=usage.completion_tokens,
             cost=cost,
+            saved_tokens=saved.prompt_tokens + saved.completion_tokens,
+            saved_cost=tariff.cost(saved) if saved is not _NOTHING else 0,
             currency=tariff.currency,
             prompt_price=tariff.prompt,
             cached_price=tariff.cached,
@@ -248,6 +259,8 @@ async def admission(request: Request, caller: Caller) -> AsyncIterator[Ticket]:
     deadline = deadline_of(request, state.config.deadline_seconds)
     promise = partial(check_promise, state, caller, deadline)
     ticket = Ticket(state.metering, caller, endpoint, request_id, check_promise=promise)
+    if state.answers is not None:
+        ticket.reuse = reuse_of(request.headers.get(CACHE_HEADER))
     try:
         yield ticket
     except BaseException as error:

@@ -53,6 +53,8 @@ class Entry:
     cached_tokens: int = 0
     completion_tokens: int = 0
     cost: int = 0
+    saved_tokens: int = 0
+    saved_cost: int = 0
     currency: str
     prompt_price: int = 0
     cached_price: int = 0
@@ -211,4 +213,5 @@ def _is_entry(item: object) -> bool:
 
 def _values(entry: Entry) -> dict[str, Any]:
     steps = {"hour": int(entry.at // 3600), "latency_step": latency_step(entry.seconds)}
+    steps["num_first"] = int(entry.first_token_seconds is not None)
     return {name: getattr(entry, name) for name in _FIELDS} | steps | {"groups": packed(entry.groups)}

@@ -51,6 +51,9 @@ class UsageSums(BaseModel):
     cached_tokens: int = 0
     completion_tokens: int = 0
     cost: int = 0
+    saved_tokens: int = 0
+    """What answers that were given again would have taken, and below what that would have cost."""
+    saved_cost: int = 0
     seconds_p50: float | None = None
     """Of requests that were not refused."""
     seconds_p95: float | None = None
@@ -128,7 +131,8 @@ def as_csv(found: UsageReport) -> str:
     writer.writerow([*found.by, *sums, "currency"])
     for line in found.lines if found.by else [UsageLine(**found.total.model_dump())]:
         values = line.model_dump()
-        values["cost"] = money(line.cost).replace(",", "")
+        for name in ("cost", "saved_cost"):
+            values[name] = money(values[name]).replace(",", "")
         names = [safe_cell(values[name]) for name in found.by]
         writer.writerow(
             [*names, *("" if values[name] is None else values[name] for name in sums), found.currency]
@@ -158,7 +162,7 @@ def _sums(session: Session, question: Question, by: Sequence[str]) -> list[Usage
     keys = [_COLUMNS[name] for name in by]
     sums: list[Any] = [func.sum(getattr(UsageRow, name)) for name in _SUMMED]
     sums += [func.sum(case((UsageRow.outcome == name, UsageRow.num_requests), else_=0)) for name in _OUTCOMES]
-    sums += [func.sum(UsageRow.first_token_seconds), func.count(UsageRow.first_token_seconds)]
+    sums += [func.sum(UsageRow.first_token_seconds), func.sum(UsageRow.num_first)]
     query = select(*keys, *sums).where(*_conditions(question)).group_by(*keys).limit(_MOST_ROWS + 1)
     lines: dict[tuple[str, ...], _Line] = {}
     rows = session.execute(query).all()
@@ -175,17 +179,27 @@ def _sums(session: Session, question: Question, by: Sequence[str]) -> list[Usage
             for name, value in zip((*_NAMES, *_OUTCOMES), values, strict=False):
                 line.counts[name] = line.counts.get(name, 0) + int(value)
             line.first_sum += values[-2] or 0.0
-            line.num_first += values[-1]
+            line.num_first += int(values[-1])
     answered = UsageRow.outcome != "refused"
-    query = select(*keys, UsageRow.latency_step, func.count()).where(*_conditions(question), answered)
+    query = select(*keys, UsageRow.latency_step, func.sum(UsageRow.num_requests)).where(
+        *_conditions(question), answered
+    )
     for row in session.execute(query.group_by(*keys, UsageRow.latency_step)):
         for key in _keys(by, row):
             steps = lines[key].steps
-            steps[row[-2]] = steps.get(row[-2], 0) + row[-1]
+            steps[row[-2]] = steps.get(row[-2], 0) + int(row[-1])
     return [UsageLine(**dict(zip(by, key, strict=True)), **lines[key].finish()) for key in sorted(lines)]
 
 
-_SUMMED = ("num_requests", "prompt_tokens", "cached_tokens", "completion_tokens", "cost")
+_SUMMED = (
+    "num_requests",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "cost",
+    "saved_tokens",
+    "saved_cost",
+)
 _NAMES = ("requests", *_SUMMED[1:])
 _OUTCOMES = ("refused", "failed", "aborted")
 

@@ -38,12 +38,17 @@ class UsageRow(Base):
     cached_tokens: Mapped[int] = mapped_column(BigInteger)
     completion_tokens: Mapped[int] = mapped_column(BigInteger)
     cost: Mapped[int] = mapped_column(BigInteger)
+    saved_tokens: Mapped[int] = mapped_column(BigInteger)
+    """What an answer that was given again did not take, and below what that would have cost."""
+    saved_cost: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str]
     prompt_price: Mapped[int] = mapped_column(BigInteger)
     cached_price: Mapped[int] = mapped_column(BigInteger)
     completion_price: Mapped[int] = mapped_column(BigInteger)
     seconds: Mapped[float]
     first_token_seconds: Mapped[float | None]
+    num_first: Mapped[int]
+    """Requests that `first_token_seconds` is the sum of: one that began to answer is one."""
     latency_step: Mapped[int]
     """Where `seconds` stands on a scale of eighths of octaves, to find percentiles by."""
     outcome: Mapped[str]

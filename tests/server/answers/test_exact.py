@@ -6,7 +6,7 @@ import pytest
 
 from cairn.core.chat import Principal
 from cairn.registry import Registry
-from cairn.server.answer_cache import AnswerCache
+from cairn.server.answers import AnswerCache
 from cairn.server.metrics import Metrics
 from tests.server.conftest import REPLY, Running, Script, Serve
 
