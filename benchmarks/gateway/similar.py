@@ -1,11 +1,12 @@
 """How often questions that mean the same are found, and how often wrongly: ids `gateway.semantic_cache.*`.
 
-FeedbackQA's questions of four health and government sites come one after another, in three shuffled orders; each site is
-somebody's own. A question that gets the answer of an earlier one is a hit, and a false one when annotators
-gave them different passages. That overstates false hits: sites say the same in several passages, and the
-very same question was given different ones. The threshold is the least whole hundredth at which at most 1 % of the requests of the
-training split are false hits; hits are reported on validation and test together, which it was not set on. XQuAD's questions are near
-misses throughout: several about each passage, each with an answer of its own. Needs the packaged encoder.
+FeedbackQA's questions of four health and government sites come one after another, in three shuffled orders;
+each site is somebody's own. A question that gets the answer of an earlier one is a hit, and a false one when
+annotators gave them different passages. That overstates false hits: sites say the same in several passages,
+and the very same question was given different ones. The threshold is the least whole hundredth at which at
+most 1 % of the requests of the training split are false hits; what is recorded is of validation and test
+together, which it was not set on. XQuAD's questions are near misses throughout: several about each passage,
+each with an answer of its own. Needs the packaged encoder.
 
     CAIRN_MIRROR=FOLDER python -m benchmarks.gateway.similar [--no-record]
 """
@@ -81,7 +82,7 @@ def main() -> None:
     near = [
         Asked("xquad", each.text, f"{each.passage}\n{each.answers[0]}")
         for split in ("train", "held_out")
-        for each in load_questions(squad, split)  # type: ignore[arg-type]
+        for each in load_questions(squad, split)
     ]
     misses = replay(near, embedded(encoder, near), LIKE)
     print(f"near misses, {len(near)} questions of XQuAD: {say(misses)}")
@@ -93,9 +94,21 @@ def main() -> None:
 def keep(rates: Rates, misses: Rates) -> None:
     """Write the records."""
     for name, what, value, is_good, bar in (
-        ("hit_rate", "of FeedbackQA's held-out questions get an earlier one's answer", rates.hits, True, None),
+        (
+            "hit_rate",
+            "of FeedbackQA's held-out questions get an earlier one's answer",
+            rates.hits,
+            True,
+            None,
+        ),
         ("found", "of those that were asked before in other words get that answer", rates.found, True, None),
-        ("false_hit_rate", "of the held-out questions get another question's answer", rates.false, False, 1.0),
+        (
+            "false_hit_rate",
+            "of the held-out questions get another question's answer",
+            rates.false,
+            False,
+            1.0,
+        ),
         ("false_near_misses", "of XQuAD's questions, all near misses, do", misses.false, False, 1.0),
     ):
         record(
@@ -130,7 +143,7 @@ def embedded(encoder: LocalEmbedder, asked: Sequence[Asked]) -> FloatArray:
 
 
 def replay(asked: Sequence[Asked], vectors: FloatArray, like: float) -> Rates:
-    """Ask all in a few orders; a question that is answered from memory is not held itself, as in the server."""
+    """Ask all in a few orders; what is answered from memory is not held itself, as in the server."""
     num_hits = num_false = num_known = num_found = 0
     for seed in range(ORDERS):
         order = list(range(len(asked)))

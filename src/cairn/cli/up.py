@@ -27,6 +27,14 @@ class RedisFailure(StrEnum):
     ALLOW = "allow"
 
 
+class SimilarAnswers(StrEnum):
+    """Whose answers are given again to questions that mean the same."""
+
+    OFF = "off"
+    DETERMINISTIC = "deterministic"
+    ALL = "all"
+
+
 MODELS = typer.Argument(
     None,
     metavar="[MODEL]...",
@@ -40,6 +48,15 @@ SHARES = typer.Option(
     None,
     metavar="FILE",
     help="TOML file of [[shares]]: weight, priority and KV share of users and roles.",
+)
+ANSWER_CACHE = typer.Option(
+    "",
+    metavar="SIZE",
+    help="Memory for answers that are given again to who asks the same again, such as 100MB; otherwise none.",
+)
+SIMILAR_ANSWERS = typer.Option(
+    SimilarAnswers.OFF,
+    help="Give them also to questions that mean the same: of greedy and seeded chats, or of all.",
 )
 DEADLINE = typer.Option(
     None,
@@ -75,6 +92,8 @@ def up(
     ),
     deadline: float | None = DEADLINE,
     redis_failure: RedisFailure = REDIS_FAILURE,
+    answer_cache: str = ANSWER_CACHE,
+    similar_answers: SimilarAnswers = SIMILAR_ANSWERS,
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser, signed in."),
     new_key: bool = typer.Option(False, "--new-key", help="Make another admin key and print it."),
     allowed_host: list[str] = typer.Option(
@@ -100,6 +119,10 @@ def up(
     from cairn.server.startup import serve
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if similar_answers is not SimilarAnswers.OFF and not answer_cache:
+        raise typer.BadParameter(
+            "answers are given again from a cache; give --answer-cache SIZE", param_hint="--similar-answers"
+        )
     config = ServerConfig(
         host=host,
         port=port,
@@ -116,6 +139,8 @@ def up(
         idle_seconds=idle_minutes * 60,
         deadline_seconds=deadline,
         redis_failure=redis_failure.value,
+        answer_cache_bytes=num_bytes_of(answer_cache, "--answer-cache") if answer_cache else 0,
+        answer_cache_similar=similar_answers.value,
     )
     serve(
         config,
@@ -127,9 +152,9 @@ def up(
     )
 
 
-def num_bytes_of(text: str) -> int:
+def num_bytes_of(text: str, option: str = "--memory") -> int:
     """8GB, 600M, 2.5G: powers of ten, as all sizes here."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)b?", text.strip().lower())
     if found is None:
-        raise typer.BadParameter(f"{text!r} is no size; give one such as 8GB or 600MB", param_hint="--memory")
+        raise typer.BadParameter(f"{text!r} is no size; give one such as 8GB or 600MB", param_hint=option)
     return int(float(found[1]) * _UNITS[found[2]])

@@ -4830,6 +4830,8 @@ export interface components {
         RoutedInfo: {
             /** Receipt */
             receipt: string;
+            /** Repeats */
+            repeats?: string | null;
             /** Target */
             target?: string | null;
         };
@@ -5740,6 +5742,16 @@ export interface components {
              * @default 0
              */
             requests: number;
+            /**
+             * Saved Cost
+             * @default 0
+             */
+            saved_cost: number;
+            /**
+             * Saved Tokens
+             * @default 0
+             */
+            saved_tokens: number;
             /** Seconds P50 */
             seconds_p50?: number | null;
             /** Seconds P95 */
@@ -5813,6 +5825,16 @@ export interface components {
              * @default 0
              */
             requests: number;
+            /**
+             * Saved Cost
+             * @default 0
+             */
+            saved_cost: number;
+            /**
+             * Saved Tokens
+             * @default 0
+             */
+            saved_tokens: number;
             /** Seconds P50 */
             seconds_p50?: number | null;
             /** Seconds P95 */

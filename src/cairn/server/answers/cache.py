@@ -1,4 +1,4 @@
-"""Answers given again: exact repeats of one person's own requests and, where set, questions that mean the same.
+"""Answers given again: exact repeats of one's own requests and, where set, what means the same.
 
 A model here makes the same tokens from the same artifact, prompt, sampling and seed, whatever else is in the
 batch; so a greedy or seeded request needs no second computation. Nobody gets another's answer, and none that
@@ -52,9 +52,9 @@ def reuse_of(given: str | None) -> Reuse:
 
 
 class AnswerCache:
-    """At most `max_bytes` of answers, each for `seconds`; a quarter of it for questions where `similar` is on.
+    """At most `max_bytes` of answers, each for `seconds`, a quarter of it for questions if `similar` is on.
 
-    `similar` "deterministic" compares greedy and seeded requests, "all" every one, and gives sampled answers again.
+    "deterministic" compares greedy and seeded requests, "all" every one, and gives sampled answers again.
     """
 
     def __init__(

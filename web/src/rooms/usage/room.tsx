@@ -135,7 +135,7 @@ function Totals({ report: { total, currency }, shown, onShow }: TotalsProps) {
   const tiles: Record<Shown, [value: string, note: string]> = {
     requests: [formatCount(total.requests ?? 0), troubles(total)],
     tokens: [formatCount(tokens), tokenNote(total)],
-    cost: [formatMoney(total.cost ?? 0, currency), ""],
+    cost: [formatMoney(total.cost ?? 0, currency), savedNote(total, currency)],
     time: [formatTime(total.seconds_p50), timeNote(total)],
   };
   return (
@@ -175,6 +175,13 @@ function tokenNote({
 }: UsageSums) {
   const share = read > 0 && cached > 0 ? ` (${Math.round((100 * cached) / read)} % cached)` : "";
   return `${formatCount(read)} read${share}, ${formatCount(out)} written`;
+}
+
+/** What answers that were given again would have taken. */
+function savedNote({ saved_tokens: tokens = 0, saved_cost: cost = 0 }: UsageSums, currency: string): string {
+  if (tokens === 0) return "";
+  const amount = cost > 0 ? `, ${formatMoney(cost, currency)}` : "";
+  return `${formatCount(tokens)} tokens${amount} saved by repeats`;
 }
 
 function timeNote({ seconds_p95: slow, first_token_seconds: first }: UsageSums): string {
