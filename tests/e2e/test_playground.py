@@ -12,7 +12,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from cairn.registry import Registry
 from cairn.server.identity import Identity
-from tests.e2e.conftest import PHONE, NewPage, Up, overflow, violations
+from tests.e2e.conftest import PHONE, NewPage, overflow, violations
+from tests.e2e.serving import Up
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -264,6 +265,33 @@ def test_stop_keeps_what_had_come(page: Page) -> None:
     expect(answer(page)).to_contain_text("stopped")
     page.reload()
     expect(answer(page)).to_contain_text("the fox went to the fox went to")
+
+
+def test_two_models_answer_side_by_side_and_one_is_better(page: Page, up: Up, axe: str) -> None:
+    greedy = {"numbers": {"temperature": 0, "max_tokens": 15}}
+    keep(page, [{"role": "user", "content": "Which way?"}], greedy)
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_label("Model B").select_option("lighthouse-base")
+    page.get_by_text("of B", exact=True).click()
+    page.get_by_label("Max tokens").fill("10")
+    run(page)
+    for name, tokens in (("Answer A", "15 tokens"), ("Answer B", "10 tokens")):
+        expect(answer(page, name)).to_contain_text("tokens/s")
+        expect(answer(page, name)).to_contain_text(tokens)
+    with page.expect_response("**/api/preferences") as stored:
+        page.get_by_role("button", name="B is better").click()
+    (said,) = stored.value.json()["data"]
+    expect(page.get_by_role("button", name="B is better")).to_have_attribute("aria-pressed", "true")
+    assert violations(page, axe) == []
+    with Registry.open(up.settings) as registry:
+        models = [registry.receipt(said[each]).model for each in ("chosen", "rejected")]
+    assert models == ["lighthouse-base", "lighthouse"]
+    page.reload()
+    expect(page.get_by_role("button", name="B is better")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="B is better").click()
+    expect(page.get_by_role("button", name="B is better")).to_have_attribute("aria-pressed", "false")
+    page.get_by_role("button", name="Compare").click()
+    expect(answer(page)).to_contain_text("15 tokens")
 
 
 def test_it_fits_a_phone_in_the_dark(new_page: NewPage, axe: str) -> None:

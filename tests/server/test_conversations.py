@@ -64,6 +64,35 @@ def test_the_latest_conversation_comes_first(server: Running) -> None:
     assert [row["id"] for row in client.get("/api/conversations").json()] == [ids[0], ids[2], ids[1]]
 
 
+def test_of_two_answers_the_better_is_kept(server: Running, registry: Registry) -> None:
+    client = server.http()
+    first, second = (store_receipt(registry, "admin") for _ in range(2))
+    body = {"receipts": [first, second], "better": second}
+    (said,) = client.post("/api/preferences", json=body).json()["data"]
+    assert (said["chosen"], said["rejected"]) == (second, first)
+    # Of a pair the last word counts, whichever stands first.
+    client.post("/api/preferences", json={"receipts": [second, first], "better": first})
+    (said,) = client.get("/api/preferences", params={"receipt": second}).json()["data"]
+    assert (said["chosen"], said["rejected"]) == (first, second)
+    assert client.post("/api/preferences", json=body | {"better": None}).json() == {"data": []}
+    assert client.get("/api/preferences").json() == {"data": []}
+
+
+def test_a_preference_is_between_two_answers_of_ones_own(server: Running, registry: Registry) -> None:
+    client = server.http()
+    mine, theirs = store_receipt(registry, "admin"), store_receipt(registry, "bob")
+    for receipts, better, status in (
+        ([mine, mine], mine, 400),
+        ([mine, theirs], "rcpt_third", 400),
+        ([mine], mine, 400),
+        ([mine, theirs], mine, 404),
+        ([mine, "rcpt_gone"], mine, 404),
+    ):
+        answer = client.post("/api/preferences", json={"receipts": receipts, "better": better})
+        assert answer.status_code == status, answer.text
+    assert client.get("/api/preferences").json() == {"data": []}
+
+
 def test_feedback_is_kept_with_its_receipt(server: Running, registry: Registry) -> None:
     client = server.http()
     conversation = client.post("/api/conversations", json={}).json()["id"]

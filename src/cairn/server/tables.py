@@ -166,6 +166,18 @@ class FeedbackRow(Base):
     created_at: Mapped[float]
 
 
+class PreferenceRow(Base):
+    """Which of two answers a user thought better, by the receipts that made them."""
+
+    __tablename__ = "preferences"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(index=True)
+    chosen: Mapped[str] = mapped_column(index=True)
+    rejected: Mapped[str] = mapped_column(index=True)
+    created_at: Mapped[float]
+
+
 class FileRow(Base):
     """A file that a user uploaded; an artifact holds its bytes."""
 

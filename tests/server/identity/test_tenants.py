@@ -92,6 +92,8 @@ class Tenants:
         said = {"role": "assistant", "content": marker, "receipt_id": receipt}
         message = posted(client, f"/api/conversations/{made['id']}/messages", said)
         posted(client, "/api/feedback", {"message_id": message["id"], "rating": 1, "comment": marker})
+        pair = [receipt, self._chat(client, f"{marker} again")]
+        posted(client, "/api/preferences", {"receipts": pair, "better": receipt})
         ids = {"conversation_id": made["id"], "receipt_id": receipt, "message_id": message["id"]}
         return Thing("", ("/api/conversations", "/api/receipts"), ids, marker)
 
@@ -236,6 +238,8 @@ def check_is_not_reached(thing: Thing, client: httpx2.Client) -> None:
         said = {"role": "assistant", "content": "x"}
         orders.append(("/api/feedback", {"message_id": ids["message_id"], "rating": -1}))
         orders.append((f"/api/conversations/{mine}/messages", {**said, "receipt_id": ids["receipt_id"]}))
+        pair = [ids["receipt_id"], posted(client, "/v1/chat/completions", ask)["cairn"]["receipt"]]
+        orders.append(("/api/preferences", {"receipts": pair, "better": pair[0]}))
     if "response_id" in ids:
         follow = {"model": "scripted", "input": "x", "previous_response_id": ids["response_id"]}
         orders.append(("/v1/responses", follow))

@@ -956,6 +956,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/preferences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Preferences
+         * @description One's own preferences, or those that an answer is part of.
+         */
+        get: operations["list_preferences"];
+        put?: never;
+        /**
+         * Prefer
+         * @description Say which of two of one's own answers was better; gives what is said of the pair from now on.
+         */
+        post: operations["prefer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/receipts/{receipt_id}": {
         parameters: {
             query?: never;
@@ -4125,6 +4149,16 @@ export interface components {
             user_id: string;
         };
         /**
+         * NewPreference
+         * @description Two answers, by receipt; `better` is one of them, or null, which takes back what was said before.
+         */
+        NewPreference: {
+            /** Better */
+            better: string | null;
+            /** Receipts */
+            receipts: string[];
+        };
+        /**
          * NewResponse
          * @description `POST /v1/responses`.
          */
@@ -4443,6 +4477,26 @@ export interface components {
             roles: string[];
             /** User Id */
             user_id: string;
+        };
+        /**
+         * Preference
+         * @description Of two answers the better one, by receipt.
+         */
+        Preference: {
+            /** Chosen */
+            chosen: string;
+            /** Created At */
+            created_at: number;
+            /** Rejected */
+            rejected: string;
+        };
+        /**
+         * PreferenceList
+         * @description Preferences, the latest first.
+         */
+        PreferenceList: {
+            /** Data */
+            data: components["schemas"]["Preference"][];
         };
         /**
          * Preparation
@@ -8624,6 +8678,89 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PermissionOut"][];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_preferences: {
+        parameters: {
+            query?: {
+                receipt?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreferenceList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    prefer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPreference"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreferenceList"];
                 };
             };
             /** @description Client Error */

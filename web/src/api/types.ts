@@ -26,6 +26,7 @@ export type Citation = Schemas["FileCitation"];
 export type StoredCitation = Schemas["StoredCitation"];
 export type SentenceCheck = Schemas["SentenceCheck"];
 export type Feedback = Schemas["Feedback"];
+export type PreferenceList = Schemas["PreferenceList"];
 export type NewFeedback = Schemas["NewFeedback"];
 export type ArtifactEntry = Schemas["ArtifactSummary"];
 export type ArtifactDetail = Schemas["ArtifactDetail"];

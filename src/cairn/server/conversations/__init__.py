@@ -6,8 +6,8 @@ keeps what it cites; what a document said is left out once the document is close
 
 from fastapi import APIRouter
 
-from cairn.server.conversations import feedback, listed, messages
+from cairn.server.conversations import feedback, listed, messages, preferences
 
 router = APIRouter(prefix="/api", tags=["conversations"])
-for room in (listed, messages, feedback):
+for room in (listed, messages, feedback, preferences):
     router.include_router(room.router)

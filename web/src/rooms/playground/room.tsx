@@ -16,6 +16,7 @@ import { emptyDraft, useAnswer, useDraft, useIsBusy } from "./draft";
 import { Segments } from "./fields";
 import { Messages } from "./messages";
 import "./playground.css";
+import { Preferring } from "./preferring";
 import { bodyOf, DEFAULT_SETTINGS, type Made, type Settings } from "./request";
 import { SettingsPanel } from "./settings-panel";
 
@@ -157,6 +158,7 @@ export function PlaygroundRoom() {
             />
           ))}
         </div>
+        {sides.length > 1 ? <Preferring /> : null}
       </div>
       <aside className="play-side" aria-label="Settings">
         {sides.length > 1 ? (
