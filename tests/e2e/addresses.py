@@ -13,7 +13,7 @@ _WITHOUT_PAGE = {"/"}
 
 def settle(page: Page) -> None:
     """Wait until what is asked for is there."""
-    expect(page.locator("h1, h2, .problem, .composer").first).to_be_visible()
+    expect(page.locator(":is(h1, h2, .problem, .composer):visible").first).to_be_visible()
     expect(page.locator(".skeleton")).to_have_count(0)
     expect(page.get_by_role("status").filter(has_text="Loading")).to_have_count(0)
 

@@ -197,31 +197,6 @@ def test_the_theme_follows_the_system_until_chosen(new_page: NewPage) -> None:
     assert page.evaluate(scheme) == light
 
 
-@pytest.mark.parametrize(("size", "scheme"), [("wide", "light"), ("phone", "dark")])
-def test_no_room_scrolls_sideways_or_shuts_anybody_out(
-    new_page: NewPage, up: Up, axe: str, scheme: str, size: str
-) -> None:
-    options = {"viewport": PHONE, "has_touch": True, "is_mobile": True} if size == "phone" else {}
-    page = new_page(color_scheme=scheme, **options)
-    digest, run_id = up.seeded.model.digest, up.seeded.build_id
-    rooms = {
-        "/chat": "What shall we write?",
-        "/knowledge": "Knowledge",
-        "/models": "Models",
-        f"/models/{digest}": "Lineage",
-        "/runs": "Runs",
-        f"/runs/{run_id}": "Stages",
-        "/settings": "Shortcuts",
-        "/welcome": "Cairn",
-    }
-    for path, heading in rooms.items():
-        page.goto(path)
-        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
-        expect(page.locator(".skeleton")).to_have_count(0)
-        assert overflow(page) == [], path
-        assert violations(page, axe) == [], path
-
-
 def test_a_conversation_on_a_phone(new_page: NewPage, axe: str) -> None:
     page = new_page(viewport=PHONE, has_touch=True, is_mobile=True)
     page.goto("/chat")

@@ -1,5 +1,6 @@
 """The built page: what is cached, what is not, and what a missing build says."""
 
+import gzip
 from pathlib import Path
 
 import httpx2
@@ -46,6 +47,35 @@ async def test_the_page_and_its_own_routes(registry: Registry, built: Path) -> N
         assert asset.headers["content-type"].startswith("text/javascript")
         assert (await client.get("/favicon.svg")).headers["cache-control"] == "no-cache"
         assert (await client.head("/")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip, deflate, br;q=0.8", "br"),
+        ("gzip", "gzip"),
+        ("br;q=0, gzip", "gzip"),
+        ("identity", None),
+        ("", None),
+    ],
+)
+async def test_what_is_packed_beside_it_is_taken(
+    registry: Registry, built: Path, accepted: str, encoding: str | None
+) -> None:
+    script, text = built / "assets" / "app-1a2b.js", b"console.log(1)"
+    (built / "assets" / "app-1a2b.js.gz").write_bytes(gzip.compress(text))
+    (built / "assets" / "app-1a2b.js.br").write_bytes(b"packed")
+    script.write_bytes(text)
+    async with client_of(registry, built) as client:
+        request = client.build_request("GET", "/assets/app-1a2b.js", headers={"accept-encoding": accepted})
+        response = await client.send(request, stream=True)
+        raw = b"".join([part async for part in response.aiter_raw()])
+        assert response.headers.get("content-encoding") == encoding
+        assert response.headers["content-type"].startswith("text/javascript")
+        assert response.headers["vary"] == "accept-encoding"
+        assert (gzip.decompress(raw) if encoding == "gzip" else raw) == (
+            b"packed" if encoding == "br" else text
+        )
 
 
 async def test_what_is_not_the_pages(registry: Registry, built: Path) -> None:

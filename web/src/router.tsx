@@ -175,7 +175,7 @@ const auditRoute = createRoute({
 const settingsRoute = createRoute({
   getParentRoute: () => houseRoute,
   path: "/settings",
-  component: lazyRouteComponent(() => import("./rooms/settings"), "SettingsRoom"),
+  component: lazyRouteComponent(() => import("./rooms/settings/room"), "SettingsRoom"),
 });
 
 export const router = createRouter({

@@ -1,16 +1,38 @@
 """For whoever runs the server: is it alive, is it ready, how is it doing; and the API's own description."""
 
-from typing import Annotated, Any
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from cairn import __version__
+from cairn.core import Config
+from cairn.core.chat import Principal
 from cairn.retrieval.recall import recalls
-from cairn.server.auth import PUBLIC, SignedIn, may_read_metrics
+from cairn.server.auth import PUBLIC, SignedIn, allowed, may_read_metrics
+from cairn.server.identity.permissions import Permission
 from cairn.server.state import state_of
 
 router = APIRouter(tags=["operations"])
+
+Source = Literal["default", "environment", "command line", "file"]
+_FROM_FILES = {"shares", "sign_on"}
+"""Settings of the server that come from a file which the command line names."""
+
+
+class SettingOut(BaseModel):
+    """A setting that is in force, and where it comes from."""
+
+    name: str
+    value: str
+    """As JSON; secrets and passwords are left out."""
+    default: str
+    source: Source
+    description: str
 
 
 @router.get("/healthz", dependencies=[PUBLIC])
@@ -59,6 +81,36 @@ def metrics(request: Request, _allowed: Annotated[None, Depends(may_read_metrics
             state.metrics.tokens_guessed_right.labels(name, drafter).set(num)
     state.metrics.recalls.observe(recalls(state.registry.database).values())
     return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/api/settings")
+def settings(
+    request: Request, _caller: Annotated[Principal, allowed(Permission.MANAGE_SERVER)]
+) -> list[SettingOut]:
+    """What is in force, and whether the environment, the command line or a file says so."""
+    state = state_of(request)
+    return [*_settings(state.registry.settings, "environment"), *_settings(state.config, "command line")]
+
+
+def _settings(config: Config, given: Source) -> Iterator[SettingOut]:
+    values = config.model_dump(mode="json")
+    for name, info in type(config).model_fields.items():
+        default = type(config).model_construct().model_dump(mode="json", warnings=False)[name]
+        is_given = name in config.model_fields_set and getattr(config, name) != info.get_default()
+        yield SettingOut(
+            name=f"CAIRN_{name.upper()}" if given == "environment" else name,
+            value=_shown(values[name]),
+            default=_shown(default),
+            source=("file" if name in _FROM_FILES else given) if is_given else "default",
+            description=info.description or "",
+        )
+
+
+def _shown(value: Any) -> str:
+    """Without the secrets that it may hold: those of an identity provider, and passwords in addresses."""
+    if isinstance(value, dict) and value.get("client_secret"):
+        value = value | {"client_secret": "***"}
+    return re.sub(r"(://[^/@\s:]*:)[^@\s]+@", r"\1***@", json.dumps(value, ensure_ascii=False))
 
 
 @router.get("/api/openapi.json", include_in_schema=False)

@@ -1,13 +1,19 @@
-"""The built page: hashed assets for ever, `index.html` always fresh, every other path leads to it."""
+"""The built page: hashed assets for ever, `index.html` always fresh, every other path leads to it.
+
+The build leaves `app.js.br` and `app.js.gz` beside `app.js`; whoever takes one of these gets it.
+"""
 
 import asyncio
+import mimetypes
 from pathlib import Path
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
 PAGE_FOLDER = Path(__file__).parent / "page"
+_ENCODINGS = (("br", ".br"), ("gzip", ".gz"))
 _API_PREFIXES = ("api", "v1", "healthz", "readyz", "metrics")
 
 _NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Cairn</title>
@@ -33,17 +39,28 @@ class Page:
             raise HTTPException(404)
         if scope["method"] not in ("GET", "HEAD"):
             raise HTTPException(405, headers={"allow": "GET, HEAD"})
-        response = await asyncio.to_thread(self._respond, path)
+        accepted = Headers(scope=scope).get("accept-encoding", "")
+        response = await asyncio.to_thread(self._respond, path, accepted)
         await response(scope, receive, send)
 
-    def _respond(self, path: str) -> Response:
+    def _respond(self, path: str, accepted: str) -> Response:
         if not page_is_built(self._folder):
             return HTMLResponse(_NOT_BUILT, 503, {"cache-control": "no-store"})
         file = (self._folder / path).resolve()
         if path and file.is_relative_to(self._folder.resolve()) and file.is_file():
             is_hashed = path.startswith("assets/")
-            cache = "public, max-age=31536000, immutable" if is_hashed else "no-cache"
-            return FileResponse(file, headers={"cache-control": cache})
+            return _file(file, "public, max-age=31536000, immutable" if is_hashed else "no-cache", accepted)
         if path.startswith("assets/"):
             raise HTTPException(404)
-        return FileResponse(self._folder / "index.html", headers={"cache-control": "no-cache"})
+        return _file(self._folder / "index.html", "no-cache", accepted)
+
+
+def _file(file: Path, cache: str, accepted: str) -> Response:
+    headers = {"cache-control": cache, "vary": "accept-encoding"}
+    media_type = mimetypes.guess_type(file)[0]
+    taken = {part.split(";")[0].strip() for part in accepted.split(",") if not part.endswith("q=0")}
+    for encoding, ending in _ENCODINGS:
+        if encoding in taken and (packed := file.with_name(file.name + ending)).is_file():
+            headers["content-encoding"] = encoding
+            return FileResponse(packed, headers=headers, media_type=media_type)
+    return FileResponse(file, headers=headers, media_type=media_type)

@@ -267,3 +267,23 @@ def test_a_browser_over_https_keeps_its_cookies_to_it(serve: Serve) -> None:
     )
     assert cookies.status_code == 200, cookies.text
     assert all("Secure" in each for each in cookies.headers.get_list("set-cookie"))
+
+
+def test_signing_out_everywhere_ends_every_session(server: Running) -> None:
+    with_password(server)
+    here, there = browser(server), browser(server)
+    for client in (here, there):
+        assert sign_in(client).status_code == 200
+    assert here.delete("/api/account/sessions").status_code == 204
+    assert [each.get("/api/session").status_code for each in (here, there)] == [401, 401]
+    last = server.http().get("/api/audit").json()["entries"][0]
+    assert (last["action"], last["actor"], last["details"]) == ("session.end", "ada", {"session": "all"})
+
+
+def test_who_one_is(server: Running) -> None:
+    with_password(server)
+    client = browser(server)
+    sign_in(client)
+    found = client.get("/api/account").json()
+    assert (found["user_id"], found["roles"], found["has_password"]) == ("ada", ["member"], True)
+    assert "hash" not in str(found)

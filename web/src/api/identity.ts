@@ -2,7 +2,7 @@
 import { type QueryClient, queryOptions, useQuery } from "@tanstack/react-query";
 import { getJson } from "./client";
 import { sessionQuery } from "./queries";
-import type { Group, Key, OpenSession, PermissionEntry, Person, SignInWays } from "./types";
+import type { Account, Group, Key, OpenSession, PermissionEntry, Person, Setting, SignInWays } from "./types";
 
 export const signInWaysQuery = queryOptions({
   queryKey: ["sign-in-ways"],
@@ -34,6 +34,17 @@ export const peopleQuery = queryOptions({
 export const groupsQuery = queryOptions({
   queryKey: ["groups"],
   queryFn: ({ signal }) => getJson<Group[]>("/api/groups", signal),
+});
+
+export const accountQuery = queryOptions({
+  queryKey: ["session", "account"],
+  queryFn: ({ signal }) => getJson<Account>("/api/account", signal),
+});
+
+export const settingsQuery = queryOptions({
+  queryKey: ["settings"],
+  queryFn: ({ signal }) => getJson<Setting[]>("/api/settings", signal),
+  staleTime: 60_000,
 });
 
 export const sessionsQuery = queryOptions({

@@ -174,7 +174,7 @@ function AuditTable({
             {formatWhen(entry.at)}
           </td>
           <td>
-            <button type="button" className="row-link" onClick={() => onOpen(entry)}>
+            <button type="button" className="row-link" aria-haspopup="dialog" onClick={() => onOpen(entry)}>
               {entry.action}
             </button>
             <span className="small soft block narrow-only">{entry.actor}</span>

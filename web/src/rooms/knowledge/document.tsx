@@ -100,7 +100,7 @@ function Actions({ collection, document }: { collection: Collection; document: D
       ) : null}
       {collection.is_own ? (
         <>
-          <button type="button" className="button" onClick={() => setOpen("access")}>
+          <button type="button" className="button" aria-haspopup="dialog" onClick={() => setOpen("access")}>
             <Users size={15} aria-hidden /> Who may see it
           </button>
           <button
@@ -108,6 +108,7 @@ function Actions({ collection, document }: { collection: Collection; document: D
             className="icon-button framed"
             aria-label={`Delete ${name}`}
             title="Delete"
+            aria-haspopup="dialog"
             onClick={() => setOpen("delete")}
           >
             <Trash2 size={15} aria-hidden />

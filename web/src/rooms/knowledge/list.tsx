@@ -136,7 +136,7 @@ function NewCollection() {
   const [isOpen, setOpen] = useState(false);
   return (
     <>
-      <button type="button" className="button primary" onClick={() => setOpen(true)}>
+      <button type="button" className="button primary" aria-haspopup="dialog" onClick={() => setOpen(true)}>
         <Plus size={16} aria-hidden />
         New collection
       </button>

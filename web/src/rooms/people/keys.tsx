@@ -52,7 +52,12 @@ export function KeysRoom() {
             value={q}
             onChange={(text) => void navigate({ search: { q: text, whose }, replace: true })}
           />
-          <button type="button" className="button primary" onClick={() => setMaking(true)}>
+          <button
+            type="button"
+            className="button primary"
+            aria-haspopup="dialog"
+            onClick={() => setMaking(true)}
+          >
             <Plus size={16} aria-hidden />
             New key
           </button>
@@ -147,6 +152,7 @@ function KeyRow({ found, isAll, onMade }: { found: Key; isAll: boolean; onMade: 
               className="icon-button tight"
               aria-label={`Rotate ${title}`}
               title="Rotate: a new secret"
+              aria-haspopup="dialog"
               onClick={() => setAsked("rotate")}
             >
               <RefreshCw size={15} aria-hidden />
@@ -156,6 +162,7 @@ function KeyRow({ found, isAll, onMade }: { found: Key; isAll: boolean; onMade: 
               className="icon-button tight"
               aria-label={`Revoke ${title}`}
               title="Revoke"
+              aria-haspopup="dialog"
               onClick={() => setAsked("revoke")}
             >
               <Ban size={15} aria-hidden />

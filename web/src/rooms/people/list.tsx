@@ -38,7 +38,12 @@ export function PeopleRoom() {
             value={q}
             onChange={(text) => void navigate({ search: { q: text }, replace: true })}
           />
-          <button type="button" className="button primary" onClick={() => setOpened("new")}>
+          <button
+            type="button"
+            className="button primary"
+            aria-haspopup="dialog"
+            onClick={() => setOpened("new")}
+          >
             <Plus size={16} aria-hidden />
             Add somebody
           </button>
@@ -64,7 +69,7 @@ function PeopleTable({ people, onOpen }: { people: readonly Person[]; onOpen: (p
       {people.map((each) => (
         <tr key={each.user_id} className={each.is_disabled ? "spent" : undefined}>
           <td>
-            <button type="button" className="row-link" onClick={() => onOpen(each)}>
+            <button type="button" className="row-link" aria-haspopup="dialog" onClick={() => onOpen(each)}>
               {each.display_name || each.user_id}
             </button>
             {each.display_name ? <span className="small soft beside">{each.user_id}</span> : null}
@@ -106,7 +111,7 @@ function Groups() {
     <section className="section" aria-labelledby="groups">
       <div className="section-head">
         <h2 id="groups">Groups</h2>
-        <button type="button" className="button" onClick={() => setMaking(true)}>
+        <button type="button" className="button" aria-haspopup="dialog" onClick={() => setMaking(true)}>
           <Plus size={16} aria-hidden />
           New group
         </button>
@@ -150,6 +155,7 @@ function GroupLine({ group }: { group: Group }) {
         className="icon-button tight"
         aria-label={`Remove ${group.name}`}
         title="Remove"
+        aria-haspopup="dialog"
         onClick={() => setAsked(true)}
       >
         <Trash2 size={15} aria-hidden />

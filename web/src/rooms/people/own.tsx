@@ -1,5 +1,6 @@
 /** One's own password and sessions. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
 import { sendJson } from "../../api/client";
 import { sessionsQuery } from "../../api/identity";
@@ -7,8 +8,11 @@ import type { OpenSession } from "../../api/types";
 import { formatMoment, formatWhen } from "../../format";
 import { Problem } from "../../parts/problem";
 import { QueryState } from "../../parts/query-state";
+import { Sure } from "../../parts/sure";
 import { TextField } from "../../parts/text-field";
 import { notify } from "../../parts/toasts";
+
+import { signOut } from "../sign-out";
 
 import "./people.css";
 
@@ -59,10 +63,22 @@ export function OwnPassword() {
 
 export function OwnSessions() {
   const list = useQuery(sessionsQuery);
+  const [isAsked, setAsked] = useState(false);
+  const client = useQueryClient();
+  const navigate = useNavigate();
+  const end = useMutation({
+    mutationFn: () => sendJson("DELETE", "/api/account/sessions"),
+    onSuccess: () => void signOut(client, navigate),
+  });
   const sessions = list.data ?? [];
   return (
     <section className="section" aria-labelledby="sessions">
-      <h2 id="sessions">Where you are signed in</h2>
+      <div className="section-head">
+        <h2 id="sessions">Where you are signed in</h2>
+        <button type="button" className="button" aria-haspopup="dialog" onClick={() => setAsked(true)}>
+          Sign out everywhere
+        </button>
+      </div>
       <QueryState query={list} what="Your sessions" lines={2} count={sessions.length}>
         <p>Nowhere: you came with a key.</p>
       </QueryState>
@@ -71,6 +87,11 @@ export function OwnSessions() {
           <SessionLine key={each.session_id} session={each} />
         ))}
       </ul>
+      {isAsked ? (
+        <Sure title="Sign out everywhere" does="Sign out" order={end} onClose={() => setAsked(false)}>
+          Every browser in which you are signed in is signed out, this one too. Keys stay good.
+        </Sure>
+      ) : null}
     </section>
   );
 }

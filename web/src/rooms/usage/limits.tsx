@@ -21,7 +21,7 @@ export function Limits({ isAdmin }: { isAdmin: boolean }) {
       <div className="section-head">
         <h2 id="limits">Limits and budgets</h2>
         {isAdmin ? (
-          <button type="button" className="button" onClick={() => setEdited("new")}>
+          <button type="button" className="button" aria-haspopup="dialog" onClick={() => setEdited("new")}>
             <Plus size={15} aria-hidden />
             Set a limit
           </button>
@@ -80,7 +80,7 @@ function LimitRow({ limit, currency, onEdit }: LimitRowProps) {
       <Standing limit={limit} currency={currency} />
       {onEdit ? (
         <div className="usage-limit-tools">
-          <button type="button" className="button" onClick={onEdit}>
+          <button type="button" className="button" aria-haspopup="dialog" onClick={onEdit}>
             Change
           </button>
           <button

@@ -28,6 +28,18 @@ class PasswordChange(RequestBody):
     new: NewPassword
 
 
+class AccountOut(BaseModel):
+    """An account, as its owner sees it."""
+
+    user_id: str
+    display_name: str
+    email: str | None
+    roles: list[str]
+    groups: list[str]
+    has_password: bool
+    created_at: float
+
+
 class SessionOut(BaseModel):
     """A browser that is signed in."""
 
@@ -48,6 +60,22 @@ class PermissionOut(BaseModel):
     name: str
     meaning: str
     roles: list[str]
+
+
+@router.get("/account")
+def own_account(request: Request, caller: Owner) -> AccountOut:
+    """Who one is here."""
+    with state_of(request).identity.reading() as session:
+        row = people.find(session, caller.user_id)
+        return AccountOut(
+            user_id=row.user_id,
+            display_name=row.display_name,
+            email=row.email,
+            roles=sorted(caller.roles),
+            groups=sorted(caller.groups),
+            has_password=row.password_hash is not None,
+            created_at=row.created_at,
+        )
 
 
 @router.put("/account/password", status_code=204)
@@ -76,6 +104,14 @@ def list_own_sessions(request: Request, caller: SignedIn) -> list[SessionOut]:
     current = digest_of(request.cookies.get(COOKIE, ""))
     with state_of(request).identity.reading() as session:
         return [session_out(row, current) for row in sessions.listed(session, caller.user_id)]
+
+
+@router.delete("/account/sessions", status_code=204)
+def end_own_sessions(request: Request, caller: Owner) -> Response:
+    """Sign out everywhere: all sessions of one's own end, this one too."""
+    with state_of(request).identity.changing(caller.user_id) as change:
+        sessions.end_all(change, caller.user_id)
+    return Response(status_code=204)
 
 
 @router.delete("/account/sessions/{session_id}", status_code=204)

@@ -1,12 +1,11 @@
-/** Settings: the look, the session, and what this is. */
-import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
+/** Settings: the look, one's account, what is in force, and what this is. */
 import { Monitor, Moon, Sun } from "lucide-react";
-import { sessionQuery } from "../api/queries";
-import { setTheme, type Theme, useTheme } from "../look/theme";
-import { Room } from "../parts/room";
-import { OwnPassword, OwnSessions } from "./people/own";
-import { signOut } from "./sign-out";
+import { useMay } from "../../api/identity";
+import { setTheme, type Theme, useTheme } from "../../look/theme";
+import { Room } from "../../parts/room";
+import { OwnPassword, OwnSessions } from "../people/own";
+import { Account } from "./account";
+import { InForce } from "./in-force";
 
 const THEMES = [
   { theme: "system", name: "System", Icon: Monitor },
@@ -24,9 +23,7 @@ const KEYS = [
 
 export function SettingsRoom() {
   const theme = useTheme();
-  const session = useQuery(sessionQuery).data;
-  const client = useQueryClient();
-  const navigate = useNavigate();
+  const mayManage = useMay()("manage_server");
 
   return (
     <Room title="Settings">
@@ -49,22 +46,7 @@ export function SettingsRoom() {
           ))}
         </fieldset>
       </section>
-      <section className="section" aria-labelledby="session">
-        <h2 id="session">Session</h2>
-        <div className="settings-row">
-          <span>
-            Signed in as <strong>{session?.user_id}</strong>
-          </span>
-          {session?.roles.map((role) => (
-            <span key={role} className="tag">
-              {role}
-            </span>
-          ))}
-          <button type="button" className="button" onClick={() => void signOut(client, navigate)}>
-            Sign out
-          </button>
-        </div>
-      </section>
+      <Account />
       <OwnPassword />
       <OwnSessions />
       <section className="section" aria-labelledby="shortcuts">
@@ -80,6 +62,7 @@ export function SettingsRoom() {
           ))}
         </dl>
       </section>
+      {mayManage ? <InForce /> : null}
       <section className="section" aria-labelledby="about">
         <h2 id="about">About</h2>
         <p className="soft">
