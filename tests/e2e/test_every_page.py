@@ -1,4 +1,4 @@
-"""Every page, and the dialogs that it opens: nothing serious found by axe-core, nothing that scrolls sideways.
+"""Every page, and the dialogs that it opens: nothing serious by axe-core, nothing that scrolls sideways.
 
 The pages are those of the page's router; the dialogs those of buttons that say that they open one.
 """
@@ -6,7 +6,7 @@ The pages are those of the page's router; the dialogs those of buttons that say 
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, StorageState, expect
+from playwright.sync_api import Browser, FilePayload, Page, StorageState, expect
 
 from cairn.providers.packaged_encoder import packaged_folder
 from tests.e2e.addresses import all_addresses, settle
@@ -47,8 +47,12 @@ def fill_a_collection(page: Page) -> None:
     if made.status == 409:
         return  # another test of this process made it
     page.goto(f"/knowledge/{made.json()['ref']}")
-    handbook = {"name": "handbook.md", "mimeType": "text/markdown", "buffer": b"# Handbook\n\nThirty days."}
-    page.get_by_label("Files to put in").set_input_files([handbook])  # type: ignore[list-item]  # a file by its bytes
+    handbook: FilePayload = {
+        "name": "handbook.md",
+        "mimeType": "text/markdown",
+        "buffer": b"# Handbook\n\nThirty days.",
+    }
+    page.get_by_label("Files to put in").set_input_files(handbook)
     expect(page.get_by_text("All files are through")).to_be_visible(timeout=240_000)
 
 

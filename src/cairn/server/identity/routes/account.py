@@ -63,7 +63,7 @@ class PermissionOut(BaseModel):
 
 
 @router.get("/account")
-def own_account(request: Request, caller: Owner) -> AccountOut:
+def own_account(request: Request, caller: SignedIn) -> AccountOut:
     """Who one is here."""
     with state_of(request).identity.reading() as session:
         row = people.find(session, caller.user_id)
@@ -107,7 +107,7 @@ def list_own_sessions(request: Request, caller: SignedIn) -> list[SessionOut]:
 
 
 @router.delete("/account/sessions", status_code=204)
-def end_own_sessions(request: Request, caller: Owner) -> Response:
+def end_own_sessions(request: Request, caller: SignedIn) -> Response:
     """Sign out everywhere: all sessions of one's own end, this one too."""
     with state_of(request).identity.changing(caller.user_id) as change:
         sessions.end_all(change, caller.user_id)
