@@ -99,7 +99,8 @@ def _report(package: Path, url: str, form: str, cookie: str) -> dict[str, Any]:
 
 
 def _median(reports: Sequence[dict[str, Any]], category: str) -> float:
-    return statistics.median(100 * report["categories"][category]["score"] for report in reports)
+    scores: list[float] = [100 * report["categories"][category]["score"] for report in reports]
+    return statistics.median(scores)
 
 
 def _print_failures(report: dict[str, Any]) -> None:
