@@ -91,6 +91,21 @@ def test_fewer_dimensions_are_the_first_ones_at_length_one(
             assert alone.data[0].embedding == found[place].tolist()
 
 
+def test_a_route_to_a_model_here_cuts_and_refuses_as_the_model_itself(server: Running) -> None:
+    text = '[routes.v]\ntargets = [{ model = "embedder" }]\n'
+    assert server.http().put("/api/routes", json={"text": text}).status_code == 200
+    client = server.client()
+    for count in (7, 48):
+        routed, plain = (
+            client.embeddings.create(model=name, input=TEXTS, dimensions=count) for name in ("v", "embedder")
+        )
+        assert [each.embedding for each in routed.data] == [each.embedding for each in plain.data]
+    with pytest.raises(openai.BadRequestError, match="dimensions is 49, allowed here: 1 to 48"):
+        client.embeddings.create(model="v", input=TEXTS, dimensions=49)
+    (health,) = server.http().get("/api/routes").json()["routes"][0]["targets"]
+    assert health["num_failures"] == 0
+
+
 def test_texts_are_classified_as_vllm_answers(server: Running, tmp_path: Path) -> None:
     opened = open_encoder(tmp_path / "moods")
     assert isinstance(opened, LocalClassifier)

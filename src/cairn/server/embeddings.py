@@ -12,10 +12,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from cairn.core.chat import Principal, Usage
-from cairn.core.embedding import Embeddings, TextInput
+from cairn.core.embedding import TextInput
 from cairn.core.errors import InvalidRequestError
 from cairn.engine.runner import FloatArray
-from cairn.providers.encoders import LocalClassifier, LocalEmbedder, shortened
+from cairn.providers.encoders import LocalClassifier
 from cairn.server.auth import Caller
 from cairn.server.identity.permissions import require_model
 from cairn.server.openai_types import (
@@ -26,7 +26,7 @@ from cairn.server.openai_types import (
     refuse,
 )
 from cairn.server.requests import new_completion_id
-from cairn.server.routing.embedding import RoutedEmbedder
+from cairn.server.routing.embedding import RoutedEmbedder, embed_here
 from cairn.server.routing.provider import TARGET_HEADER
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import answer
@@ -60,25 +60,12 @@ async def _embed(
 ) -> dict[str, Any]:
     if (route := state.routes.route(body.model)) is not None:
         routed = RoutedEmbedder(state.routes, body.model, route, state.models)
-        found, headers[TARGET_HEADER] = await routed.embed(texts, body.dimensions, caller.user_id)
-        admission.add(Usage(found.num_tokens, 0), headers[TARGET_HEADER])
-        return _answer(state, body, found, body.model)
-    async with state.models.use_encoder(body.model) as encoder:
-        if not isinstance(encoder, LocalEmbedder):
-            raise InvalidRequestError(
-                f"{body.model!r} is a model for classification", remedy="choose an embedder", param="model"
-            )
-        if body.dimensions is not None and body.dimensions > encoder.dimensions:
-            raise refuse("dimensions", body.dimensions, f"1 to {encoder.dimensions}, as this model has")
-        found = await encoder.embed_async(texts)
-        admission.add(Usage(found.num_tokens, 0), encoder.name)
-    vectors = found.vectors
-    if body.dimensions is not None and body.dimensions < encoder.dimensions:
-        vectors = shortened(vectors, body.dimensions)
-    return _answer(state, body, Embeddings(vectors, found.num_tokens), encoder.name)
-
-
-def _answer(state: ServerState, body: EmbeddingsRequest, found: Embeddings, name: str) -> dict[str, Any]:
+        found, target = await routed.embed(texts, body.dimensions, caller.user_id)
+        name, headers[TARGET_HEADER] = body.model, target
+    else:
+        found, name = await embed_here(state.models, body.model, texts, body.dimensions)
+        target = name
+    admission.add(Usage(found.num_tokens, 0), target)
     state.metrics.prompt_tokens.labels(name).inc(found.num_tokens)
     return {
         "object": "list",

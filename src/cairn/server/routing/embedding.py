@@ -13,6 +13,7 @@ from cairn.core.embedding import Embeddings, TextInput
 from cairn.core.errors import CairnError, InvalidRequestError
 from cairn.providers.encoders import LocalEmbedder, shortened
 from cairn.providers.remote.errors import UpstreamUnavailableError
+from cairn.server.openai_types import refuse
 from cairn.server.routing.choice import order
 from cairn.server.routing.config import RouteConfig, TargetConfig
 from cairn.server.routing.plan import Plan
@@ -69,10 +70,22 @@ class RoutedEmbedder:
     ) -> Embeddings:
         if target.provider:
             return await self._table.remote(target).embed(texts, dimensions)
-        async with self._models.use_encoder(target.model) as encoder:
-            if not isinstance(encoder, LocalEmbedder):
-                raise InvalidRequestError(f"{target.model!r} is a model for classification", param="model")
-            found = await encoder.embed_async(list(texts))
-        if dimensions is not None and dimensions < found.vectors.shape[1]:
-            return Embeddings(shortened(found.vectors, dimensions), found.num_tokens)
+        found, _ = await embed_here(self._models, target.model, texts, dimensions)
         return found
+
+
+async def embed_here(
+    models: "Models", name: str, texts: Sequence[TextInput], dimensions: int | None
+) -> tuple[Embeddings, str]:
+    """Vectors of texts by a model of this server, and what that is called."""
+    async with models.use_encoder(name) as encoder:
+        if not isinstance(encoder, LocalEmbedder):
+            raise InvalidRequestError(
+                f"{name!r} is a model for classification", remedy="choose an embedder", param="model"
+            )
+        if dimensions is not None and dimensions > encoder.dimensions:
+            raise refuse("dimensions", dimensions, f"1 to {encoder.dimensions}, as this model has")
+        found = await encoder.embed_async(texts)
+    if dimensions is not None and dimensions < encoder.dimensions:
+        found = Embeddings(shortened(found.vectors, dimensions), found.num_tokens)
+    return found, encoder.name
