@@ -111,7 +111,7 @@ def _begin(
     """The events of an answer, and what all its chunks repeat."""
     tell_target(provider, headers)
     chat = to_chat_request(body, caller, provider.sampling_defaults, headers["x-cairn-receipt"])
-    events = replied(state, admission, provider, chat, file_search_of(body))
+    events = replied(state, admission, provider, chat, file_search_of(body.tools, body.tool_choice))
     head = Head(
         id=new_completion_id("chatcmpl"),
         object="chat.completion.chunk" if body.stream else "chat.completion",

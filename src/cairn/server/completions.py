@@ -301,8 +301,4 @@ def _empty_lists() -> dict[str, list[Any]]:
 
 
 def _total(endings: Sequence[StreamEnd]) -> Usage:
-    return Usage(
-        prompt_tokens=sum(ending.usage.prompt_tokens for ending in endings),
-        completion_tokens=sum(ending.usage.completion_tokens for ending in endings),
-        cached_tokens=sum(ending.usage.cached_tokens for ending in endings),
-    )
+    return sum((ending.usage for ending in endings), Usage(0, 0))

@@ -1,7 +1,7 @@
 """OpenAI's request bodies as what providers take; what cannot be done is refused by name."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cairn.core.chat import (
@@ -58,7 +58,13 @@ def to_chat_request(
         messages=tuple(_message(spec, place) for place, spec in enumerate(body.messages)),
         sampling=_chat_sampling(body, defaults),
         tools=tools,
-        tool_choice=_tool_choice(body, tools),
+        tool_choice=chosen_tool(
+            body.tool_choice,
+            tools,
+            name=body.tool_choice.function.name if isinstance(body.tool_choice, ToolChoice) else None,
+            param="tool_choice.function.name",
+            search=file_search_of(body.tools, body.tool_choice),
+        ),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         template_options=_template_options(body),
         principal=principal,
@@ -80,14 +86,36 @@ def texts_in(body: ChatCompletionRequest) -> list[str]:
     return texts
 
 
-def file_search_of(body: ChatCompletionRequest) -> FileSearchSpec | None:
-    """The search of collections that a body asks for."""
-    found = [tool for tool in body.tools or () if isinstance(tool, FileSearchSpec)]
+def file_search_of(tools: Sequence[object] | None, choice: object) -> FileSearchSpec | None:
+    """The search of collections that is among tools, unless none is to be used."""
+    found = [tool for tool in tools or () if isinstance(tool, FileSearchSpec)]
     if len(found) > 1:
         raise InvalidRequestError(
             "tools holds file_search twice", remedy="name all collections in one", param="tools"
         )
-    return found[0] if found and body.tool_choice != "none" else None
+    return found[0] if found and choice != "none" else None
+
+
+def chosen_tool(
+    choice: object,
+    tools: Sequence[ToolDefinition],
+    *,
+    name: str | None,
+    param: str,
+    search: FileSearchSpec | None = None,
+) -> str:
+    """`ChatRequest.tool_choice` of a body's choice, whatever API; `name` of the one tool it demands."""
+    if choice in (None, "auto", "none"):
+        return str(choice or "auto")
+    is_search = isinstance(choice, FileSearchChoice) or (choice == "required" and not tools)
+    if is_search and search is not None:
+        return "auto"  # the search is made anyway
+    if is_search or not tools:
+        raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
+    names = [tool.name for tool in tools]
+    if name is not None and name not in names:
+        raise refuse(param, name, ", ".join(names))
+    return "required" if name is None else name
 
 
 def to_sampling(body: SamplingFields, defaults: Mapping[str, Any], **extra: Any) -> SamplingParams:
@@ -147,24 +175,6 @@ def _chat_sampling(body: ChatCompletionRequest, defaults: Mapping[str, Any]) -> 
     if body.max_completion_tokens is not None:
         extra["max_tokens"] = body.max_completion_tokens
     return to_sampling(body, defaults, **extra)
-
-
-def _tool_choice(body: ChatCompletionRequest, tools: tuple[ToolDefinition, ...]) -> str:
-    choice = body.tool_choice
-    if choice in (None, "auto", "none"):
-        return str(choice or "auto")
-    if isinstance(choice, FileSearchChoice) or (choice == "required" and not tools):
-        if file_search_of(body) is None:
-            raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
-        return "auto"  # the search is made anyway
-    if not tools:
-        raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
-    if isinstance(choice, ToolChoice):
-        names = [tool.name for tool in tools]
-        if choice.function.name not in names:
-            raise refuse("tool_choice.function.name", choice.function.name, ", ".join(names))
-        return choice.function.name
-    return "required"
 
 
 def _template_options(body: ChatCompletionRequest) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from cairn.server.anthropic.types import (
     Turn,
 )
 from cairn.server.openai_types import refuse
+from cairn.server.requests import chosen_tool
 
 _MOST_STOPS = 16
 _OWNERS: dict[type, str] = {
@@ -100,17 +101,9 @@ def _tools(body: MessagesPrompt) -> tuple[ToolDefinition, ...]:
 
 
 def _tool_choice(body: MessagesPrompt, tools: Sequence[ToolDefinition]) -> str:
-    choice = body.tool_choice
-    if choice is None or choice.type in ("auto", "none"):
-        return choice.type if choice else "auto"
-    if not tools:
-        raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
-    if choice.type == "any":
-        return "required"
-    names = [tool.name for tool in tools]
-    if choice.name not in names:
-        raise refuse("tool_choice.name", choice.name, ", ".join(names))
-    return choice.name
+    kind = body.tool_choice.type if body.tool_choice else "auto"
+    name = body.tool_choice.name or "" if body.tool_choice and kind == "tool" else None
+    return chosen_tool("required" if kind == "any" else kind, tools, name=name, param="tool_choice.name")
 
 
 def _messages(body: MessagesPrompt) -> tuple[Message, ...]:

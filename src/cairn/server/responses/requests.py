@@ -19,7 +19,7 @@ from cairn.core.chat import (
 from cairn.core.errors import ContextLengthError, InvalidRequestError
 from cairn.core.grammar import Grammar
 from cairn.providers.protocol import TextProvider
-from cairn.server.openai_types import FileSearchChoice, FileSearchSpec, refuse
+from cairn.server.requests import chosen_tool, file_search_of
 from cairn.server.responses.types import (
     FunctionCallItem,
     FunctionChoice,
@@ -70,7 +70,13 @@ def to_chat_request(
         messages=_messages(body, history),
         sampling=_sampling(body, defaults),
         tools=tools,
-        tool_choice=_tool_choice(body, tools),
+        tool_choice=chosen_tool(
+            body.tool_choice,
+            tools,
+            name=body.tool_choice.name if isinstance(body.tool_choice, FunctionChoice) else None,
+            param="tool_choice.name",
+            search=file_search_of(body.tools, body.tool_choice),
+        ),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         template_options={"reasoning_effort": effort} if effort else {},
         principal=principal,
@@ -78,16 +84,6 @@ def to_chat_request(
         given=frozenset(name for name in ("temperature", "top_p") if getattr(body, name) is not None),
         is_streamed=bool(body.stream),
     )
-
-
-def file_search_of(body: NewResponse) -> FileSearchSpec | None:
-    """The search of collections that a body asks for."""
-    found = [tool for tool in body.tools or () if isinstance(tool, FileSearchSpec)]
-    if len(found) > 1:
-        raise InvalidRequestError(
-            "tools holds file_search twice", remedy="name all collections in one", param="tools"
-        )
-    return found[0] if found and body.tool_choice != "none" else None
 
 
 async def fitted(chat: ChatRequest, provider: TextProvider) -> ChatRequest:
@@ -158,24 +154,6 @@ def _grammar(body: NewResponse) -> Grammar | None:
     if form.schema_ is not None:
         return Grammar.json_schema(form.schema_, param="text.format.schema")
     return Grammar("json_object", param="text.format") if form.type == "json_object" else None
-
-
-def _tool_choice(body: NewResponse, tools: Sequence[ToolDefinition]) -> str:
-    choice = body.tool_choice
-    if choice in (None, "auto", "none"):
-        return str(choice or "auto")
-    if isinstance(choice, FileSearchChoice) or (choice == "required" and not tools):
-        if file_search_of(body) is None:
-            raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
-        return "auto"  # the search is made anyway
-    if not tools:
-        raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
-    if not isinstance(choice, FunctionChoice):
-        return "required"
-    names = [tool.name for tool in tools]
-    if choice.name not in names:
-        raise refuse("tool_choice.name", choice.name, ", ".join(names))
-    return choice.name
 
 
 def _messages(body: NewResponse, history: Sequence[InputItem]) -> tuple[Message, ...]:

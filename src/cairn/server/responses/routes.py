@@ -18,8 +18,9 @@ from cairn.server.files.objects import Deleted
 from cairn.server.files.paging import Order, list_json
 from cairn.server.identity.permissions import require_model
 from cairn.server.replies import replied, streamed, tell_target
+from cairn.server.requests import file_search_of
 from cairn.server.responses.building import Building, new_response, response_json
-from cairn.server.responses.requests import file_search_of, fitted, input_items, to_chat_request
+from cairn.server.responses.requests import fitted, input_items, to_chat_request
 from cairn.server.responses.stored import history, own_response, store
 from cairn.server.responses.types import ItemList, ListedItem, NewResponse, ResponseObject
 from cairn.server.state import ServerState, state_of
@@ -132,7 +133,7 @@ class _Making:
         """Make and store it. What refuses the request does so before the first event; later it is one."""
         tell_target(provider, self.headers)
         chat = await self._chat(provider)
-        search = file_search_of(self._body)
+        search = file_search_of(self._body.tools, self._body.tool_choice)
         building = Building(new_response(self._body, chat), self._numbers)
         async with aclosing(replied(self._state, self._admission, provider, chat, search)) as events:
             try:
