@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from cairn.jobs.tables import JobRow, ResultRow
@@ -181,8 +181,8 @@ def cancel(session: Session, row: JobRow) -> None:
 
 def count_open(session: Session, kind: str, owner: str) -> int:
     """Jobs of an owner that have not ended."""
-    query = select(JobRow.job_id).where(JobRow.kind == kind, JobRow.owner == owner, JobRow.ended_at.is_(None))
-    return len(session.scalars(query).all())
+    is_open = (JobRow.kind == kind) & (JobRow.owner == owner) & JobRow.ended_at.is_(None)
+    return session.scalar(select(func.count()).where(is_open)) or 0
 
 
 def remaining(num_items: int, done: Collection[int]) -> list[int]:

@@ -14,6 +14,7 @@ from cairn.providers.importing import import_checkpoint
 from cairn.registry import Receipt, Registry
 from cairn.server.identity import people
 from cairn.server.models import ModelPool
+from cairn.server.tables import FileRow
 from tests.engine.native_tiny import needs_native
 from tests.providers.scripted import Scripted
 from tests.providers.tiny_encoder import embedder_folder
@@ -148,6 +149,22 @@ def test_a_file_that_is_wrong_is_not_begun(
     assert batch.errors.data is not None
     assert [(each.code, each.line) for each in batch.errors.data] == [(code, number)]
     assert batch.output_file_id is None
+
+
+def test_a_file_that_is_lost_holds_up_no_other_batch(server: Running, registry: Registry) -> None:
+    client = server.client()
+    lost_id, good_id = upload(client, line("lost", BODY)), upload(client, line("good", BODY))
+    with registry.database.session(read_only=True) as session:
+        digest = session.get_one(FileRow, lost_id).artifact
+    folder = registry.get(digest).folder
+    folder.rename(folder.with_name("elsewhere"))
+    lost, good = begin(client, lost_id), begin(client, good_id)
+    assert ended(server, client, good.id).status == "completed"
+    lost = ended(server, client, lost.id)
+    assert lost.status == "failed"
+    assert lost.errors is not None
+    assert lost.errors.data is not None
+    assert [each.code for each in lost.errors.data] == ["no_input"]
 
 
 def test_what_is_wrong_is_said(server: Running) -> None:

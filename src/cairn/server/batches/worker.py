@@ -13,7 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from cairn.core.chat import Principal
-from cairn.core.errors import AuthenticationError, CairnError, NotFoundError
+from cairn.core.errors import AuthenticationError, CairnError, IntegrityError, NotFoundError
 from cairn.jobs import Job, JobState, Result, queue
 from cairn.server.batches.lines import Line, body_of, read_lines
 from cairn.server.batches.objects import LineError
@@ -127,7 +127,12 @@ class BatchWorker:
     async def _begin(self, job: Job) -> _Open | None:
         """Read the input; None where the batch ends with that."""
         state = self._state
-        artifact = await asyncio.to_thread(state.registry.get, job.spec["artifact"])
+        try:
+            artifact = await asyncio.to_thread(state.registry.get, job.spec["artifact"])
+        except (NotFoundError, IntegrityError) as error:
+            gone = LineError(code="no_input", message=f"its file is lost: {error.message}")
+            await asyncio.to_thread(refuse_batch, state.registry, job, [gone])
+            return None
         path = artifact.folder / CONTENT
         lines, errors = await asyncio.to_thread(
             read_lines, path, job.spec["endpoint"], state.config.max_body_bytes
