@@ -58,6 +58,9 @@ SIMILAR_ANSWERS = typer.Option(
     SimilarAnswers.OFF,
     help="Give them also to questions that mean the same: of greedy and seeded chats, or of all.",
 )
+USAGE_DAYS = typer.Option(
+    90, min=7, help="How long each request has a usage row of its own; older ones are summed up by day."
+)
 DEADLINE = typer.Option(
     None,
     min=0.001,
@@ -94,6 +97,7 @@ def up(
     redis_failure: RedisFailure = REDIS_FAILURE,
     answer_cache: str = ANSWER_CACHE,
     similar_answers: SimilarAnswers = SIMILAR_ANSWERS,
+    usage_days: int = USAGE_DAYS,
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser, signed in."),
     new_key: bool = typer.Option(False, "--new-key", help="Make another admin key and print it."),
     allowed_host: list[str] = typer.Option(
@@ -140,6 +144,7 @@ def up(
         deadline_seconds=deadline,
         redis_failure=redis_failure.value,
         answer_cache_bytes=num_bytes_of(answer_cache, "--answer-cache") if answer_cache else 0,
+        usage_days=usage_days,
         answer_cache_similar=similar_answers.value,
     )
     serve(

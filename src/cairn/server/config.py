@@ -156,6 +156,11 @@ class ServerConfig(Config):
         description="tokens that limits and budgets take a request to write when it names no maximum; put "
         "right when it has ended",
     )
+    usage_days: int = Field(
+        default=90,
+        ge=7,
+        description="how long each request has a usage row of its own; older ones are summed up by day",
+    )
     deadline_seconds: float | None = Field(
         default=None,
         gt=0,

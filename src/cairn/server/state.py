@@ -1,6 +1,8 @@
 """What the routes need, in one value that the application carries: nothing here is global."""
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -27,6 +29,9 @@ from cairn.server.routing.receipts import ReceiptWriter
 from cairn.server.routing.table import RouteTable
 from cairn.server.tables import VectorStoreFileRow
 from cairn.server.usage.metering import Metering
+from cairn.server.usage.rollup import roll_up
+
+logger = logging.getLogger("cairn.server")
 
 if TYPE_CHECKING:
     from cairn.providers.knowledge import Library
@@ -223,12 +228,17 @@ class ServerState:
         from cairn.server.responses.stored import delete_expired  # noqa: PLC0415 - as above
 
         expiry = partial(delete_expired, self.registry.database, self.config.response_days)
-        self._housekeeper = Housekeeper(self.registry, lambda: self.library, also=[expiry])
+        self._housekeeper = Housekeeper(self.registry, lambda: self.library, also=[expiry, self._roll_up])
+        if num := self.metering.ledger.recover():
+            logger.warning("the usage of %d requests of a server that was killed is in the ledger now", num)
         query = select(VectorStoreFileRow.file_id).where(VectorStoreFileRow.status == "in_progress")
         with self.registry.database.session(read_only=True) as session:
             is_waiting = session.scalar(query.limit(1)) is not None
         if is_waiting:
             self.ingestor.wake()
+
+    def _roll_up(self) -> None:
+        roll_up(self.registry.database, self.config.usage_days, time.time())
 
     def close(self) -> None:
         """Let go of what was made when asked for."""

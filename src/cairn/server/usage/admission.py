@@ -39,11 +39,12 @@ _CHARACTERS_PER_TOKEN = 4
 class Counted:
     """What one stream of a provider took, as it goes on."""
 
-    def __init__(self, prompt_tokens: int) -> None:
+    def __init__(self, prompt_tokens: int, on_end: Callable[[], None]) -> None:
         self.target = ""
         self.first_at: float | None = None
         self.outcome: Outcome = "aborted"
         self._prompt_tokens = prompt_tokens
+        self._on_end = on_end
         self._told: Usage | None = None
         self._ended: Usage | None = None
         self.saved = _NOTHING
@@ -65,6 +66,7 @@ class Counted:
         self._ended, self.outcome = usage, "ok"
         if is_repeat:
             self.saved = Usage(usage.prompt_tokens, usage.completion_tokens)
+        self._on_end()
 
     @property
     def usage(self) -> Usage:
@@ -135,7 +137,7 @@ class Ticket:
 
     def counted(self) -> Counted:
         """Where a stream of a provider tells what it takes."""
-        counted = Counted(self._estimate.prompt_tokens)
+        counted = Counted(self._estimate.prompt_tokens, self._note)
         self._counted.append(counted)
         return counted
 
@@ -153,16 +155,14 @@ class Ticket:
         """Book what was used, and put right what was reserved."""
         if not self._is_admitted and not isinstance(self._error, RateLimitedError):
             return  # it was wrong before it came to any use
-        metering, usage = self._metering, self._usage()
-        target = next((each.target for each in self._counted if each.target), "")
-        tariff = metering.prices.of(target, self._model) if target else self._tariff
-        cost = tariff.cost(usage)
-        metering.ledger.put(self._entry(usage, target, tariff, cost))
+        metering, entry = self._metering, self._entry()
+        metering.ledger.put(entry)
+        self._counted = []  # they know this ticket: no cycle is left behind
         if self._reservation is not None:
-            metering.budgets.settle(self._reservation, cost)
+            metering.budgets.settle(self._reservation, entry.cost)
         metering.leave(self._places)
         if self._reserved is not None:
-            total = usage.prompt_tokens + usage.completion_tokens
+            total = entry.prompt_tokens + entry.completion_tokens
             costs = [1 if each.applied.rule.metric == "requests" else total for each in self._reserved.claims]
             await asyncio.shield(metering.windows.settle(self._reserved, costs))
 
@@ -211,7 +211,15 @@ class Ticket:
             return "failed"
         return "ok" if outcomes == {"ok"} and self._error is None else "aborted"
 
-    def _entry(self, usage: Usage, target: str, tariff: Tariff, cost: int) -> Entry:
+    def _note(self) -> None:
+        """A stream has ended as it should: from here on its client may have all of it."""
+        self._metering.ledger.note(self._entry())
+
+    def _entry(self) -> Entry:
+        """What the request has used so far, as a row."""
+        usage = self._usage()
+        target = next((each.target for each in self._counted if each.target), "")
+        tariff = self._metering.prices.of(target, self._model) if target else self._tariff
         firsts = [each.first_at for each in self._counted if each.first_at is not None]
         outcome = self._outcome()
         saved = sum((each.saved for each in self._counted), _NOTHING)
@@ -228,7 +236,7 @@ class Ticket:
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
             completion_tokens=usage.completion_tokens,
-            cost=cost,
+            cost=tariff.cost(usage),
             saved_tokens=saved.prompt_tokens + saved.completion_tokens,
             saved_cost=tariff.cost(saved) if saved is not _NOTHING else 0,
             currency=tariff.currency,

@@ -1,26 +1,29 @@
 """The ledger: what every request used, written in batches by one thread, off the path of the requests.
 
-Guarantees: what was put in is stored once, in order; nothing is lost when the server ends as it should,
-and at most what came in the last half second when it is killed. When the database refuses, entries wait and
-are tried again; when too many wait, `is_full` says so, and the server refuses requests rather than not to
-count them.
+Guarantees: what was put in is stored once, in order; nothing is lost when the server ends as it should, and
+no complete answer when it is killed: `note` has it in a file before its end is sent (`journal`). When the
+database refuses, entries wait and are tried again; when too many wait, `is_full` says so, and the server
+refuses requests rather than not to count them.
 """
 
 import itertools
 import logging
 import math
+import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cairn.core.errors import CairnError
 from cairn.registry import Database
+from cairn.server.usage.journal import Journal, left_behind
 from cairn.server.usage.tables import UsageRow
 
 logger = logging.getLogger("cairn.server")
@@ -92,8 +95,12 @@ def unpacked(text: str) -> list[str]:
 class Ledger:
     """Entries on their way into the database."""
 
-    def __init__(self, database: Database, *, most_waiting: int = _MOST_WAITING) -> None:
+    def __init__(
+        self, database: Database, *, journal: Path | None = None, most_waiting: int = _MOST_WAITING
+    ) -> None:
         self._database = database
+        self._journal_folder = journal
+        self._journal = Journal(journal) if journal is not None else None
         self._most_waiting = most_waiting
         self._waiting: deque[Entry | Callable[[], None]] = deque()
         self._wake = threading.Condition()
@@ -110,6 +117,26 @@ class Ledger:
     def num_waiting(self) -> int:
         """Entries that are not stored yet."""
         return len(self._waiting)
+
+    def note(self, entry: Entry) -> None:
+        """Keep what a request has used so far, should this process not live to `put` it."""
+        if self._journal is not None:
+            values = {name: getattr(entry, name) for name in _FIELDS} | {"groups": sorted(entry.groups)}
+            self._journal.note(entry.usage_id, values)
+
+    def recover(self) -> int:
+        """Store what killed servers noted and had not stored; how many requests that were."""
+        num = 0
+        for own, lines in left_behind(self._journal_folder) if self._journal_folder is not None else ():
+            entries = {line["usage_id"]: line for line in lines}
+            rows = [
+                _values(Entry(**{**line, "groups": frozenset(line["groups"])})) for line in entries.values()
+            ]
+            if rows:
+                self._store(rows)
+            shutil.rmtree(own, ignore_errors=True)
+            num += len(rows)
+        return num
 
     def put(self, entry: Entry) -> None:
         """Have an entry stored soon; never waits."""
@@ -142,6 +169,8 @@ class Ledger:
             thread = self._thread
         if thread is not None:
             thread.join()
+        if self._journal is not None:
+            self._journal.close()
 
     def _append(self, item: Entry | Callable[[], None], *, is_urgent: bool) -> None:
         with self._wake:
@@ -184,6 +213,8 @@ class Ledger:
             batch = [each for each in itertools.takewhile(_is_entry, first) if isinstance(each, Entry)]
         if batch:
             self._store([_values(each) for each in batch])
+            if self._journal is not None:
+                self._journal.settle(each.usage_id for each in batch)
         with self._wake:
             for _ in batch:
                 self._waiting.popleft()

@@ -35,7 +35,7 @@ class Metering:
     ) -> None:
         self.now = now
         self.config = config
-        self.ledger = Ledger(registry.database)
+        self.ledger = Ledger(registry.database, journal=registry.settings.home / "usage-journal")
         self.prices = Prices(registry.settings.home / "prices.toml")
         self.rules = RuleBook(registry)
         self.budgets = Budgets(self.ledger, registry.database, on_spent=self._note_spent)

@@ -1,13 +1,15 @@
 """Use over time: the ledger summed up by anything.
 
-Days and hours are those of UTC. Who is in several groups counts in each of them, so by group the sum may be
-more than the total. Percentiles are read off a scale whose steps are a ninth apart.
+Days and hours are those of UTC. Of days that were summed up (`rollup`) there are no hours: a span that begins
+or ends within one is widened to all of it, and the answer says so. Who is in several groups counts in each of
+them, so by group the sum may be more than the total. Percentiles are read off a scale whose steps are a ninth
+apart.
 """
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -20,6 +22,7 @@ from cairn.core.errors import InvalidRequestError
 from cairn.registry import Database
 from cairn.server.usage.budgets import money
 from cairn.server.usage.ledger import seconds_of, unpacked
+from cairn.server.usage.rollup import whole_days
 from cairn.server.usage.tables import UsageRow
 
 Dimension = Literal["hour", "day", "model", "target", "user", "key", "group", "endpoint", "outcome"]
@@ -100,6 +103,8 @@ class Question:
 def report(database: Database, question: Question, currency: str) -> UsageReport:
     """The answer, in the order of what was asked by: times from the earliest, others by their names."""
     with database.session(read_only=True) as session:
+        since, until = whole_days(session, question.since, question.until)
+        question = replace(question, since=since, until=until)
         lines = _sums(session, question, question.by)
         total = _sums(session, question, ())
     return UsageReport(
