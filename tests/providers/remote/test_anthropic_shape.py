@@ -20,8 +20,8 @@ from cairn.core.chat import (
 )
 from cairn.core.grammar import Grammar
 from cairn.providers.protocol import CompletionRequest
-from cairn.providers.remote.anthropic_shape import UnfitTargetError
 from cairn.providers.remote.errors import (
+    UnfitTargetError,
     UpstreamGarbageError,
     UpstreamOverloadedError,
     UpstreamUnavailableError,

@@ -26,7 +26,8 @@ from cairn.core.chat import (
 )
 from cairn.core.errors import InvalidRequestError
 from cairn.providers.remote.config import ProviderConfig
-from cairn.providers.remote.errors import UpstreamError, UpstreamGarbageError
+from cairn.providers.remote.errors import UnfitTargetError
+from cairn.providers.remote.events import shaped
 
 VERSION = "2023-06-01"
 
@@ -50,14 +51,6 @@ STATUS_OF = {
     "overloaded_error": 529,
 }
 """What an error's type says within a stream, where there is no status."""
-
-
-class UnfitTargetError(UpstreamError, InvalidRequestError):
-    """A request that this sort of provider cannot serve; another target may."""
-
-    code = "upstream.cannot"
-    http_status = 400
-    retry = "elsewhere"
 
 
 def chat_body(request: ChatRequest, model: str, config: ProviderConfig) -> dict[str, Any]:
@@ -194,14 +187,8 @@ class ReplyReader:
 
     def read(self, value: dict[str, Any]) -> list[ChatEvent]:
         """The events of one of Anthropic's, or of a whole answer."""
-        try:
-            if value.get("type") == "message":
-                return list(self._whole(value))
-            return list(self._events(value))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise UpstreamGarbageError(
-                f"provider {self._provider!r} sent an answer of another shape: {error!r}"
-            ) from None
+        is_whole = value.get("type") == "message"
+        return shaped(self._provider, self._whole(value) if is_whole else self._events(value))
 
     def _whole(self, value: dict[str, Any]) -> Iterator[ChatEvent]:
         self._note(value)

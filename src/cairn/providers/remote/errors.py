@@ -51,6 +51,14 @@ class UpstreamNotAllowedError(UpstreamError):
     retry = "elsewhere"
 
 
+class UnfitTargetError(UpstreamError, InvalidRequestError):
+    """A request that this sort of provider cannot serve; another target may."""
+
+    code = "upstream.cannot"
+    http_status = 400
+    retry = "elsewhere"
+
+
 class UpstreamOverloadedError(UpstreamError, OverloadedError):
     """The upstream is full, or has had enough of this key for now."""
 

@@ -1,11 +1,12 @@
 """Server-sent events: bytes as they come, whole `data` fields out."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 from pydantic_core import from_json
 
+from cairn.core.chat import ChatEvent
 from cairn.providers.remote.errors import UpstreamGarbageError
 
 _MOST_EVENT_BYTES = 4_000_000
@@ -51,6 +52,16 @@ async def json_events(provider: str, chunks: AsyncIterator[bytes]) -> AsyncGener
             yield json_object(provider, data)
 
 
+def shaped(provider: str, events: Iterator[ChatEvent]) -> list[ChatEvent]:
+    """The events that an answer is read as; `UpstreamGarbageError` where it is of another shape."""
+    try:
+        return list(events)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UpstreamGarbageError(
+            f"provider {provider!r} sent an answer of another shape: {error!r}"
+        ) from None
+
+
 def json_object(provider: str, data: bytes) -> dict[str, Any]:
     """A JSON object, or `UpstreamGarbageError`."""
     try:
@@ -58,9 +69,7 @@ def json_object(provider: str, data: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise UpstreamGarbageError(f"provider {provider!r} sent no valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise UpstreamGarbageError(f"provider {provider!r} sent {_kind(value)} where an object belongs")
+        raise UpstreamGarbageError(
+            f"provider {provider!r} sent {json.dumps(value)[:40]} where an object belongs"
+        )
     return value
-
-
-def _kind(value: object) -> str:
-    return json.dumps(value)[:40]

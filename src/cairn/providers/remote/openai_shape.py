@@ -25,7 +25,7 @@ from cairn.core.chat import (
 from cairn.core.grammar import Grammar
 from cairn.providers.protocol import CompletionRequest
 from cairn.providers.remote.config import ProviderConfig
-from cairn.providers.remote.errors import UpstreamGarbageError
+from cairn.providers.remote.events import shaped
 
 _NEUTRAL = SamplingParams()
 _PLAIN = (
@@ -186,12 +186,7 @@ class ReplyReader:
 
     def read(self, value: dict[str, Any]) -> list[ChatEvent]:
         """The events of a chunk, or of a whole answer."""
-        try:
-            return list(self._events(value))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise UpstreamGarbageError(
-                f"provider {self._provider!r} sent an answer of another shape: {error!r}"
-            ) from None
+        return shaped(self._provider, self._events(value))
 
     def _events(self, value: dict[str, Any]) -> Iterator[ChatEvent]:
         if usage := value.get("usage"):

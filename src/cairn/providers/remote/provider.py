@@ -24,6 +24,7 @@ from cairn.providers.remote import anthropic_shape, openai_shape
 from cairn.providers.remote.config import ProviderConfig
 from cairn.providers.remote.connection import Answer, Upstream
 from cairn.providers.remote.errors import (
+    UnfitTargetError,
     UpstreamError,
     UpstreamGarbageError,
     UpstreamUnavailableError,
@@ -128,12 +129,12 @@ class RemoteProvider:
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[CompletionEvent, None]:
         """Events of the continuation of a plain prompt."""
         if self.config.kind == "anthropic":
-            raise anthropic_shape.UnfitTargetError(
+            raise UnfitTargetError(
                 "an Anthropic-shaped model completes no plain prompts",
                 remedy="ask it at /v1/chat/completions",
             )
         if request.sampling.prompt_logprobs is not None:
-            raise anthropic_shape.UnfitTargetError(
+            raise UnfitTargetError(
                 f"{self.name} does not score prompts", remedy="ask a local model", param="echo"
             )
         prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
@@ -160,7 +161,7 @@ class RemoteProvider:
     async def embed(self, texts: Sequence[TextInput], dimensions: int | None = None) -> Embeddings:
         """Vectors of texts."""
         if self.config.kind == "anthropic":
-            raise anthropic_shape.UnfitTargetError("an Anthropic-shaped provider embeds no texts")
+            raise UnfitTargetError("an Anthropic-shaped provider embeds no texts")
         body: dict[str, Any] = {"model": self.model, "input": list(texts), "encoding_format": "float"}
         if dimensions is not None:
             body["dimensions"] = dimensions
