@@ -6,6 +6,7 @@ import time
 import openai
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from cairn.core.errors import AuthenticationError
 from cairn.registry import Registry
@@ -110,6 +111,25 @@ def test_what_is_remembered_of_a_key_ends_with_it(registry: Registry) -> None:
             identity.principal_for_key(key)
     identity.revoke_key(key_id(key))
     assert identity.remembered("key", key) is None
+    with pytest.raises(AuthenticationError, match="revoked"):
+        identity.principal_for_key(key)
+
+
+def test_what_was_read_before_a_change_is_not_remembered_after_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = Identity(registry.database)
+    key = identity.create_key("ada")
+    verified = keys.verified
+
+    def verified_just_before(session: Session, secret: str) -> tuple[KeyRow, float]:
+        found = verified(session, secret)
+        identity.revoke_key(key_id(key))
+        return found
+
+    monkeypatch.setattr(keys, "verified", verified_just_before)
+    assert identity.principal_for_key(key).user_id == "ada"
+    monkeypatch.undo()
     with pytest.raises(AuthenticationError, match="revoked"):
         identity.principal_for_key(key)
 

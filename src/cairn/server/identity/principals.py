@@ -6,7 +6,6 @@ that another process makes (`cairn key revoke` beside a running server) within t
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -15,6 +14,7 @@ from typing import Literal
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from cairn.core.bounded_cache import BoundedCache
 from cairn.core.chat import Principal
 from cairn.core.errors import AuthenticationError, StorageError
 from cairn.registry import AuditLog, Database
@@ -38,6 +38,9 @@ _YEAR = 365 * 86400.0
 Kind = Literal["key", "session"]
 
 
+_Remembered = BoundedCache[tuple[Kind, str], tuple[Principal, float, float]]
+
+
 class Identity:
     """Accounts and their secrets, in the catalogue's database."""
 
@@ -45,8 +48,7 @@ class Identity:
         self._database = database
         self._audit = AuditLog(database)
         self._lock = Lock()
-        self._remembered: OrderedDict[tuple[Kind, str], tuple[Principal, float, float]] = OrderedDict()
-        self._generation = 0
+        self._remembered = _Remembered(_MAX_REMEMBERED)
         self._uses: dict[
             tuple[Kind, str], float
         ] = {}  # of keys by id and of sessions by hash, not written yet
@@ -208,7 +210,8 @@ class Identity:
             logger.warning("when keys were used could not be written: %s", error.message)
 
     def _verified(self, kind: Kind, secret: str) -> Principal:
-        generation, now = self._generation, time.time()
+        # The one that is there now: what is read here may be changed, and forgotten, meanwhile.
+        remembered, now = self._remembered, time.time()
         with self.reading() as session:
             key: KeyRow | None = None
             if kind == "key":
@@ -222,17 +225,12 @@ class Identity:
         with self._lock:
             if now - noted > _NOTE_SECONDS:
                 self._uses[kind, ref] = now
-            if generation == self._generation:  # or what was read may have been changed since
-                trusted_until = time.monotonic() + TRUST_SECONDS
-                self._remembered[kind, digest_of(secret)] = (principal, trusted_until, good_until)
-                while len(self._remembered) > _MAX_REMEMBERED:
-                    self._remembered.popitem(last=False)
+        trusted_until = time.monotonic() + TRUST_SECONDS
+        remembered.put((kind, digest_of(secret)), (principal, trusted_until, good_until), 1)
         return principal
 
     def _forget(self) -> None:
-        with self._lock:
-            self._generation += 1
-            self._remembered.clear()
+        self._remembered = _Remembered(_MAX_REMEMBERED)
 
 
 def _principal(session: Session, user: UserRow, key: KeyRow | None = None) -> Principal:
