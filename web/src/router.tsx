@@ -11,6 +11,7 @@ import {
 import { AUDIT_FILTERS } from "./api/audit";
 import { ApiError, onSignedOut } from "./api/client";
 import { sessionQuery } from "./api/queries";
+import { TRACE_FILTERS } from "./api/traces";
 import { USAGE_FILTERS } from "./api/usage";
 import { NotFound, RouteProblem } from "./parts/problem";
 import { Shell } from "./parts/shell";
@@ -172,6 +173,19 @@ const auditRoute = createRoute({
   component: lazyRouteComponent(() => import("./rooms/audit/room"), "AuditRoom"),
 });
 
+const tracesRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/traces",
+  validateSearch: textSearch("span", ...TRACE_FILTERS),
+  component: lazyRouteComponent(() => import("./rooms/traces/list"), "TracesRoom"),
+});
+
+const traceRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/traces/$traceId",
+  component: lazyRouteComponent(() => import("./rooms/traces/detail"), "TraceRoom"),
+});
+
 const settingsRoute = createRoute({
   getParentRoute: () => houseRoute,
   path: "/settings",
@@ -197,6 +211,8 @@ export const router = createRouter({
       peopleRoute,
       usageRoute,
       auditRoute,
+      tracesRoute,
+      traceRoute,
       settingsRoute,
     ]),
   ]),

@@ -93,6 +93,9 @@ def up(
     sign_on: Path | None = typer.Option(
         None, metavar="FILE", help="TOML file of an OpenID Connect provider by which people sign in."
     ),
+    telemetry: Path | None = typer.Option(
+        None, metavar="FILE", help="TOML file that says which traces are kept, and who else gets them."
+    ),
     deadline: float | None = DEADLINE,
     redis_failure: RedisFailure = REDIS_FAILURE,
     answer_cache: str = ANSWER_CACHE,
@@ -121,6 +124,7 @@ def up(
     from cairn.core import load_config
     from cairn.server.config import ServerConfig, SharesConfig, SignOnConfig
     from cairn.server.startup import serve
+    from cairn.telemetry import TelemetryConfig
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     if similar_answers is not SimilarAnswers.OFF and not answer_cache:
@@ -137,6 +141,7 @@ def up(
         trust_proxy=trust_proxy,
         shares=load_config(SharesConfig, shares).shares if shares else (),
         sign_on=load_config(SignOnConfig, sign_on) if sign_on else None,
+        telemetry=load_config(TelemetryConfig, telemetry) if telemetry else TelemetryConfig(),
         weights=weights.value,
         memory_budget=num_bytes_of(memory) if memory else None,
         pinned_models=tuple(pin),

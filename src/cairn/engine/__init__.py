@@ -30,6 +30,7 @@ from cairn.engine.sequence import (
     Request,
     Sequence,
     StepOutput,
+    Timing,
     TokenOutput,
 )
 
@@ -61,6 +62,7 @@ __all__ = [
     "ShareConfig",
     "StepOutput",
     "TenantStats",
+    "Timing",
     "TokenOutput",
     "TokenStream",
     "TorchRunner",

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from typing import ClassVar
 
 from cairn.core import CairnError, InvalidRequestError
@@ -391,6 +391,9 @@ class Engine:
     def _append(self, seq: Sequence, sampled: Sampled) -> TokenOutput:
         reason, stop_token_id = seq.append_token(sampled.token_id)
         self._num_generated_tokens += 1
+        timing = seq.request.timing
+        if timing is not None and not timing.first_token:
+            timing.first_token = perf_counter_ns()
         if reason is not None:
             self._finish(seq)
         return TokenOutput(
@@ -413,6 +416,8 @@ class Engine:
     def _forget(self, request_id: str) -> list[Sequence]:
         """Let go of a request that has ended or will not go on."""
         seqs = self._requests.pop(request_id)
+        if (timing := seqs[0].request.timing) is not None:
+            timing.ended = perf_counter_ns()
         if seqs[0].adapter is not None:
             self.adapters.release(seqs[0].adapter)
         return seqs

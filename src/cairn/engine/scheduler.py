@@ -23,6 +23,7 @@ After Orca (Yu et al. 2022), Sarathi-Serve (Agrawal et al. 2024) and, for fairne
 from bisect import insort
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from time import perf_counter_ns
 
 from cairn.engine.block_manager import BlockCopy, BlockManager
 from cairn.engine.fair_queue import DECODE_COST, READ_COST, FairQueue, Line, order
@@ -156,6 +157,8 @@ class Scheduler:
     def preempt(self, seq: Sequence) -> None:
         """Take a running sequence's blocks away and queue it again; its tokens stay."""
         line = self.queue[seq]
+        if seq.request.timing is not None:
+            seq.request.timing.num_preemptions += 1
         self.running.remove(seq)
         line.running.remove(seq)
         self.block_manager.free(seq)
@@ -237,6 +240,9 @@ class Scheduler:
         if (copy := self.block_manager.allocate(seq)) is not None:
             step.copies.append(copy)
         seq.status = SequenceStatus.RUNNING
+        timing = seq.request.timing
+        if timing is not None and not timing.admitted:
+            timing.admitted = perf_counter_ns()
         self.running.append(seq)
         insort(line.running, seq, key=order)
         return True

@@ -21,6 +21,17 @@ DRAFTERS: tuple[Drafter, ...] = get_args(Drafter)
 """Who guesses tokens ahead: the grammar where it forces them, the sequence's own text, a small model."""
 
 
+@dataclass(slots=True)
+class Timing:
+    """When things happened to a request, by `perf_counter_ns`; 0: not yet. Written by the engine's thread."""
+
+    admitted: int = 0
+    """Its turn has come: blocks were given to it."""
+    first_token: int = 0
+    ended: int = 0
+    num_preemptions: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A prompt to continue, and who asks, which changes when it is served and never what comes out."""
@@ -39,6 +50,8 @@ class Request:
     """How much the tenant gets beside others; above 0."""
     kv_share: float | None = None
     """Part of the KV pool that is the tenant's own; None: by weight among those who are active."""
+    timing: Timing | None = field(default=None, compare=False)
+    """Gets the times; None: nobody asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

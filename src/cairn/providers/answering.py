@@ -41,6 +41,7 @@ from cairn.retrieval.collection import Collection
 from cairn.retrieval.context import Context, build_context
 from cairn.retrieval.query_words import WORD
 from cairn.retrieval.search import CollectionRetriever, SearchOptions
+from cairn.telemetry import current
 
 CONTEXT_TOKENS = 1500
 """Most tokens of the passages a model writes from."""
@@ -127,14 +128,17 @@ async def written(
     """
     assert request.principal is not None, "somebody asks"
     spoken = provider.count_tokens("\n".join(message.text for message in request.messages))
-    context = await asyncio.to_thread(
-        build_context,
-        collection,
-        hits,
-        request.principal,
-        budget=min(CONTEXT_TOKENS, (provider.context_length - spoken) // 2),
-        count=provider.count_tokens,
-    )
+    with current().child("build context") as span:
+        context = await asyncio.to_thread(
+            build_context,
+            collection,
+            hits,
+            request.principal,
+            budget=min(CONTEXT_TOKENS, (provider.context_length - spoken) // 2),
+            count=provider.count_tokens,
+        )
+        span.set("cairn.context.sources", len(context.sources))
+        span.set("cairn.context.tokens", context.num_tokens)
     if hits and not context.sources:
         raise InvalidRequestError(
             f"{provider.name} reads {provider.context_length} tokens, which leaves no room for a passage",
@@ -170,7 +174,8 @@ async def read_out(
     question, _ = question_of(request.messages)
     answer = None
     if reader is not None:
-        answer = await asyncio.to_thread(closest_answer, reader, question, hits)
+        with current().child("read passages", {"cairn.passages": len(hits)}):
+            answer = await asyncio.to_thread(closest_answer, reader, question, hits)
     text, grounding = _said(answer, hits, where)
     receipt = _reading_receipt(reader, request, hits, answer)
     for index in range(request.sampling.n):
@@ -238,6 +243,7 @@ def _reading_receipt(
         user_id=request.principal.user_id if request.principal else "",
         request=_record(request, [(hit.passage, (hit.passage.chunk_id,)) for hit in hits])
         | {"answer": answer_json(answer)},
+        trace_id=current().trace_id,
     )
 
 

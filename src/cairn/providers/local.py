@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from time import perf_counter_ns
 from typing import Any, Literal
 
 from cairn.core.chat import (
@@ -28,15 +29,17 @@ from cairn.core.chat import (
 from cairn.core.errors import IntegrityError, InvalidRequestError
 from cairn.core.grammar import Grammar
 from cairn.data import Tokenizer, encode_chat
-from cairn.engine import AsyncEngine, PromptLogprob, PromptOutput, Request, TokenOutput
+from cairn.engine import AsyncEngine, PromptLogprob, PromptOutput, Request, Timing, TokenOutput
 from cairn.providers.choice import Choice
 from cairn.providers.detokenizer import Detokenizer, bytes_of
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho, TenantLoad
 from cairn.providers.receipts import message_json, sampling_json
 from cairn.providers.replay import Replay, compile_ahead, replay_tokens
+from cairn.providers.timing import tell_timing
 from cairn.providers.tool_calls import ToolCallParser, ToolFormat, format_of
 from cairn.providers.tool_grammar import call_grammar
 from cairn.registry import Receipt, new_receipt_id
+from cairn.telemetry import Span, current
 
 _SEED_BITS = 31  # so that every JSON reader keeps it exactly
 _NOT_OPTIONS = frozenset({"self", "tokenizer", "messages", "tools", "control_tokens", "_marks"})
@@ -59,6 +62,7 @@ class _Reply:
     principal: Principal | None
     request: Mapping[str, Any]
     meter: Callable[[Usage], None] | None
+    trace_id: str = field(default_factory=lambda: current().trace_id)
     tool_format: ToolFormat | None = None
     tool_names: frozenset[str] = frozenset()
     choices: list[Choice] = field(default_factory=list)
@@ -168,7 +172,8 @@ class LocalProvider:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """Events of the reply; closing the iterator aborts the generation and stores what was said."""
-        reply = await self._prepare_chat(request)
+        with current().child("encode prompt"):
+            reply = await self._prepare_chat(request)
         async with aclosing(self._run(reply)) as events:
             async for event in events:
                 assert not isinstance(event, PromptEcho), "chats have no echo"
@@ -176,7 +181,8 @@ class LocalProvider:
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[CompletionEvent, None]:
         """Events of the continuation of a plain prompt; the first is its echo when asked for."""
-        prompt = await self._prompt_ids(request.prompt)
+        with current().child("encode prompt"):
+            prompt = await self._prompt_ids(request.prompt)
         reply = _Reply(
             kind="completion",
             model=request.model,
@@ -293,6 +299,9 @@ class LocalProvider:
         is_background = reply.principal is not None and reply.principal.is_background
         roles = reply.principal.roles if reply.principal else frozenset()
         share = self.engine.engine.config.share_of(tenant, roles)
+        span = current()
+        timing = Timing() if span else None
+        asked = perf_counter_ns()
         outputs = self.engine.generate(
             Request(
                 reply.receipt_id,
@@ -305,6 +314,7 @@ class LocalProvider:
                 tenant=f"{tenant} (background)" if is_background else tenant,
                 weight=share.weight,
                 kv_share=share.kv_share,
+                timing=timing,
             )
         )
         try:
@@ -322,12 +332,15 @@ class LocalProvider:
             if reply.meter is not None:
                 reply.meter(reply.usage)
             # Shielded: the reader may have been cancelled, the receipt is stored all the same.
-            await asyncio.shield(asyncio.create_task(self._close(outputs, reply)))
+            await asyncio.shield(asyncio.create_task(self._close(outputs, reply, span)))
+            if timing is not None:
+                tell_timing(span, timing, asked, reply.usage)
         yield StreamEnd(reply.usage, reply.receipt_id)
 
-    async def _close(self, outputs: Any, reply: _Reply) -> None:
+    async def _close(self, outputs: Any, reply: _Reply, span: Span) -> None:
         await outputs.aclose()
-        await asyncio.to_thread(self._save_receipt, self._receipt(reply))
+        with span.child("store receipt"):
+            await asyncio.to_thread(self._save_receipt, self._receipt(reply))
 
     def _choice(self, reply: _Reply, index: int, visible: frozenset[str]) -> Choice:
         parser = ToolCallParser(reply.tool_format, reply.tool_names) if reply.tool_format else None
@@ -374,6 +387,7 @@ class LocalProvider:
             runner=self.runner,
             user_id=reply.principal.user_id if reply.principal else "",
             request=reply.request,
+            trace_id=reply.trace_id,
         )
 
 

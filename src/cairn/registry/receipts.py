@@ -12,7 +12,16 @@ from sqlalchemy.orm import Session
 from cairn.core import NotFoundError
 from cairn.registry.tables import ReceiptRow
 
-_BODY = ("prompt_token_ids", "sampling", "outputs", "finish_reasons", "runner", "request", "adapter")
+_BODY = (
+    "prompt_token_ids",
+    "sampling",
+    "outputs",
+    "finish_reasons",
+    "runner",
+    "request",
+    "adapter",
+    "trace_id",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +48,8 @@ class Receipt:
     """Messages and tools of a chat as JSON; may be empty."""
     adapter: str = ""
     """The digest of the low-rank adapter that took part; empty: none."""
+    trace_id: str = ""
+    """Of the trace of its making, which may be gone by now; empty: none was made."""
 
 
 def new_receipt_id() -> str:

@@ -27,6 +27,8 @@ from cairn.retrieval.index import Filter, Index, Match
 from cairn.retrieval.passages import load_passages, load_vectors
 from cairn.retrieval.query_words import telling_words
 from cairn.retrieval.spaces import OpenSpace
+from cairn.telemetry import Span, current
+from cairn.telemetry.redaction import Content
 
 Vector = NDArray[np.float32]
 Depth = Literal["lexical", "dense", "fused", "reranked"]
@@ -67,14 +69,33 @@ class CollectionRetriever:
         """The same, with options; embedded together with what others ask at the time."""
         if not query.strip():
             return []
-        with self.collection.using() as space:
-            embeddings = await space.encoders.embedder.embed_async([query], truncate=True)
+        with self.collection.using() as space, retrieval_span(self.collection, query, options) as span:
+            with current().child("embed query"):
+                embeddings = await space.encoders.embedder.embed_async([query], truncate=True)
             vector, labels = embeddings.vectors[0], labels_of(principal)
             found = await asyncio.to_thread(search, self.collection, space, query, vector, labels, options)
+            span.set("cairn.retrieval.hits", len(found))
             where = Filter(labels, options.documents)
             config = self.collection.info.config
             self.collection.monitor.saw(space, query, unit_length(vector), where, config)
             return found
+
+
+def retrieval_span(collection: Collection, query: str, options: SearchOptions) -> Span:
+    """The span of a search; it is work worth a trace of its own."""
+    name = collection.info.name
+    span = current().child(f"retrieval {name}")
+    if span:
+        span.trace.is_work = True
+        span.attributes |= {
+            "gen_ai.operation.name": "retrieval",
+            "gen_ai.provider.name": "cairn",
+            "gen_ai.data_source.id": collection.info.collection_id,
+            "gen_ai.retrieval.top_k": options.limit,
+        }
+        if span.records_content:
+            span.record("gen_ai.retrieval.query.text", Content([{"role": "user", "content": query}]))
+    return span
 
 
 def find(collection: Collection, query: str, principal: Principal, options: SearchOptions) -> list[Hit]:
@@ -102,7 +123,8 @@ def search(
     by_graph = bool(config.graph) if options.graph is None else options.graph
     if by_graph and options.depth in ("fused", "reranked"):
         seeds = _fused(config.fusion, stages)
-        stages["graph"] = walk(collection.graph, query, seeds, count, where)
+        with current().child("walk graph"):
+            stages["graph"] = walk(collection.graph, query, seeds, count, where)
     if options.depth in ("lexical", "dense"):
         scores = {match.chunk_id: match.score for match in stages[options.depth]}
     else:
@@ -110,7 +132,7 @@ def search(
     seen = {name: {match.chunk_id: match.score for match in matches} for name, matches in stages.items()}
     reranker = space.encoders.reranker if options.depth == "reranked" else None
     wanted = max(options.limit, config.reranked if reranker is not None else 0)
-    with collection.database.session(read_only=True) as session:
+    with current().child("load passages"), collection.database.session(read_only=True) as session:
         if config.diversity and reranker is None:
             wanted *= _CHOICE
         found = _visible(session, collection, list(scores), labels, wanted)
@@ -120,7 +142,8 @@ def search(
         seen["fused"] = {each: scores[each] for each in order}
     if reranker is not None and order:
         texts = [_read_as(found[each]) for each in order]
-        seen["reranked"] = dict(zip(order, reranker.score(query, texts), strict=True))
+        with current().child("rerank", {"cairn.passages": len(texts)}):
+            seen["reranked"] = dict(zip(order, reranker.score(query, texts), strict=True))
         scores = blended(seen["fused"], seen["reranked"])
         order.sort(key=lambda each: (-scores[each], each))
     if config.diversity and len(vectors) == len(order):  # a space that was dropped just now has none
@@ -133,9 +156,11 @@ def _searched(
 ) -> dict[str, Sequence[Match]]:
     found: dict[str, Sequence[Match]] = {}
     if options.depth != "dense":
-        found["lexical"] = index.search_text(" ".join(telling_words(query)), count, where)
+        with current().child("search words"):
+            found["lexical"] = index.search_text(" ".join(telling_words(query)), count, where)
     if options.depth != "lexical":
-        found["dense"] = index.search(vector, count, where)
+        with current().child("search vectors"):
+            found["dense"] = index.search(vector, count, where)
     return found
 
 

@@ -32,6 +32,7 @@ from cairn.server.middleware import BodyLimit, Edge, HostAndOrigin, SecurityHead
 from cairn.server.page import PAGE_FOLDER, Page
 from cairn.server.routing import api as routes
 from cairn.server.state import ServerState
+from cairn.server.traces import routes as traces
 from cairn.server.usage import routes as usage
 
 
@@ -66,6 +67,7 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         residency,
         routes,
         usage,
+        traces,
         operations,
     ):
         api.include_router(room.router)
@@ -88,10 +90,12 @@ def create_app(state: ServerState, *, page_folder: Path = PAGE_FOLDER) -> ASGIAp
         await asyncio.gather(loading, working, return_exceptions=True)
         await state.models.close()
         await state.metering.close()
+        if state.recorder is not None:
+            await asyncio.to_thread(state.recorder.close)
         await asyncio.to_thread(state.close)
 
     api = create_api(lifespan)
     api.state.cairn = state
     api.router.default = Page(page_folder)
     checked = HostAndOrigin(BodyLimit(api, state.config), state.config)
-    return Edge(SecurityHeaders(checked), state.metrics, state.in_flight)
+    return Edge(SecurityHeaders(checked), state.metrics, state.in_flight, state.recorder)

@@ -18,6 +18,7 @@ from cairn.server.identity.principals import Kind
 from cairn.server.identity.throttle import address_source
 from cairn.server.state import state_of
 from cairn.server.streaming import RECHECK
+from cairn.telemetry import current
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 PRINCIPAL = "cairn.principal"
@@ -32,7 +33,10 @@ class Rule:
 
     async def __call__(self, request: Request) -> Principal:
         request.scope[RECHECK] = self.checked
-        return await self.checked(request)
+        with current().child("identity") as span:
+            caller = await self.checked(request)
+        span.note(user_id=caller.user_id, key_id=caller.key_id)
+        return caller
 
     async def checked(self, request: Request) -> Principal:
         """The caller, or why they may not come."""

@@ -108,6 +108,8 @@ class ReceiptOut(BaseModel):
     model: str
     artifact: str
     adapter: str
+    trace_id: str
+    """Of its trace, which may have made room for newer ones; empty: none was made."""
     prompt_token_ids: list[int]
     sampling: dict[str, Any]
     outputs: list[list[int]]

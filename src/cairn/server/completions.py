@@ -98,7 +98,7 @@ def _begin(
     for each in asked:
         counted = admission.counted()
         replied = provider.complete(replace(each, meter=counted.tell))
-        streams.append(metered(replied, state.metrics, provider.name, counted))
+        streams.append(metered(replied, state.metrics, provider, counted, each))
     events = merged(streams)
     head = Head(
         id=new_completion_id("cmpl"),

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from cairn.core import Config
 from cairn.engine.config import ShareConfig, Weights
+from cairn.telemetry import TelemetryConfig
 
 
 class SignOnConfig(Config):
@@ -171,6 +172,9 @@ class ServerConfig(Config):
         default="refuse",
         description="requests that are limited while Redis does not answer: refuse them, or allow what this "
         "server alone has counted",
+    )
+    telemetry: TelemetryConfig = Field(
+        default=TelemetryConfig(), description="which traces are kept, and who else gets them"
     )
     sign_on: SignOnConfig | None = Field(
         default=None, description="an identity provider by which people sign in; empty: none"

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cairn.core.errors import CairnError, UnavailableError, joined
+from cairn.telemetry import current
 
 logger = logging.getLogger("cairn.server")
 
@@ -159,6 +160,7 @@ def install_error_handlers(app: FastAPI) -> None:
     async def on_cairn_error(_request: Request, error: CairnError) -> JSONResponse:
         if error.http_status >= 500:
             logger.warning("%s: %s", error.code, error.message)
+        current().note(error=error.code)
         return cairn_error_response(error)
 
     @app.exception_handler(RequestValidationError)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import Scope
 
 from cairn.retrieval.recall import Recall
+from cairn.server.routing.watch import RouteMetrics
 
 _MOST_COLLECTIONS = 64
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -60,6 +61,8 @@ class Metrics:
         self.in_flight = Gauge("cairn_requests_in_flight", "Requests being answered", registry=registry)
         self._watch_engines(registry)
         self.recalls = RecallMetrics(registry)
+        self.routes = RouteMetrics(registry)
+        self.traces = Gauge("cairn_traces", "Traces since the start", ("fate",), registry=registry)
 
     def _watch_engines(self, registry: CollectorRegistry) -> None:
         """Make what providers are asked for at each reading."""

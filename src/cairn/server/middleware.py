@@ -23,6 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cairn.server.config import ServerConfig
 from cairn.server.errors import ErrorResponse, error_response
 from cairn.server.metrics import Metrics
+from cairn.server.traces.requests import TRACE_HEADER, begin_request, end_request
+from cairn.telemetry import NULL, Recorder
 
 logger = logging.getLogger("cairn.server")
 
@@ -31,6 +33,7 @@ _LINGER_BYTES = 4_000_000
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _UPLOADS = re.compile(r"/v1/files|/api/collections/[^/]+/uploads")
 """Where bodies are files, which go to disk as they come."""
+_TRACED = ("/v1/", "/api/")
 _ALWAYS_OPEN = {"/healthz", "/readyz", "/metrics"}
 
 _SECURITY_HEADERS = {
@@ -84,10 +87,13 @@ class InFlight:
 class Edge:
     """Counts, drains, and gives every request an id, which its answer's `x-request-id` says."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, in_flight: InFlight) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, in_flight: InFlight, recorder: Recorder | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._in_flight = in_flight
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -102,12 +108,18 @@ class Edge:
             return
         status = 499  # the client left before an answer began
         request_id = scope["request_id"] = f"req_{secrets.token_hex(12)}"
+        root = NULL
+        if self._recorder is not None and scope["path"].startswith(_TRACED):
+            root = begin_request(self._recorder, scope)
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                if root:
+                    headers[TRACE_HEADER] = root.trace_id
             await send(message)
 
         is_counted = scope["path"] not in _ALWAYS_OPEN
@@ -115,11 +127,14 @@ class Edge:
             self._in_flight.enter()
         started = time.perf_counter()
         try:
-            await self._app(scope, receive, watch)
+            with root.active():
+                await self._app(scope, receive, watch)
         finally:
             if is_counted:
                 self._in_flight.leave()
             self._metrics.observe_http(scope, status, time.perf_counter() - started)
+            if root and self._recorder is not None:
+                end_request(self._recorder, root, scope, status)
 
 
 class HostAndOrigin:

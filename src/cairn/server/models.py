@@ -25,6 +25,7 @@ from cairn.registry import Alias, Artifact, Registry
 from cairn.server.config import ServerConfig
 from cairn.server.errors import logger
 from cairn.server.state import MemoryUse, ServedModel
+from cairn.telemetry import current
 
 NO_MODEL_REMEDY = "make one: cairn build recipes/tutorial.toml"
 _NO_MODEL = f"there is no model; {NO_MODEL_REMEDY}"
@@ -222,6 +223,7 @@ class ModelPool:
     async def _resident(
         self, name: str, *, is_text: bool | None = None
     ) -> AsyncIterator[LocalProvider | AnyEncoder]:
+        span = current().child("find model")
         artifact, adapter = await asyncio.to_thread(self._artifacts_of, name)
         task = task_of(artifact)
         if is_text is not None and is_text != (task == "text"):
@@ -234,6 +236,7 @@ class ModelPool:
             self._pinned[name] = artifact.digest
             self.residency.pinned = set(self._pinned.values())
         async with self.residency.use(artifact.digest, self._loadable(artifact, name)) as resident:
+            span.end()
             if adapter is None:
                 yield resident
                 return

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -79,6 +80,10 @@ def metrics(request: Request, _allowed: Annotated[None, Depends(may_read_metrics
             state.metrics.tokens_guessed.labels(name, drafter).set(num)
         for drafter, num in load.tokens_guessed_right.items():
             state.metrics.tokens_guessed_right.labels(name, drafter).set(num)
+    state.routes.observe(time.monotonic())
+    if state.recorder is not None:
+        for fate, num in state.recorder.fates().items():
+            state.metrics.traces.labels(fate).set(num)
     state.metrics.recalls.observe(recalls(state.registry.database).values())
     return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

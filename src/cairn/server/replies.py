@@ -19,11 +19,12 @@ from cairn.core.chat import (
 )
 from cairn.core.digests import short
 from cairn.core.errors import UnavailableError
-from cairn.providers.protocol import TextProvider
+from cairn.providers.protocol import CompletionRequest, TextProvider
 from cairn.server.metrics import Metrics
 from cairn.server.openai_types import CompletionUsage, FileCitation, FileSearchSpec, SentenceCheck
 from cairn.server.routing.provider import RoutedProvider
 from cairn.server.state import Models, ServerState
+from cairn.server.traces.answering import begin_answer
 from cairn.server.usage.admission import Counted, Ticket
 
 E = TypeVar("E")
@@ -133,7 +134,7 @@ def replied(
         from cairn.server.file_search import searched  # noqa: PLC0415 - a server may never need it
 
         events = searched(state, provider, chat, search)
-    events = metered(events, state.metrics, provider.name, counted)
+    events = metered(events, state.metrics, provider, counted, chat)
     return events if chat.parallel_tool_calls else _first_call_only(events)
 
 
@@ -181,16 +182,23 @@ async def _first_call_only(events: AsyncGenerator[RepliedEvent, None]) -> AsyncG
 
 
 async def metered(
-    events: AsyncGenerator[E, None], metrics: Metrics, model: str, counted: Counted
+    events: AsyncGenerator[E, None],
+    metrics: Metrics,
+    provider: TextProvider,
+    counted: Counted,
+    request: ChatRequest | CompletionRequest,
 ) -> AsyncGenerator[E, None]:
-    """The same events, counted; a choice that was cut off by the server is an error."""
-    counted.target = model
+    """The same events, counted and within a span; a choice that was cut off by the server is an error."""
+    answering = begin_answer(provider, request)
+    counted.target = model = provider.name
     first_token = metrics.first_token_seconds.labels(model)
     between_tokens = metrics.between_tokens_seconds.labels(model)
     last = time.perf_counter()
     has_text = False
     try:
-        async for event in events:
+        with answering.span.active():
+            event = await anext(events, None)
+        while event is not None:
             if isinstance(event, TextDelta | ToolCallDelta):
                 now = time.perf_counter()
                 (between_tokens if has_text else first_token).observe(now - last)
@@ -202,12 +210,18 @@ async def metered(
                 metrics.completion_tokens.labels(model).inc(event.usage.completion_tokens)
                 counted.target = event.target or model
                 counted.end(event.usage, is_repeat=bool(event.repeats))
+                answering.end(event)
             elif isinstance(event, ChoiceEnd) and event.reason == "abort":
                 raise UnavailableError("the answer was cut off", remedy="ask again", retry_after=5)
+            if answering.span:
+                answering.see(event)
             yield event
-    except Exception:
+            event = await anext(events, None)
+    except Exception as error:
         counted.outcome = "failed"
+        answering.fail(error)
         raise
     finally:
         metrics.completions.labels(model, counted.outcome).inc()
         await events.aclose()
+        answering.close(counted.outcome)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from fastapi import Request
 from sqlalchemy import select
 
+from cairn import __version__
 from cairn.core.errors import NotFoundError
 from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
@@ -30,6 +31,7 @@ from cairn.server.routing.table import RouteTable
 from cairn.server.tables import VectorStoreFileRow
 from cairn.server.usage.metering import Metering
 from cairn.server.usage.rollup import roll_up
+from cairn.telemetry import Recorder, make_recorder
 
 logger = logging.getLogger("cairn.server")
 
@@ -141,6 +143,8 @@ class ServerState:
     failures: FailureLimiter = field(init=False)
     routes: RouteTable = field(init=False)
     metering: Metering = field(init=False)
+    recorder: Recorder | None = field(init=False)
+    """None: no traces are made."""
     answers: AnswerCache | None = field(default=None, init=False)
     """None: nothing is answered from memory."""
     _library: "Library | None" = field(default=None, init=False)
@@ -154,9 +158,10 @@ class ServerState:
     def __post_init__(self) -> None:
         self.failures = FailureLimiter(self.config.sign_in_failures)
         path = self.registry.settings.home / FILE_NAME
-        self.routes = RouteTable(path, ReceiptWriter(self.registry.save_receipts).save)
+        self.routes = RouteTable(path, ReceiptWriter(self.registry.save_receipts).save, self.metrics.routes)
         self.models = RoutedModels(self.models, self.routes)
         self.metering = Metering(self.registry, self.config)
+        self.recorder = make_recorder(self.config.telemetry, self.registry.settings.home, __version__)
         if self.config.answer_cache_bytes:
             self.answers = AnswerCache(
                 self.registry,

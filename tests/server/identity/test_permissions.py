@@ -30,6 +30,7 @@ Route = tuple[str, str]
 NOT_YET = {
     Permission.READ_USAGE,
     Permission.READ_ALL_USAGE,
+    Permission.READ_ALL_TRACES,
     Permission.MANAGE_LIMITS,
     Permission.MANAGE_SERVER,
 }

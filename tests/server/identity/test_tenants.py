@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ OF_ADMINISTRATORS = {
 }
 TENANTS = ("ann", "bob", "admin")
 """An administrator manages accounts, and reads nobody's conversations and files."""
+FOR_ADMINISTRATORS = ("/api/traces/{trace_id}",)
+"""They see how everybody's requests went, and not what was said."""
 
 BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/vector_stores/{store_id}": {"name": "mine now"},
@@ -94,8 +96,11 @@ class Tenants:
         posted(client, "/api/feedback", {"message_id": message["id"], "rating": 1, "comment": marker})
         pair = [receipt, self._chat(client, f"{marker} again")]
         posted(client, "/api/preferences", {"receipts": pair, "better": receipt})
+        trace = client.get(f"/api/receipts/{receipt}").json()["trace_id"]
+        self.server.wait_until(lambda: client.get(f"/api/traces/{trace}").status_code == 200)
         ids = {"conversation_id": made["id"], "receipt_id": receipt, "message_id": message["id"]}
-        return Thing("", ("/api/conversations", "/api/receipts"), ids, marker)
+        below = ("/api/conversations", "/api/receipts", "/api/traces")
+        return Thing("", below, {**ids, "trace_id": trace}, marker)
 
     def _response(self, client: httpx2.Client, marker: str) -> Thing:
         made = posted(client, "/v1/responses", {"model": "scripted", "input": marker})
@@ -203,19 +208,27 @@ def test_what_one_makes_is_not_there_for_another(server: Running, makings: list[
     for thing in things:
         for name, client in tenants.clients.items():
             if name != thing.owner:
-                check_is_hidden(thing, client)
+                check_is_hidden(thing, client, FOR_ADMINISTRATORS if name == "admin" else ())
     for thing in things:
         for path, said in thing.said.items():
             if "/embedding" not in path:  # says how long ago it looked
                 assert tenants.clients[thing.owner].get(path).text == said, path
 
 
-def check_is_hidden(thing: Thing, client: httpx2.Client) -> None:
-    """Not found by its ids, not in any list, not through what one has oneself."""
+def check_is_hidden(thing: Thing, client: httpx2.Client, for_all_to_see: Collection[str] = ()) -> None:
+    """Not found by its ids, not in any list, not through what one has oneself.
+
+    Of `for_all_to_see`, routes that are open to who asks, the traces: none of the other ids, and no words.
+    """
     for method, template, path in paths_to(thing):
         body = BODIES.get(f"{method} {template}", {})
         sent: dict[str, Any] = {} if method in ("GET", "DELETE") else {"json": body}
         answer = client.request(method, path, params={"name": "x.md"} if "uploads" in path else {}, **sent)
+        if template in for_all_to_see:
+            told = (thing.marker, *(each for name, each in thing.ids.items() if name != "trace_id"))
+            assert answer.status_code == 200
+            assert not [each for each in told if each in answer.text], "nothing that was said"
+            continue
         assert answer.status_code == 404, (method, path, answer.status_code, answer.text)
         assert thing.marker not in answer.text
     for (method, template), context in routes():
@@ -223,7 +236,8 @@ def check_is_hidden(thing: Thing, client: httpx2.Client) -> None:
             permission = permission_of(context)
             if permission is not None and permission not in OF_ADMINISTRATORS:
                 text = client.get(template).text
-                known = [each for each in (thing.marker, *thing.ids.values()) if each in text]
+                ids = [each for name, each in thing.ids.items() if name != "trace_id" or not for_all_to_see]
+                known = [each for each in (thing.marker, *ids) if each in text]
                 assert not known, f"{template} tells of {known}: {text[:2000]}"
     check_is_not_reached(thing, client)
 

@@ -1235,6 +1235,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/traces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Traces
+         * @description Requests that were recorded, newest first; a client's part of a trace is not among them.
+         */
+        get: operations["traces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/traces/{trace_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Trace
+         * @description One trace with its spans: of one's own requests, or of everybody's for whoever may see those.
+         */
+        get: operations["trace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/usage": {
         parameters: {
             query?: never;
@@ -4660,6 +4700,8 @@ export interface components {
             sampling: {
                 [key: string]: unknown;
             };
+            /** Trace Id */
+            trace_id: string;
         };
         /**
          * Refusal
@@ -5749,6 +5791,92 @@ export interface components {
             logprob: number;
             /** Token */
             token: string;
+        };
+        /**
+         * TraceDetail
+         * @description A trace: the requests of it that one may see, and their spans by the time they began.
+         */
+        TraceDetail: {
+            /** At */
+            at: number;
+            /** Conversation Id */
+            conversation_id: string | null;
+            /** Requests */
+            requests: components["schemas"]["TraceLine"][];
+            /** Seconds */
+            seconds: number;
+            /** Spans */
+            spans: components["schemas"]["TraceSpan"][];
+            /** Trace Id */
+            trace_id: string;
+        };
+        /**
+         * TraceLine
+         * @description A request in the list of traces.
+         */
+        TraceLine: {
+            /** At */
+            at: number;
+            /** Error */
+            error: string;
+            /** Model */
+            model: string;
+            /** Name */
+            name: string;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "ok" | "recovered" | "refused" | "failed" | "aborted";
+            /** Receipt Id */
+            receipt_id: string;
+            /** Root Id */
+            root_id: string;
+            /** Seconds */
+            seconds: number;
+            /** Status */
+            status: number;
+            /** Trace Id */
+            trace_id: string;
+            /** User Id */
+            user_id: string;
+        };
+        /**
+         * TraceList
+         * @description A page of traces, newest first.
+         */
+        TraceList: {
+            /** Data */
+            data: components["schemas"]["TraceLine"][];
+            /** Next */
+            next: string | null;
+        };
+        /**
+         * TraceSpan
+         * @description A part of a trace that took time.
+         */
+        TraceSpan: {
+            /** Attributes */
+            attributes: {
+                [key: string]: unknown;
+            };
+            /** Error */
+            error: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "internal" | "server" | "client";
+            /** Name */
+            name: string;
+            /** Parent Id */
+            parent_id: string;
+            /** Seconds */
+            seconds: number;
+            /** Span Id */
+            span_id: string;
+            /** Start */
+            start: number;
         };
         /**
          * Turn
@@ -9439,6 +9567,97 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    traces: {
+        parameters: {
+            query?: {
+                /** @description Unix seconds */
+                since?: number;
+                /** @description Unix seconds */
+                until?: number | null;
+                model?: string | null;
+                user?: string | null;
+                outcome?: ("ok" | "recovered" | "refused" | "failed" | "aborted") | null;
+                /** @description no faster ones */
+                min_seconds?: number;
+                /** @description `next` of the page before */
+                before?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TraceList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    trace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                trace_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TraceDetail"];
+                };
             };
             /** @description Client Error */
             "4XX": {

@@ -22,6 +22,7 @@ from cairn.providers.remote.errors import (
     UpstreamOverloadedError,
     UpstreamUnavailableError,
 )
+from cairn.telemetry import current
 
 _MOST_HEADER_BYTES = 64_000
 _MOST_WAITING_BYTES = 256_000
@@ -143,6 +144,15 @@ class _Connection(asyncio.Protocol):
             self._waiter.set_result(None)
 
 
+def _trace_headers() -> bytes:
+    """What makes the upstream's part one of the trace that is being recorded."""
+    span = current()
+    if not span:
+        return b""
+    state = f"tracestate: {span.trace.state}\r\n" if span.trace.state else ""
+    return f"traceparent: {span.traceparent()}\r\n{state}".encode("latin-1")
+
+
 def _expire(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError())
@@ -200,6 +210,12 @@ class Upstream:
         fixed = {"host": parts.netloc, "content-type": "application/json", "accept-encoding": "identity"}
         lines = "".join(f"{name}: {value}\r\n" for name, value in (fixed | headers).items())
         self._head = lines.encode("latin-1")
+        self.described: dict[str, str | int] = {
+            "gen_ai.provider.name": config.kind,
+            "server.address": self._host,
+            "server.port": self._port,
+        }
+        """What spans say of it."""
         self._idle: list[_Connection] = []
         self._places = asyncio.Semaphore(config.max_connections)
         self._is_closed = False
@@ -216,6 +232,7 @@ class Upstream:
             (
                 f"{method} {self._path}{path} HTTP/1.1\r\n".encode("latin-1"),
                 self._head,
+                _trace_headers(),
                 b"" if body is None else b"content-length: %d\r\n" % len(body),
                 b"\r\n",
                 body or b"",

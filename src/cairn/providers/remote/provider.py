@@ -32,6 +32,7 @@ from cairn.providers.remote.errors import (
 )
 from cairn.providers.remote.events import json_events, json_object
 from cairn.registry import Receipt, new_receipt_id
+from cairn.telemetry import current
 
 SaveReceipt = Callable[[Receipt], Coroutine[Any, Any, None]]
 Reader = openai_shape.ReplyReader | anthropic_shape.ReplyReader
@@ -52,6 +53,7 @@ class _Reply:
     reader: Reader
     receipt_id: str
     record: Mapping[str, Any]
+    trace_id: str = field(default_factory=lambda: current().trace_id)
     texts: defaultdict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     reasons: dict[int, str] = field(default_factory=dict)
 
@@ -191,6 +193,8 @@ class RemoteProvider:
         self, reply: _Reply, path: str, body: dict[str, Any]
     ) -> AsyncGenerator[ChatEvent, None]:
         has_begun = False
+        if span := current():
+            span.attributes |= self.upstream.described
         self._num_running += 1
         try:
             async with aclosing(self._events(reply, path, body)) as events:
@@ -304,6 +308,7 @@ class RemoteProvider:
             | {f"upstream_{name}": value for name, value in reply.reader.made_by.items()},
             user_id=reply.request.principal.user_id if reply.request.principal else "",
             request={**reply.record, "replies": texts},
+            trace_id=reply.trace_id,
         )
 
 

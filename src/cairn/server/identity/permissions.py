@@ -23,9 +23,11 @@ class Permission(StrEnum):
     READ_KNOWLEDGE = "read_knowledge"
     MANAGE_KNOWLEDGE = "manage_knowledge"
     READ_USAGE = "read_usage"
+    READ_TRACES = "read_traces"
     MANAGE_MODELS = "manage_models"
     MANAGE_ROUTES = "manage_routes"
     READ_ALL_USAGE = "read_all_usage"
+    READ_ALL_TRACES = "read_all_traces"
     MANAGE_LIMITS = "manage_limits"
     MANAGE_KEYS = "manage_keys"
     MANAGE_PEOPLE = "manage_people"
@@ -43,9 +45,11 @@ MEANING = {
     Permission.READ_KNOWLEDGE: "find and read what is in collections, as far as it is open to one",
     Permission.MANAGE_KNOWLEDGE: "make collections, files and vector stores, and change one's own",
     Permission.READ_USAGE: "see what one has used oneself",
+    Permission.READ_TRACES: "see how one's own requests went, step by step",
     Permission.MANAGE_MODELS: "load and unload models and adapters",
     Permission.MANAGE_ROUTES: "change which model a name leads to",
     Permission.READ_ALL_USAGE: "see what everybody has used",
+    Permission.READ_ALL_TRACES: "see how everybody's requests went, step by step",
     Permission.MANAGE_LIMITS: "set limits and budgets",
     Permission.MANAGE_KEYS: "make, see, rotate and revoke everybody's keys",
     Permission.MANAGE_PEOPLE: "add people, change roles, groups and passwords, end sessions",
@@ -60,6 +64,7 @@ _VIEWER = frozenset(
         Permission.READ_CATALOGUE,
         Permission.READ_KNOWLEDGE,
         Permission.READ_USAGE,
+        Permission.READ_TRACES,
     }
 )
 _MEMBER = _VIEWER | {
@@ -84,6 +89,7 @@ ROLES: dict[str, frozenset[Permission]] = {
             Permission.READ_KNOWLEDGE,
             Permission.MANAGE_KNOWLEDGE,
             Permission.READ_USAGE,
+            Permission.READ_TRACES,
         }
     ),
 }

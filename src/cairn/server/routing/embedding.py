@@ -46,12 +46,18 @@ class RoutedEmbedder:
         plan = Plan(self._name, self._route, targets, self._table.target, loop.time())
         while True:
             target = await plan.next()
-            lease = self._table.target(target.name).enter(loop.time())
+            lease = self._table.enter(
+                self._name, target, "embeddings", loop.time(), num_attempts=plan.num_attempts
+            )
+            assert lease.watch is not None, "the table watches"
             try:
                 async with asyncio.timeout_at(plan.deadline):
-                    found = await self._vectors(target, texts, dimensions)
+                    with lease.watch.span.active():
+                        found = await self._vectors(target, texts, dimensions)
                 lease.began(loop.time())
                 lease.succeed()
+                if target.name != targets[0].name:
+                    self._table.metrics.numbers(self._name, target.name).fallbacks.inc()
                 return found, target.name
             except TimeoutError:
                 late = UpstreamUnavailableError(

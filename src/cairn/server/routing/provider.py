@@ -30,6 +30,7 @@ from cairn.server.routing.difficulty import difficulty, mean_logprob
 from cairn.server.routing.plan import Plan
 from cairn.server.routing.table import RouteTable
 from cairn.server.routing.targets import Lease
+from cairn.telemetry import Span
 
 if TYPE_CHECKING:
     from cairn.server.state import Models
@@ -131,7 +132,7 @@ class RoutedProvider:
                     raise
                 break  # a reply that is not sure of itself is better than none
             asked = self._asked(request, target, plan.num_attempts)
-            attempt = self._attempt(target, asked, call, plan.deadline)
+            attempt = self._attempt(target, asked, call, plan.deadline, plan.num_attempts)
             if self._judges(target):
                 attempt = self._sure(attempt, request, unsure)
             async with aclosing(attempt) as events:
@@ -141,6 +142,8 @@ class RoutedProvider:
                     plan.failed(target, error)
                     continue
                 self.headers.update({TARGET_HEADER: target.name, RECEIPT_HEADER: asked.request_id})
+                if target.name != targets[0].name:
+                    self._table.metrics.numbers(self.name, target.name).fallbacks.inc()
                 yield event
                 async for event in events:
                     yield event
@@ -199,19 +202,25 @@ class RoutedProvider:
             yield event
 
     async def _attempt(
-        self, config: TargetConfig, request: R, call: "Call[R]", deadline: float
+        self, config: TargetConfig, request: R, call: "Call[R]", deadline: float, num_attempts: int = 1
     ) -> AsyncGenerator[CompletionEvent, None]:
         """One request to one target, whose outcome is counted whichever way it ends."""
         loop = asyncio.get_running_loop()
-        lease = self._table.target(config.name).enter(loop.time())
+        operation = "chat" if isinstance(request, ChatRequest) else "text_completion"
+        lease = self._table.enter(self.name, config, operation, loop.time(), num_attempts=num_attempts)
+        assert lease.watch is not None, "the table watches"
+        span = lease.watch.span
+        if request.record.get("shadow_of"):
+            span.set("cairn.shadow", True)
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    async with asyncio.timeout_at(deadline):
-                        provider = await stack.enter_async_context(self._provider(config))
-                        events = call(provider, _with_defaults(request, provider))
-                        await stack.enter_async_context(aclosing(events))
-                        event = await anext(events)
+                    with span.active():
+                        async with asyncio.timeout_at(deadline):
+                            provider = await stack.enter_async_context(self._provider(config))
+                            events = call(provider, _with_defaults(request, provider))
+                            await stack.enter_async_context(aclosing(events))
+                            event = await anext(events)
                 except TimeoutError:
                     raise UpstreamUnavailableError(
                         f"{config.name} did not begin to answer within the deadline of {self.name!r}",
@@ -221,6 +230,8 @@ class RoutedProvider:
                 while not isinstance(event, StreamEnd):
                     yield event
                     event = await anext(events)
+            if span:
+                _tell_end(span, event)
             lease.succeed()
             yield replace(event, target=config.name)
         except CairnError as error:
@@ -294,8 +305,19 @@ def _with_defaults(request: R, provider: TextProvider) -> R:
     return replace(request, sampling=replace(request.sampling, **defaults)) if defaults else request
 
 
+def _tell_end(span: Span, end: StreamEnd) -> None:
+    span.attributes |= {
+        "gen_ai.usage.input_tokens": end.usage.prompt_tokens,
+        "gen_ai.usage.output_tokens": end.usage.completion_tokens,
+        "gen_ai.usage.cache_read.input_tokens": end.usage.cached_tokens,
+        "cairn.receipt": end.receipt_id,
+    }
+
+
 def blame(lease: Lease, error: CairnError, now: float) -> None:
     """Count a failure against its target, unless the request itself was what it could not do."""
+    if lease.watch is not None:
+        lease.watch.blame(error)
     if worth(error) == "no" or isinstance(error, ContextLengthError) or error.http_status == 400:
         lease.leave()
         return

@@ -8,13 +8,17 @@ import logging
 import time
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from cairn.core.errors import CairnError
 from cairn.providers.remote import ProviderConfig, RemoteProvider, make_upstream
 from cairn.providers.remote.connection import Upstream
 from cairn.providers.remote.errors import UpstreamError
 from cairn.providers.remote.provider import SaveReceipt
 from cairn.server.routing.config import RouteConfig, RoutesConfig, TargetConfig, read_routes, read_text
-from cairn.server.routing.targets import Target
+from cairn.server.routing.targets import Lease, Target
+from cairn.server.routing.watch import RouteMetrics, Watch
+from cairn.telemetry import CLIENT, INTERNAL, current
 
 logger = logging.getLogger("cairn.server.routing")
 
@@ -24,8 +28,9 @@ _LOOK_SECONDS = 0.5
 class RouteTable:
     """Routes by name, targets by name, and the connections to providers."""
 
-    def __init__(self, path: Path, save_receipt: SaveReceipt) -> None:
+    def __init__(self, path: Path, save_receipt: SaveReceipt, metrics: RouteMetrics | None = None) -> None:
         self.path = path
+        self.metrics = RouteMetrics(CollectorRegistry()) if metrics is None else metrics
         self.config = RoutesConfig()
         self.text = ""
         self.problem = ""
@@ -105,6 +110,30 @@ class RouteTable:
         if name not in self._targets:
             self._targets[name] = Target(name, self.config.breaker)
         return self._targets[name]
+
+    def enter(
+        self, route: str, target: TargetConfig, operation: str, now: float, *, num_attempts: int = 1
+    ) -> Lease:
+        """Begin a request to a target of a route, watched by a span and counters."""
+        span = current().child(f"{operation} {target.model}", kind=CLIENT if target.provider else INTERNAL)
+        if span:
+            span.attributes |= {
+                "gen_ai.operation.name": operation,
+                "gen_ai.request.model": target.model,
+                "cairn.route": route,
+                "cairn.target": target.name,
+                "cairn.attempt": num_attempts,
+            }
+        numbers = self.metrics.numbers(route, target.name)
+        if num_attempts > 1:
+            numbers.retries.inc()
+        return self.target(target.name).enter(now, Watch(numbers, span))
+
+    def observe(self, now: float) -> None:
+        """Have the metrics say how targets are."""
+        self.metrics.observe(
+            [(each.name, each.breaker.state(now), each.outstanding) for each in self._targets.values()]
+        )
 
     def remote(self, target: TargetConfig) -> RemoteProvider:
         """The provider of a remote target; `UpstreamError` where its key is not there."""

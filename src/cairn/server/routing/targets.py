@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cairn.server.routing.breaker import Breaker, BreakerState, Pass
 from cairn.server.routing.config import BreakerConfig
+from cairn.server.routing.watch import Outcome, Watch
 
 _REMEMBERED = 200
 """Requests from which the error rate and the times are made."""
@@ -43,9 +44,9 @@ class Target:
         self._outcomes: deque[bool] = deque(maxlen=_REMEMBERED)
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
 
-    def enter(self, now: float) -> "Lease":
+    def enter(self, now: float, watch: Watch | None = None) -> "Lease":
         """Begin a request, which its breaker allows."""
-        return Lease(self, self.breaker.enter(now), now)
+        return Lease(self, self.breaker.enter(now), now, watch)
 
     def remember(self, *, is_good: bool) -> None:
         """Count an outcome."""
@@ -77,7 +78,8 @@ class Target:
 class Lease:
     """One request at one target. Exactly one way of leaving counts: the first."""
 
-    def __init__(self, target: Target, entered: Pass, now: float) -> None:
+    def __init__(self, target: Target, entered: Pass, now: float, watch: Watch | None = None) -> None:
+        self.watch = watch
         self._target = target
         self._entered = entered
         self._since = now
@@ -87,16 +89,18 @@ class Lease:
     def began(self, now: float) -> None:
         """The first of an answer is here."""
         self._target.took(now - self._since)
+        if self.watch is not None:
+            self.watch.began()
 
     def succeed(self) -> None:
         """The answer is whole."""
-        if self._leave():
+        if self._leave("ok"):
             self._target.remember(is_good=True)
             self._target.breaker.succeeded(self._entered)
 
     def fail(self, now: float, wall_time: float, error: str, *, retry_after: float | None = None) -> None:
         """The target failed; with `retry_after` it is only full, and is left alone for so long."""
-        if not self._leave():
+        if not self._leave("failed"):
             return
         target = self._target
         target.remember(is_good=False)
@@ -109,12 +113,14 @@ class Lease:
 
     def leave(self) -> None:
         """The request ended and says nothing about the target."""
-        if self._leave():
+        if self._leave("left"):
             self._target.breaker.left(self._entered)
 
-    def _leave(self) -> bool:
+    def _leave(self, outcome: Outcome) -> bool:
         if self._is_over:
             return False
         self._is_over = True
         self._target.outstanding -= 1
+        if self.watch is not None:
+            self.watch.ended(outcome)
         return True

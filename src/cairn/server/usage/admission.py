@@ -29,6 +29,8 @@ from cairn.server.usage.metering import Metering
 from cairn.server.usage.prices import Tariff
 from cairn.server.usage.promise import check_promise, deadline_of
 from cairn.server.usage.rules import Applied
+from cairn.telemetry import current
+from cairn.telemetry.spans import error_type
 
 Outcome = Literal["ok", "aborted", "failed", "refused"]
 _NOTHING = Usage(0, 0)
@@ -122,6 +124,18 @@ class Ticket:
 
         `completion_tokens` None: as many as it likes.
         """
+        with current().child("limits") as span:
+            span.note(model=model[:_LONGEST_NAME], receipt_id=receipt_id)
+            return await self._admit(model, prompt_tokens, completion_tokens, num_choices, receipt_id)
+
+    async def _admit(
+        self,
+        model: str,
+        prompt_tokens: int,
+        completion_tokens: int | None,
+        num_choices: int,
+        receipt_id: str,
+    ) -> dict[str, str]:
         metering = self._metering
         self._model, self._receipt_id = model[:_LONGEST_NAME], receipt_id
         metering.check_ledger()
@@ -150,6 +164,8 @@ class Ticket:
     def fail(self, error: BaseException) -> None:
         """Remember what the request ended with."""
         self._error = error
+        if isinstance(error, Exception):
+            current().note(error=error_type(error))
 
     async def close(self) -> None:
         """Book what was used, and put right what was reserved."""

@@ -23,7 +23,7 @@ export function ReceiptPanel({ receiptId, onClose }: ReceiptPanelProps) {
   );
 }
 
-function ReceiptFacts({ receipt }: { receipt: Receipt }) {
+export function ReceiptFacts({ receipt }: { receipt: Receipt }) {
   const { seed, ...sampling } = receipt.sampling;
   const command = `cairn replay ${receipt.receipt_id}`;
   const tokensOut = receipt.outputs.reduce((sum, output) => sum + output.length, 0);
@@ -53,6 +53,16 @@ function ReceiptFacts({ receipt }: { receipt: Receipt }) {
         <dd>{receipt.finish_reasons.join(", ")}</dd>
         <dt>When</dt>
         <dd>{formatMoment(receipt.created_at)}</dd>
+        {receipt.trace_id ? (
+          <>
+            <dt>Trace</dt>
+            <dd>
+              <Link className="mono" to="/traces/$traceId" params={{ traceId: receipt.trace_id }}>
+                {shortDigest(receipt.trace_id)}
+              </Link>
+            </dd>
+          </>
+        ) : null}
         {Object.entries(receipt.runner).map(([name, value]) => (
           <RunnerFact key={name} name={name} value={value} />
         ))}

@@ -1,0 +1,1 @@
+"""Traces of the server: how requests and answers become spans, and the stored ones over HTTP."""
