@@ -1,8 +1,8 @@
 """What traces cost a request: ids `gateway.traces.cpu` and `gateway.traces.span.vs_opentelemetry`.
 
-The first: CPU time of a gateway for a request to a mock upstream that answers at once, with traces as they are by
-default, less that without any; servers in turn, medians of the rounds' differences. The second, in one process:
-a request of eight spans with two attributes each, begun, ended and handed to the background, against the same
+The first: CPU time of a gateway for a request to a mock upstream that answers at once, with traces as they
+are by default, less that without any; servers in turn, medians of the rounds' differences. The second, in
+one process: a request of eight spans with two attributes each, begun, ended and passed over, against the same
 with OpenTelemetry's SDK and its batch processor, whose exporter throws them away.
 
     python -m benchmarks.gateway.traces [--rounds 7] [--requests 1500] [--no-record]

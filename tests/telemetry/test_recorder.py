@@ -1,5 +1,6 @@
 """Which traces are kept, and that what takes them cannot hold anything up."""
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -9,7 +10,15 @@ from typing import Any
 import pytest
 
 from cairn.core.errors import ConfigError
-from cairn.telemetry import Recorder, Span, TelemetryConfig, TraceFilter, TraceStore, make_recorder
+from cairn.telemetry import (
+    Recorder,
+    Span,
+    TelemetryConfig,
+    TraceFilter,
+    TraceStore,
+    current,
+    make_recorder,
+)
 from cairn.telemetry.batching import Batches
 
 
@@ -88,6 +97,28 @@ def test_a_flood_keeps_no_more_than_so_many_a_second(store: TraceStore) -> None:
     for _ in range(200):
         end(recorder, recorder.begin("POST"))
     assert recorder.num_kept == 25
+    recorder.close()
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_no_trace_is_left_to_the_collector(store: TraceStore, rate: float) -> None:
+    recorder = Recorder(TelemetryConfig(rate=rate, per_second=1000), store)
+
+    def one() -> None:
+        root = recorder.begin("POST")
+        with root.active(), current().child("a"), current().child("b") as inner:
+            inner.add("c", 1, 2)
+        end(recorder, root)
+        recorder.flush()
+
+    one()
+    gc.collect()
+    gc.disable()
+    try:
+        one()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
     recorder.close()
 
 

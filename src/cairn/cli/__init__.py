@@ -31,6 +31,7 @@ from cairn.cli import (
     receipt,
     route,
     runs,
+    trace,
     up,
     usage,
     user,
@@ -69,6 +70,7 @@ app.add_typer(limit.app, name="limit")
 app.command("usage")(usage.usage)
 app.add_typer(receipt.app, name="receipt")
 app.command("replay")(receipt.replay)
+app.add_typer(trace.app, name="trace")
 app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 

@@ -67,6 +67,7 @@ def show(receipt_id: str = ID, as_json: bool = JSON_OPTION) -> None:
         "model": f"{receipt.model} = {receipt.artifact or _remote(receipt)}"
         + (f" with {receipt.adapter}" if receipt.adapter else ""),
         "user": receipt.user_id,
+        "trace": receipt.trace_id or "none",
         "runner": ", ".join(f"{key} {value}" for key, value in receipt.runner.items()),
         "sampling": ", ".join(f"{key} {value}" for key, value in receipt.sampling.items() if value),
         "prompt": f"{len(stored.prompt_token_ids)} tokens"

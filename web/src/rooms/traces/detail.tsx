@@ -1,7 +1,6 @@
 /** One trace: where the time went, span by span, and what it leads to. */
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
-import { ArrowLeft } from "lucide-react";
 import { useState } from "react";
 import { receiptQuery } from "../../api/queries";
 import { traceQuery } from "../../api/traces";
@@ -9,6 +8,7 @@ import type { TraceDetail, TraceLine } from "../../api/types";
 import { formatMoment } from "../../format";
 import { CopyButton } from "../../parts/copy";
 import { QueryState } from "../../parts/query-state";
+import { Back } from "../../parts/room";
 import { useTitle } from "../../parts/title";
 import { ReceiptFacts } from "../chat/receipt-panel";
 import { OutcomeMark } from "./outcome";
@@ -22,9 +22,7 @@ export function TraceRoom() {
   useTitle(trace.data?.requests[0] ? `${trace.data.requests[0].name}, trace` : "Trace");
   return (
     <div className="room">
-      <Link to="/traces" className="back">
-        <ArrowLeft size={14} aria-hidden /> Traces
-      </Link>
+      <Back to="/traces">Traces</Back>
       <QueryState query={trace} what="The trace" lines={10} />
       {trace.data ? <Detail trace={trace.data} /> : null}
     </div>

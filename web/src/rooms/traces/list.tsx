@@ -10,8 +10,8 @@ import type { TraceLine } from "../../api/types";
 import { counted, formatMoment, formatWhen } from "../../format";
 import { Choice } from "../../parts/filter";
 import { QueryState } from "../../parts/query-state";
+import { Room } from "../../parts/room";
 import { Table } from "../../parts/table";
-import { useTitle } from "../../parts/title";
 import { OUTCOMES, OutcomeMark } from "./outcome";
 import { formatSpan } from "./rows";
 import "./traces.css";
@@ -25,7 +25,6 @@ const SPANS: Record<string, readonly [name: string, seconds: number]> = {
 const SLOWER = ["1", "5", "10", "30", "60"];
 
 export function TracesRoom() {
-  useTitle("Traces");
   const search = useSearch({ from: "/house/traces" });
   const navigate = useNavigate({ from: "/traces" });
   const seesAll = useMay()("read_all_traces");
@@ -43,9 +42,9 @@ export function TracesRoom() {
     void navigate({ search: (old) => ({ ...old, ...values }), replace: true });
 
   return (
-    <div className="room">
-      <div className="room-head">
-        <h1>Traces</h1>
+    <Room
+      title="Traces"
+      tools={
         <button
           type="button"
           className="button"
@@ -57,7 +56,8 @@ export function TracesRoom() {
           <RefreshCw size={15} aria-hidden />
           Look again
         </button>
-      </div>
+      }
+    >
       <div className="trace-filters">
         <Choice
           label="Time"
@@ -75,7 +75,7 @@ export function TracesRoom() {
           label="Slower than"
           value={search.min_seconds ?? ""}
           onChange={(value) => change({ min_seconds: value || undefined })}
-          options={[["", "Any time"], ...SLOWER.map((value) => [value, `${value} s or slower`] as const)]}
+          options={[["", "However slow"], ...SLOWER.map((value) => [value, `${value} s or slower`] as const)]}
         />
         <ModelChoice
           value={search.model ?? ""}
@@ -115,7 +115,7 @@ export function TracesRoom() {
           Older ones
         </button>
       ) : null}
-    </div>
+    </Room>
   );
 }
 
@@ -156,33 +156,33 @@ function TraceTable({ lines, hasPeople }: { lines: readonly TraceLine[]; hasPeop
         { head: "When", isRight: true, isWide: true },
       ]}
     >
-          {lines.map((line) => (
-            <tr key={line.root_id}>
-              <td>
-                <Link to="/traces/$traceId" params={{ traceId: line.trace_id }} className="row-link">
-                  {shortName(line.name)}
-                </Link>
-                <span className="trace-under">
-                  <OutcomeMark outcome={line.outcome} error={line.error} />
-                  <span className="faint">{formatWhen(line.at)}</span>
-                </span>
-              </td>
-              <td className="trace-model">{line.model || <span className="faint">none</span>}</td>
-              {hasPeople ? <td className="wide-only soft">{line.user_id || "nobody"}</td> : null}
-              <td className="wide-only">
-                <OutcomeMark outcome={line.outcome} error={line.error} />
-              </td>
-              <td className="right numbers">
-                <span className="trace-took">
-                  <span style={{ width: `${Math.max(2, (100 * line.seconds) / slowest)}%` }} />
-                </span>
-                {formatSpan(line.seconds)}
-              </td>
-              <td className="right numbers soft wide-only" title={formatMoment(line.at)}>
-                {formatWhen(line.at)}
-              </td>
-            </tr>
-          ))}
+      {lines.map((line) => (
+        <tr key={line.root_id}>
+          <td>
+            <Link to="/traces/$traceId" params={{ traceId: line.trace_id }} className="row-link">
+              {shortName(line.name)}
+            </Link>
+            <span className="trace-under">
+              <OutcomeMark outcome={line.outcome} error={line.error} />
+              <span className="faint">{formatWhen(line.at)}</span>
+            </span>
+          </td>
+          <td className="trace-model">{line.model || <span className="faint">none</span>}</td>
+          {hasPeople ? <td className="wide-only soft">{line.user_id || "nobody"}</td> : null}
+          <td className="wide-only">
+            <OutcomeMark outcome={line.outcome} error={line.error} />
+          </td>
+          <td className="right numbers">
+            <span className="trace-took">
+              <span style={{ width: `${Math.max(2, (100 * line.seconds) / slowest)}%` }} />
+            </span>
+            {formatSpan(line.seconds)}
+          </td>
+          <td className="right numbers soft wide-only" title={formatMoment(line.at)}>
+            {formatWhen(line.at)}
+          </td>
+        </tr>
+      ))}
     </Table>
   );
 }
