@@ -24,6 +24,7 @@ from cairn.server.config import SharesConfig, SignOnConfig
 from cairn.server.routing import config as routing
 from cairn.server.usage.prices import PriceConfig, PricesConfig
 from cairn.server.usage.rules import Rule
+from cairn.telemetry import TelemetryConfig
 from cairn.training import TrainConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
@@ -88,6 +89,11 @@ SECTIONS: tuple[tuple[str, str, type[Config]], ...] = (
         "Single sign-on",
         "`SignOnConfig`, the file of `cairn up --sign-on`; see [identity](identity.md#single-sign-on).",
         SignOnConfig,
+    ),
+    (
+        "Traces",
+        "`TelemetryConfig`, the file of `cairn up --telemetry`; see [traces](telemetry.md#what-is-kept).",
+        TelemetryConfig,
     ),
     ("Shares", "`SharesConfig`, the file of `cairn up --shares`.", SharesConfig),
     (
