@@ -23,6 +23,7 @@ from cairn.providers.protocol import TextProvider
 from cairn.registry import Registry
 from cairn.server.answers.similar import Embed, Similar, question_of
 from cairn.server.metrics import Metrics
+from cairn.telemetry import current
 
 logger = logging.getLogger("cairn.server")
 
@@ -147,7 +148,13 @@ class AnswerCache:
             except NotFoundError:
                 return False
             request = {**first.request, "repeats": first.receipt_id, **told}
-            again = replace(first, receipt_id=chat.request_id, created_at=time.time(), request=request)
+            again = replace(
+                first,
+                receipt_id=chat.request_id,
+                created_at=time.time(),
+                request=request,
+                trace_id=current().trace_id,
+            )
             self._registry.save_receipt(again)
             return True
 

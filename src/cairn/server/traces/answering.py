@@ -52,6 +52,8 @@ class Answering:
         if event.receipt_id:
             self.span.set("cairn.receipt", event.receipt_id)
             self.span.note(receipt_id=event.receipt_id)
+        if event.repeats:
+            self.span.set("cairn.repeats", event.repeats)
         if event.target:
             self.span.set("cairn.target", event.target)
 

@@ -22,6 +22,7 @@ Outcome = Literal["ok", "recovered", "refused", "failed", "aborted"]
 _MayReadTraces = Annotated[Principal, allowed(Permission.READ_TRACES)]
 _Only = Annotated[str | None, Query(max_length=200)]
 _NS = 1e9
+_RECEIPTS = ("cairn.receipt", "cairn.repeats")
 _NO_TRACES = "start the server without stored_bytes = 0"
 
 
@@ -199,7 +200,7 @@ def _span(span: FinishedSpan, began: int, *, is_own: bool) -> TraceSpan:
         seconds=max(0, span.ended_ns - span.started_ns) / _NS,
         attributes=span.attributes
         if is_own
-        else {name: value for name, value in span.attributes.items() if name != "cairn.receipt"},
+        else {name: value for name, value in span.attributes.items() if name not in _RECEIPTS},
         error=span.error,
     )
 
