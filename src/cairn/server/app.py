@@ -33,6 +33,7 @@ from cairn.server.page import PAGE_FOLDER, Page
 from cairn.server.routing import api as routes
 from cairn.server.state import ServerState
 from cairn.server.traces import routes as traces
+from cairn.server.usage import organization
 from cairn.server.usage import routes as usage
 
 
@@ -68,6 +69,7 @@ def create_api(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         routes,
         usage,
         traces,
+        organization,
         operations,
     ):
         api.include_router(room.router)

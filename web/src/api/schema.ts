@@ -1667,6 +1667,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/organization/usage/completions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Usage Of Completions
+         * @description Tokens and requests of what models wrote, over time: everybody's own, administrators' all.
+         */
+        get: operations["usage_of_completions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/rerank": {
         parameters: {
             query?: never;
@@ -5947,6 +5967,24 @@ export interface components {
             url: string;
         };
         /**
+         * UsageBucket
+         * @description An hour or a day, by UTC.
+         */
+        UsageBucket: {
+            /** End Time */
+            end_time: number;
+            /**
+             * Object
+             * @default bucket
+             * @constant
+             */
+            object: "bucket";
+            /** Results */
+            results: components["schemas"]["UsageResult"][];
+            /** Start Time */
+            start_time: number;
+        };
+        /**
          * UsageLine
          * @description The sums of one combination of what was asked `by`; the other names are null.
          */
@@ -6027,6 +6065,24 @@ export interface components {
             user?: string | null;
         };
         /**
+         * UsagePage
+         * @description Some buckets in a row; `next_page` leads on.
+         */
+        UsagePage: {
+            /** Data */
+            data: components["schemas"]["UsageBucket"][];
+            /** Has More */
+            has_more: boolean;
+            /** Next Page */
+            next_page?: string | null;
+            /**
+             * Object
+             * @default page
+             * @constant
+             */
+            object: "page";
+        };
+        /**
          * UsageReport
          * @description Use in a span of time.
          */
@@ -6042,6 +6098,44 @@ export interface components {
             total: components["schemas"]["UsageSums"];
             /** Until */
             until: number;
+        };
+        /**
+         * UsageResult
+         * @description What was used in a span by one combination of what was grouped by; the other names are null.
+         */
+        UsageResult: {
+            /** Api Key Id */
+            api_key_id?: string | null;
+            /**
+             * Input Cached Tokens
+             * @default 0
+             */
+            input_cached_tokens: number;
+            /**
+             * Input Tokens
+             * @default 0
+             */
+            input_tokens: number;
+            /** Model */
+            model?: string | null;
+            /**
+             * Num Model Requests
+             * @default 0
+             */
+            num_model_requests: number;
+            /**
+             * Object
+             * @default organization.usage.completions.result
+             * @constant
+             */
+            object: "organization.usage.completions.result";
+            /**
+             * Output Tokens
+             * @default 0
+             */
+            output_tokens: number;
+            /** User Id */
+            user_id?: string | null;
         };
         /**
          * UsageSums
@@ -10573,6 +10667,56 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelInfo"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    usage_of_completions: {
+        parameters: {
+            query: {
+                /** @description Unix seconds */
+                start_time: number;
+                /** @description now if left out */
+                end_time?: number | null;
+                bucket_width?: "1h" | "1d";
+                "group_by[]"?: ("model" | "user_id" | "api_key_id")[] | null;
+                "models[]"?: string[] | null;
+                "user_ids[]"?: string[] | null;
+                "api_key_ids[]"?: string[] | null;
+                limit?: number | null;
+                page?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsagePage"];
                 };
             };
             /** @description Client Error */

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/api", tags=["usage"])
 
 _DAY = 86400.0
 _DEFAULT_DAYS = 7
-_MayReadUsage = Annotated[Principal, allowed(Permission.READ_USAGE)]
+MayReadUsage = Annotated[Principal, allowed(Permission.READ_USAGE)]
 _MaySetLimits = Annotated[Principal, allowed(Permission.MANAGE_LIMITS)]
 _Only = Annotated[str | None, Query(max_length=200)]
 
@@ -77,7 +77,7 @@ class LimitList(BaseModel):
 @router.get("/usage", response_model=UsageReport, responses={200: {"content": {"text/csv": {}}}})
 async def usage(
     request: Request,
-    caller: _MayReadUsage,
+    caller: MayReadUsage,
     since: Annotated[
         float | None, Query(description="Unix seconds; a week before `until` if left out")
     ] = None,
@@ -108,7 +108,7 @@ async def usage(
             param="since",
         )
     question = Question(start, end, dimensions(by), only)
-    found = await asyncio.to_thread(_read, state, question)
+    found = await asyncio.to_thread(read_usage, state, question)
     if format == "csv":
         return PlainTextResponse(
             as_csv(found),
@@ -118,7 +118,8 @@ async def usage(
     return found
 
 
-def _read(state: ServerState, question: Question) -> UsageReport:
+def read_usage(state: ServerState, question: Question) -> UsageReport:
+    """The answer to a question, what was answered a moment ago included."""
     # With what the ledger still holds back.
     return state.metering.ledger.after(
         lambda: report(state.registry.database, question, state.metering.prices.currency)
@@ -126,7 +127,7 @@ def _read(state: ServerState, question: Question) -> UsageReport:
 
 
 @router.get("/limits")
-async def limits(request: Request, caller: _MayReadUsage) -> LimitList:
+async def limits(request: Request, caller: MayReadUsage) -> LimitList:
     """The limits and budgets that hold for who asks, and how they stand; of administrators all there are."""
     metering = state_of(request).metering
     metering.outdate()
