@@ -231,7 +231,7 @@ def test_a_session_lasts_while_it_is_used_up_to_its_end(server: Running) -> None
             row.ends_at -= seconds
         with identity.changing():
             pass  # nothing is remembered any more
-        identity.principal_for_session(cookie)
+        identity.principal_for("session", cookie)
         assert identity.has_uses
         identity.write_uses()
         with identity.reading() as session:

@@ -122,10 +122,6 @@ class Identity:
         """Who holds a key; `AuthenticationError` for a wrong, revoked or expired one."""
         return self.principal_for("key", key)
 
-    def principal_for_session(self, cookie: str) -> Principal:
-        """Who is signed in with a cookie."""
-        return self.principal_for("session", cookie)
-
     def principal_of(self, user_id: str) -> Principal:
         """An account as who asks, with its groups."""
         with self.reading() as session:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -201,14 +202,5 @@ def _target(table: RouteTable, target: TargetConfig, role: Role) -> TargetInfo:
         model=target.model,
         role=role,
         weight=target.weight,
-        state=health.state,
-        wait_seconds=health.wait_seconds,
-        outstanding=health.outstanding,
-        num_requests=health.num_requests,
-        num_failures=health.num_failures,
-        error_rate=health.error_rate,
-        p50_seconds=health.p50_seconds,
-        p99_seconds=health.p99_seconds,
-        last_error=health.last_error,
-        last_error_at=health.last_error_at or None,
+        **asdict(health),
     )

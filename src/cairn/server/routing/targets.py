@@ -28,7 +28,7 @@ class TargetHealth:
     """To the first of an answer, of the last 200."""
     p99_seconds: float | None
     last_error: str
-    last_error_at: float
+    last_error_at: float | None
 
 
 class Target:
@@ -40,7 +40,7 @@ class Target:
         self.outstanding = 0
         self.num_requests = self.num_failures = 0
         self.last_error = ""
-        self.last_error_at = 0.0
+        self.last_error_at: float | None = None
         self._outcomes: deque[bool] = deque(maxlen=_REMEMBERED)
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
 
