@@ -31,6 +31,8 @@ def test_the_migrated_schema_is_the_declared_one(database: Database) -> None:
     import cairn.retrieval.graph.tables  # (these declare their tables on the same Base)
     import cairn.retrieval.space_tables
     import cairn.retrieval.tables
+    import cairn.server.conversations.tables
+    import cairn.server.prompts.tables
     import cairn.server.responses.tables
     import cairn.server.tables
     import cairn.server.usage.tables  # noqa: F401
@@ -38,7 +40,10 @@ def test_the_migrated_schema_is_the_declared_one(database: Database) -> None:
 
     declared: Any = [Base.metadata, JobsBase.metadata]
     with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        # Each database's own full-text index: SQLAlchemy has no word for it.
+        is_declared = lambda name, kind, _parents: kind != "table" or not name.startswith("search_terms")  # noqa: E731
+        opts = {"compare_type": True, "include_name": is_declared}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, declared) == []
 
 

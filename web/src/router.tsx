@@ -78,7 +78,7 @@ const indexRoute = createRoute({
 const chatRoute = createRoute({
   getParentRoute: () => houseRoute,
   path: "/chat",
-  validateSearch: textSearch("model", "knowledge"),
+  validateSearch: textSearch("model", "knowledge", "message"),
   component: lazyRouteComponent(() => import("./rooms/chat/room"), "ChatRoom"),
 });
 const newChatRoute = createRoute({ getParentRoute: () => chatRoute, path: "/" });
@@ -89,6 +89,20 @@ const playgroundRoute = createRoute({
   path: "/playground",
   validateSearch: textSearch("model"),
   component: lazyRouteComponent(() => import("./rooms/playground/room"), "PlaygroundRoom"),
+});
+
+const promptsRoute = createRoute({
+  getParentRoute: () => houseRoute,
+  path: "/prompts",
+  validateSearch: textSearch("q"),
+  component: lazyRouteComponent(() => import("./rooms/prompts/list"), "PromptsRoom"),
+});
+
+/** Outside the house: a link may be open to who is not signed in. */
+const sharedRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/shared/$token",
+  component: lazyRouteComponent(() => import("./rooms/shared"), "SharedRoom"),
 });
 
 const knowledgeRoute = createRoute({
@@ -195,10 +209,12 @@ const settingsRoute = createRoute({
 export const router = createRouter({
   routeTree: rootRoute.addChildren([
     welcomeRoute,
+    sharedRoute,
     houseRoute.addChildren([
       indexRoute,
       chatRoute.addChildren([newChatRoute, conversationRoute]),
       playgroundRoute,
+      promptsRoute,
       knowledgeRoute,
       collectionRoute,
       documentRoute,

@@ -112,6 +112,9 @@ def up(
     trust_proxy: bool = typer.Option(
         False, "--trust-proxy", help="Believe the X-Forwarded headers of a proxy on this machine."
     ),
+    public_links: bool = typer.Option(
+        False, "--public-links", help="Conversations may be shared with anyone who has the link."
+    ),
 ) -> None:
     """Serve the page and the OpenAI-compatible API.
 
@@ -139,6 +142,7 @@ def up(
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         trust_proxy=trust_proxy,
+        public_links=public_links,
         shares=load_config(SharesConfig, shares).shares if shares else (),
         sign_on=load_config(SignOnConfig, sign_on) if sign_on else None,
         telemetry=load_config(TelemetryConfig, telemetry) if telemetry else TelemetryConfig(),

@@ -10,7 +10,7 @@ import unicodedata
 from cairn.retrieval.stemmer import stem
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_NO_SPACES = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af]+")
+NO_SPACES = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af]+")
 
 
 def terms(text: str) -> list[str]:
@@ -28,7 +28,7 @@ def terms(text: str) -> list[str]:
 
 def _parts(word: str) -> list[str]:
     found, end = [], 0
-    for run in _NO_SPACES.finditer(word):
+    for run in NO_SPACES.finditer(word):
         found.append(word[end : run.start()])
         found.extend(_pairs(run.group()))
         end = run.end()

@@ -142,6 +142,10 @@ class ServerConfig(Config):
     response_days: float = Field(
         default=30.0, gt=0, description="how long responses are kept that later ones may go on from"
     )
+    public_links: bool = Field(
+        default=False,
+        description="whether people may show a conversation to anyone who has the link, signed in or not",
+    )
     session_seconds: float = Field(
         default=30 * 86400.0, gt=0, description="how long a browser's sign-in lasts unused"
     )

@@ -121,6 +121,17 @@ class ExternalLoginRow(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.user_id"), index=True)
 
 
+class FolderRow(Base):
+    """A folder of one person's conversations."""
+
+    __tablename__ = "folders"
+
+    folder_id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(index=True)
+    name: Mapped[str]
+    created_at: Mapped[float]
+
+
 class ConversationRow(Base):
     """A conversation of one user; `deleted_at` hides it until it is restored."""
 
@@ -134,6 +145,9 @@ class ConversationRow(Base):
     created_at: Mapped[float]
     updated_at: Mapped[float]
     deleted_at: Mapped[float | None]
+    folder_id: Mapped[str | None] = mapped_column(ForeignKey("folders.folder_id"), index=True)
+    indexed_at: Mapped[float | None]
+    """When its words were brought into the search; null: something is new since."""
 
 
 class MessageRow(Base):

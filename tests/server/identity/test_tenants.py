@@ -20,8 +20,8 @@ from tests.server.test_files import embedder, server
 __all__ = ["embedder", "server"]
 pytestmark = needs_native
 
-SHARED = {"name", "digest", "run_id", "user_id"}
-"""Parameters that name what all see, or what is an administrator's to see."""
+SHARED = {"name", "digest", "run_id", "user_id", "token"}
+"""Parameters that name what all see, what is an administrator's to see, or a secret that was handed on."""
 OF_ADMINISTRATORS = {
     Permission.MANAGE_KEYS,
     Permission.MANAGE_PEOPLE,
@@ -33,6 +33,8 @@ TENANTS = ("ann", "bob", "admin")
 FOR_ADMINISTRATORS = ("/api/traces/{trace_id}",)
 """They see how everybody's requests went, and not what was said."""
 
+KINDS = ("conversation", "response", "file", "store", "batch", "key", "prompt")
+
 BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/vector_stores/{store_id}": {"name": "mine now"},
     "POST /v1/vector_stores/{store_id}/search": {"query": "cat"},
@@ -41,6 +43,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/vector_stores/{store_id}/file_batches": {"file_ids": ["file-1"]},
     "PATCH /api/conversations/{conversation_id}": {"title": "mine now"},
     "POST /api/conversations/{conversation_id}/messages": {"role": "user", "content": "me too"},
+    "PATCH /api/folders/{folder_id}": {"name": "mine now"},
+    "PATCH /api/prompts/{prompt_id}": {"name": "mine now"},
     "PATCH /api/collections/{ref}": {"name": "mine-now"},
     "POST /api/collections/{ref}/embedding": {"action": "rebuild"},
     "PATCH /api/collections/{ref}/documents/{document_id}": {"labels": ["everyone"]},
@@ -77,6 +81,7 @@ class Tenants:
             "store": self._store,
             "batch": self._batch,
             "key": self._key,
+            "prompt": self._prompt,
         }
 
     def make(self, owner: str, kind: str) -> Thing:
@@ -98,9 +103,16 @@ class Tenants:
         posted(client, "/api/preferences", {"receipts": pair, "better": receipt})
         trace = client.get(f"/api/receipts/{receipt}").json()["trace_id"]
         self.server.wait_until(lambda: client.get(f"/api/traces/{trace}").status_code == 200)
+        folder = posted(client, "/api/folders", {"name": marker, "conversation_ids": [made["id"]]})
+        share = posted(client, f"/api/conversations/{made['id']}/shares", {})
         ids = {"conversation_id": made["id"], "receipt_id": receipt, "message_id": message["id"]}
-        below = ("/api/conversations", "/api/receipts", "/api/traces")
-        return Thing("", below, {**ids, "trace_id": trace}, marker)
+        ids |= {"folder_id": folder["folder_id"], "share_id": share["share_id"], "trace_id": trace}
+        below = ("/api/conversations", "/api/receipts", "/api/folders", "/api/shares", "/api/traces")
+        return Thing("", below, ids, marker)
+
+    def _prompt(self, client: httpx2.Client, marker: str) -> Thing:
+        made = posted(client, "/api/prompts", {"name": marker, "content": f"{marker} {{{{what}}}}"})
+        return Thing("", ("/api/prompts",), {"prompt_id": made["prompt_id"]}, marker)
 
     def _response(self, client: httpx2.Client, marker: str) -> Thing:
         made = posted(client, "/v1/responses", {"model": "scripted", "input": marker})
@@ -189,13 +201,13 @@ def test_every_route_that_takes_an_id_is_walked(server: Running) -> None:
     st.lists(
         st.tuples(
             st.sampled_from(TENANTS),
-            st.sampled_from(["conversation", "response", "file", "store", "batch", "key"]),
+            st.sampled_from(KINDS),
         ),
         min_size=2,
         max_size=4,
     )
 )
-@example([("ann", each) for each in ("conversation", "response", "file", "store", "batch", "key")])
+@example([("ann", each) for each in KINDS])
 def test_what_one_makes_is_not_there_for_another(server: Running, makings: list[tuple[str, str]]) -> None:
     tenants = Tenants(server)
     things = [tenants.make(owner, kind) for owner, kind in makings]
@@ -254,6 +266,12 @@ def check_is_not_reached(thing: Thing, client: httpx2.Client) -> None:
         orders.append((f"/api/conversations/{mine}/messages", {**said, "receipt_id": ids["receipt_id"]}))
         pair = [ids["receipt_id"], posted(client, "/v1/chat/completions", ask)["cairn"]["receipt"]]
         orders.append(("/api/preferences", {"receipts": pair, "better": pair[0]}))
+        orders.append((f"/api/conversations/{mine}/shares", {"message_id": ids["message_id"]}))
+        orders.append(("/api/folders", {"name": "x", "conversation_ids": [ids["conversation_id"]]}))
+        moved = client.patch(f"/api/conversations/{mine}", json={"folder_id": ids["folder_id"]})
+        assert (moved.status_code, thing.marker in moved.text) == (404, False)
+        found = client.get("/api/conversations/search", params={"q": thing.marker}).json()
+        assert found["hits"] == []
     if "response_id" in ids:
         follow = {"model": "scripted", "input": "x", "previous_response_id": ids["response_id"]}
         orders.append(("/v1/responses", follow))

@@ -465,7 +465,7 @@ export interface paths {
         };
         /**
          * List Conversations
-         * @description The caller's conversations, the latest first.
+         * @description The caller's conversations, the latest first: those in folders, and the last 500 besides.
          */
         get: operations["list_conversations"];
         put?: never;
@@ -474,6 +474,66 @@ export interface paths {
          * @description Begin a conversation.
          */
         post: operations["create_conversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Conversations
+         * @description All of the caller's conversations: one JSON document, or a ZIP file of Markdown.
+         */
+        get: operations["export_conversations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import Conversations
+         * @description Take conversations from a file that `export` wrote; folders are those of the same names.
+         */
+        post: operations["import_conversations"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Search Conversations
+         * @description Find one's own titles and messages that have all the words, in any form; the last may be begun only.
+         */
+        get: operations["search_conversations"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -496,16 +556,36 @@ export interface paths {
         post?: never;
         /**
          * Delete Conversation
-         * @description Hide a conversation; `restore` brings it back.
+         * @description Hide a conversation; `restore` brings it back. Links to it end, and no search finds it.
          */
         delete: operations["delete_conversation"];
         options?: never;
         head?: never;
         /**
-         * Rename Conversation
-         * @description Give a conversation another title.
+         * Change Conversation
+         * @description Give a conversation another title, or put it into a folder or out of it.
          */
-        patch: operations["rename_conversation"];
+        patch: operations["change_conversation"];
+        trace?: never;
+    };
+    "/api/conversations/{conversation_id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Conversation
+         * @description A conversation: all of it as JSON, or as Markdown the turns up to one.
+         */
+        get: operations["export_conversation"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/conversations/{conversation_id}/messages": {
@@ -548,6 +628,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/conversations/{conversation_id}/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Share Conversation
+         * @description Make a link to a conversation as it is now.
+         */
+        post: operations["share_conversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/feedback": {
         parameters: {
             query?: never;
@@ -566,6 +666,54 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/folders": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Folders
+         * @description The caller's folders by name.
+         */
+        get: operations["list_folders"];
+        put?: never;
+        /**
+         * Create Folder
+         * @description Make a folder.
+         */
+        post: operations["create_folder"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/folders/{folder_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete Folder
+         * @description Take a folder away; its conversations stay.
+         */
+        delete: operations["delete_folder"];
+        options?: never;
+        head?: never;
+        /**
+         * Rename Folder
+         * @description Give a folder another name.
+         */
+        patch: operations["rename_folder"];
         trace?: never;
     };
     "/api/groups": {
@@ -1004,6 +1152,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Prompts
+         * @description The caller's prompts and those that are shared with everyone, by name.
+         */
+        get: operations["list_prompts"];
+        put?: never;
+        /**
+         * Create Prompt
+         * @description Save a prompt.
+         */
+        post: operations["create_prompt"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/prompts/{prompt_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete Prompt
+         * @description Delete a prompt.
+         */
+        delete: operations["delete_prompt"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Prompt
+         * @description Change a prompt of one's own, or one that is everybody's.
+         */
+        patch: operations["change_prompt"];
+        trace?: never;
+    };
+    "/api/public/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Public
+         * @description What a link shows to anyone, where the operator and the owner allow it.
+         */
+        get: operations["read_public"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/receipts/{receipt_id}": {
         parameters: {
             query?: never;
@@ -1165,6 +1381,66 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shared/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Shared
+         * @description What a link shows to somebody who is signed in.
+         */
+        get: operations["read_shared"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Shares
+         * @description The caller's links.
+         */
+        get: operations["list_shares"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/shares/{share_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * End Share
+         * @description End a link: from now on it leads nowhere.
+         */
+        delete: operations["end_share"];
         options?: never;
         head?: never;
         patch?: never;
@@ -2881,6 +3157,8 @@ export interface components {
          * @description A conversation with all its messages, oldest first.
          */
         Conversation: {
+            /** Folder Id */
+            folder_id: string | null;
             /** Id */
             id: string;
             /** Messages */
@@ -2893,10 +3171,40 @@ export interface components {
             updated_at: number;
         };
         /**
+         * ConversationChange
+         * @description What is given is changed.
+         */
+        ConversationChange: {
+            /** Folder Id */
+            folder_id?: string | null;
+            /** Title */
+            title?: string | null;
+        };
+        /**
+         * ConversationFile
+         * @description Conversations as a file.
+         */
+        ConversationFile: {
+            /** Conversations */
+            conversations: components["schemas"]["FiledConversation"][];
+            /**
+             * Format
+             * @constant
+             */
+            format: "cairn.conversations";
+            /**
+             * Version
+             * @constant
+             */
+            version: 1;
+        };
+        /**
          * ConversationSummary
          * @description A line of the list of conversations.
          */
         ConversationSummary: {
+            /** Folder Id */
+            folder_id: string | null;
             /** Id */
             id: string;
             /** Model */
@@ -3309,6 +3617,111 @@ export interface components {
             vector_store_ids: string[];
         };
         /**
+         * FiledConversation
+         * @description A conversation with every version of every turn, oldest first.
+         */
+        FiledConversation: {
+            /**
+             * Created At
+             * @default 0
+             */
+            created_at: number;
+            /**
+             * Folder
+             * @default
+             */
+            folder: string;
+            /** Messages */
+            messages?: components["schemas"]["FiledMessage"][];
+            /**
+             * Model
+             * @default
+             */
+            model: string;
+            /** Title */
+            title: string;
+            /**
+             * Updated At
+             * @default 0
+             */
+            updated_at: number;
+        };
+        /**
+         * FiledMessage
+         * @description A turn; `parent_id` names one before it in the same conversation.
+         */
+        FiledMessage: {
+            /** Annotations */
+            annotations?: components["schemas"]["FileCitation"][];
+            /** Content */
+            content: string;
+            /**
+             * Created At
+             * @default 0
+             */
+            created_at: number;
+            feedback?: components["schemas"]["Judged"] | null;
+            /** Id */
+            id: string;
+            /** Parent Id */
+            parent_id?: string | null;
+            /** Receipt Id */
+            receipt_id?: string | null;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "system" | "user" | "assistant";
+            /** Sentences */
+            sentences?: components["schemas"]["SentenceCheck"][];
+        };
+        /**
+         * Folder
+         * @description A folder; conversations say in which they lie.
+         */
+        Folder: {
+            /** Folder Id */
+            folder_id: string;
+            /** Name */
+            name: string;
+        };
+        /**
+         * FolderChange
+         * @description A new name.
+         */
+        FolderChange: {
+            /** Name */
+            name: string;
+        };
+        /**
+         * FoundMessage
+         * @description A conversation whose title, or a message whose text, has all the words.
+         */
+        FoundMessage: {
+            /** Conversation Id */
+            conversation_id: string;
+            /** Created At */
+            created_at: number;
+            /** Message Id */
+            message_id: string | null;
+            /** Passage */
+            passage: components["schemas"]["Piece"][];
+            /** Role */
+            role: string;
+            /** Title */
+            title: string;
+        };
+        /**
+         * FoundMessages
+         * @description What was found, the newest first.
+         */
+        FoundMessages: {
+            /** Has More */
+            has_more: boolean;
+            /** Hits */
+            hits: components["schemas"]["FoundMessage"][];
+        };
+        /**
          * FunctionCall
          * @description The function of a call; `arguments` is JSON text.
          */
@@ -3455,6 +3868,16 @@ export interface components {
             url: string;
         };
         /**
+         * Imported
+         * @description What came in.
+         */
+        Imported: {
+            /** Conversation Ids */
+            conversation_ids: string[];
+            /** Num Messages */
+            num_messages: number;
+        };
+        /**
          * IncompleteDetails
          * @description Why a response is not whole.
          */
@@ -3572,6 +3995,22 @@ export interface components {
             };
             /** Strict */
             strict?: boolean | null;
+        };
+        /**
+         * Judged
+         * @description What somebody thought of a reply.
+         */
+        Judged: {
+            /**
+             * Comment
+             * @default
+             */
+            comment: string;
+            /**
+             * Rating
+             * @enum {integer}
+             */
+            rating: 1 | 0 | -1;
         };
         /**
          * KeyBody
@@ -3855,6 +4294,29 @@ export interface components {
             state: string;
             /** User Id */
             user_id: string;
+        };
+        /**
+         * MadeShare
+         * @description A new link.
+         */
+        MadeShare: {
+            /**
+             * Audience
+             * @enum {string}
+             */
+            audience: "server" | "anyone";
+            /** Conversation Id */
+            conversation_id: string;
+            /** Created At */
+            created_at: number;
+            /** Num Turns */
+            num_turns: number;
+            /** Share Id */
+            share_id: string;
+            /** Title */
+            title: string;
+            /** Token */
+            token: string;
         };
         /**
          * MemoryInfo
@@ -4179,6 +4641,16 @@ export interface components {
             receipt_id: string;
         };
         /**
+         * NewFolder
+         * @description A folder to make, with what shall lie in it: so a deletion can be undone.
+         */
+        NewFolder: {
+            /** Conversation Ids */
+            conversation_ids?: string[];
+            /** Name */
+            name: string;
+        };
+        /**
          * NewGroup
          * @description A group to make.
          */
@@ -4283,6 +4755,21 @@ export interface components {
             receipts: string[];
         };
         /**
+         * NewPrompt
+         * @description A prompt to save.
+         */
+        NewPrompt: {
+            /** Content */
+            content: string;
+            /**
+             * Is Shared
+             * @default false
+             */
+            is_shared: boolean;
+            /** Name */
+            name: string;
+        };
+        /**
          * NewResponse
          * @description `POST /v1/responses`.
          */
@@ -4344,6 +4831,20 @@ export interface components {
             truncation?: ("auto" | "disabled") | null;
             /** User */
             user?: string | null;
+        };
+        /**
+         * NewShare
+         * @description A link to make.
+         */
+        NewShare: {
+            /**
+             * Audience
+             * @default server
+             * @enum {string}
+             */
+            audience: "server" | "anyone";
+            /** Message Id */
+            message_id?: string | null;
         };
         /**
          * NewStoreFile
@@ -4603,6 +5104,16 @@ export interface components {
             user_id: string;
         };
         /**
+         * Piece
+         * @description A part of a passage.
+         */
+        Piece: {
+            /** Is Match */
+            is_match: boolean;
+            /** Text */
+            text: string;
+        };
+        /**
          * Preference
          * @description Of two answers the better one, by receipt.
          */
@@ -4643,6 +5154,40 @@ export interface components {
             line: number;
             /** Message */
             message: string;
+        };
+        /**
+         * Prompt
+         * @description A saved prompt.
+         */
+        Prompt: {
+            /** Content */
+            content: string;
+            /** Is Shared */
+            is_shared: boolean;
+            /** May Change */
+            may_change: boolean;
+            /** Name */
+            name: string;
+            /** Owner */
+            owner: string;
+            /** Prompt Id */
+            prompt_id: string;
+            /** Updated At */
+            updated_at: number;
+            /** Variables */
+            variables: string[];
+        };
+        /**
+         * PromptChange
+         * @description What is given is changed.
+         */
+        PromptChange: {
+            /** Content */
+            content?: string | null;
+            /** Is Shared */
+            is_shared?: boolean | null;
+            /** Name */
+            name?: string | null;
         };
         /**
          * RankingOptions
@@ -5295,6 +5840,69 @@ export interface components {
             reranked?: number | null;
         };
         /**
+         * Share
+         * @description A link; its secret part was shown when it was made.
+         */
+        Share: {
+            /**
+             * Audience
+             * @enum {string}
+             */
+            audience: "server" | "anyone";
+            /** Conversation Id */
+            conversation_id: string;
+            /** Created At */
+            created_at: number;
+            /** Num Turns */
+            num_turns: number;
+            /** Share Id */
+            share_id: string;
+            /** Title */
+            title: string;
+        };
+        /**
+         * ShareList
+         * @description The caller's links, the newest first.
+         */
+        ShareList: {
+            /** Allows Anyone */
+            allows_anyone: boolean;
+            /** Shares */
+            shares: components["schemas"]["Share"][];
+        };
+        /**
+         * SharedConversation
+         * @description A conversation as it was when its link was made.
+         */
+        SharedConversation: {
+            /** Created At */
+            created_at: number;
+            /** Model */
+            model: string;
+            /** Owner */
+            owner: string;
+            /** Title */
+            title: string;
+            /** Turns */
+            turns: components["schemas"]["SharedTurn"][];
+        };
+        /**
+         * SharedTurn
+         * @description A turn as others see it.
+         */
+        SharedTurn: {
+            /** Annotations */
+            annotations: components["schemas"]["StoredCitation"][];
+            /** Content */
+            content: string;
+            /** Created At */
+            created_at: number;
+            /** Role */
+            role: string;
+            /** Sentences */
+            sentences: components["schemas"]["SentenceCheck"][];
+        };
+        /**
          * SignInWays
          * @description How one may sign in, besides by password, key and link.
          */
@@ -5677,14 +6285,6 @@ export interface components {
              * @enum {string}
              */
             type: "redacted_thinking" | "thinking";
-        };
-        /**
-         * TitleChange
-         * @description A new title.
-         */
-        TitleChange: {
-            /** Title */
-            title: string;
         };
         /**
          * TokenCount
@@ -7747,6 +8347,131 @@ export interface operations {
             };
         };
     };
+    export_conversations: {
+        parameters: {
+            query?: {
+                format?: "json" | "markdown";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationFile"];
+                    "application/zip": unknown;
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    import_conversations: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConversationFile"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Imported"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    search_conversations: {
+        parameters: {
+            query: {
+                q: string;
+                offset?: number;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundMessages"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_conversation: {
         parameters: {
             query?: never;
@@ -7825,7 +8550,7 @@ export interface operations {
             };
         };
     };
-    rename_conversation: {
+    change_conversation: {
         parameters: {
             query?: never;
             header?: never;
@@ -7836,7 +8561,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["TitleChange"];
+                "application/json": components["schemas"]["ConversationChange"];
             };
         };
         responses: {
@@ -7847,6 +8572,51 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ConversationSummary"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    export_conversation: {
+        parameters: {
+            query?: {
+                format?: "json" | "markdown";
+                /** @description of Markdown: the last turn; the newest versions if left out */
+                message_id?: string | null;
+            };
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationFile"];
+                    "text/markdown": unknown;
                 };
             };
             /** @description Client Error */
@@ -7953,6 +8723,50 @@ export interface operations {
             };
         };
     };
+    share_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewShare"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MadeShare"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     give_feedback: {
         parameters: {
             query?: never;
@@ -7973,6 +8787,168 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Feedback"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_folders: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Folder"][];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_folder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewFolder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Folder"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_folder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                folder_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    rename_folder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                folder_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FolderChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Folder"];
                 };
             };
             /** @description Client Error */
@@ -9162,6 +10138,208 @@ export interface operations {
             };
         };
     };
+    list_prompts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prompt"][];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_prompt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPrompt"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prompt"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_prompt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                prompt_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_prompt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                prompt_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PromptChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prompt"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    read_public: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedConversation"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_receipt: {
         parameters: {
             query?: never;
@@ -9503,6 +10681,122 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["SettingOut"][];
                 };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    read_shared: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharedConversation"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_shares: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareList"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    end_share: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                share_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Client Error */
             "4XX": {

@@ -4,10 +4,11 @@ interface FilterProps {
   label: string;
   value: string;
   onChange: (value: string) => void;
+  placeholder?: string;
 }
 
 /** The text filter above a list. */
-export function Filter({ label, value, onChange }: FilterProps) {
+export function Filter({ label, value, onChange, placeholder = "Filter" }: FilterProps) {
   return (
     <div className="filter">
       <Search size={15} aria-hidden />
@@ -15,7 +16,7 @@ export function Filter({ label, value, onChange }: FilterProps) {
         type="search"
         className="field"
         aria-label={label}
-        placeholder="Filter"
+        placeholder={placeholder}
         value={value}
         onChange={(event) => onChange(event.target.value)}
       />

@@ -1,7 +1,7 @@
 /** Ctrl-K: everything the page can go to or do, in one filtered list. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
-import { Box, LogOut, MessageSquare, Moon, Plus, Search, Sun } from "lucide-react";
+import { Box, LogOut, MessageSquare, Moon, Plus, Search, Sun, TextQuote } from "lucide-react";
 import { Dialog } from "radix-ui";
 import { type KeyboardEvent, type ReactNode, useEffect, useId, useState } from "react";
 import { artifactsQuery, conversationsQuery } from "../api/queries";
@@ -41,6 +41,11 @@ function useOptions(): Option[] {
       text: "New chat",
       icon: <Plus size={16} aria-hidden />,
       run: () => void navigate({ to: "/chat" }),
+    },
+    {
+      text: "Prompts",
+      icon: <TextQuote size={16} aria-hidden />,
+      run: () => void navigate({ to: "/prompts" }),
     },
     {
       text: isDark ? "Light theme" : "Dark theme",

@@ -1,6 +1,6 @@
 """What stored replies cite, shown as long as it is open to who reads them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -10,7 +10,22 @@ from cairn.core.chat import Principal
 from cairn.retrieval.access import labels_of, may_see
 from cairn.retrieval.tables import DocumentRow
 from cairn.server.openai_types import FileCitation, SentenceCheck
-from cairn.server.tables import MessageRow
+
+Sources = Mapping[str, Any] | None
+"""What a reply rests on, as it is stored."""
+
+_SAID: dict[str, Any] = {"quote": "", "heading": []}
+_WHICH: dict[str, Any] = {
+    "file_id": "",
+    "filename": "",
+    "collection": "",
+    "collection_id": "",
+    "document_id": "",
+    "chunk_id": 0,
+    "page": 0,
+    "start": 0,
+    "end": 0,
+}
 
 
 class StoredCitation(FileCitation):
@@ -31,9 +46,9 @@ def sources_json(
     return found if any(found.values()) else None
 
 
-def open_documents(session: Session, messages: Sequence[MessageRow], caller: Principal) -> set[str]:
+def open_documents(session: Session, replies: Iterable[Sources], caller: Principal) -> set[str]:
     """Documents that replies cite, of those that are open to the caller now."""
-    cited = {each["document_id"] for row in messages for each in _cited(row)}
+    cited = {each["document_id"] for sources in replies for each in _cited(sources)}
     if not cited:
         return set()
     query = select(DocumentRow.document_id, DocumentRow.labels).where(DocumentRow.document_id.in_(cited))
@@ -41,15 +56,22 @@ def open_documents(session: Session, messages: Sequence[MessageRow], caller: Pri
     return {row.document_id for row in session.execute(query) if may_see(row.labels, carried)}
 
 
-def citations(row: MessageRow, are_open: Collection[str]) -> list[StoredCitation]:
-    """What a reply cites; of a document that is not open only which it was."""
+def citations(
+    sources: Sources, are_open: Collection[str], *, of_another: bool = False
+) -> list[StoredCitation]:
+    """What a reply cites; of a document that is not open only which it was, of another's not even that."""
+    hidden = _SAID | _WHICH if of_another else _SAID
     found = []
-    for each in _cited(row):
+    for each in _cited(sources):
         is_open = each["document_id"] in are_open
-        said = {} if is_open else {"quote": "", "heading": []}
-        found.append(StoredCitation(**each | said, is_open=is_open))
+        found.append(StoredCitation(**each | ({} if is_open else hidden), is_open=is_open))
     return found
 
 
-def _cited(row: MessageRow) -> list[dict[str, Any]]:
-    return row.sources["annotations"] if row.sources else []
+def checks(sources: Sources) -> list[SentenceCheck]:
+    """How the sentences of a reply stand to what it cites."""
+    return [SentenceCheck(**each) for each in sources["sentences"]] if sources else []
+
+
+def _cited(sources: Sources) -> list[dict[str, Any]]:
+    return sources["annotations"] if sources else []

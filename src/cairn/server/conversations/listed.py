@@ -1,17 +1,20 @@
-"""Conversations: listed, begun, read, renamed, deleted and brought back."""
+"""Conversations: listed, begun, read, renamed, put into folders, deleted and brought back."""
 
 import time
 from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, StringConstraints
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from starlette.responses import Response
 
 from cairn.server.auth import MayConverse
 from cairn.server.body import RequestBody
+from cairn.server.conversations.indexing import forget, outdate
 from cairn.server.conversations.messages import MessageOut, messages_of
-from cairn.server.conversations.owning import new_id, owned
+from cairn.server.conversations.owning import new_id, owned, owned_folder
+from cairn.server.conversations.sharing import end_links
+from cairn.server.conversations.tables import ShareRow
 from cairn.server.state import state_of
 from cairn.server.tables import ConversationRow
 
@@ -29,10 +32,12 @@ class NewConversation(RequestBody):
     model: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
-class TitleChange(RequestBody):
-    """A new title."""
+class ConversationChange(RequestBody):
+    """What is given is changed."""
 
-    title: Title
+    title: Title | None = None
+    folder_id: str | None = None
+    """Null: into no folder."""
 
 
 class ConversationSummary(BaseModel):
@@ -42,6 +47,7 @@ class ConversationSummary(BaseModel):
     title: str
     updated_at: float
     model: str
+    folder_id: str | None
 
 
 class Conversation(ConversationSummary):
@@ -52,13 +58,16 @@ class Conversation(ConversationSummary):
 
 @router.get("/conversations")
 def list_conversations(request: Request, caller: MayConverse) -> list[ConversationSummary]:
-    """The caller's conversations, the latest first."""
-    query = (
-        select(ConversationRow)
-        .where(ConversationRow.user_id == caller.user_id, ConversationRow.deleted_at.is_(None))
+    """The caller's conversations, the latest first: those in folders, and the last 500 besides."""
+    own = ConversationRow.user_id == caller.user_id, ConversationRow.deleted_at.is_(None)
+    latest = (
+        select(ConversationRow.id)
+        .where(*own, ConversationRow.folder_id.is_(None))
         .order_by(ConversationRow.updated_at.desc())
         .limit(_MAX_LISTED)
     )
+    is_listed = or_(ConversationRow.folder_id.is_not(None), ConversationRow.id.in_(latest))
+    query = select(ConversationRow).where(*own, is_listed).order_by(ConversationRow.updated_at.desc())
     with state_of(request).registry.database.session(read_only=True) as session:
         return [_summary(row) for row in session.scalars(query)]
 
@@ -75,6 +84,8 @@ def create_conversation(request: Request, caller: MayConverse, body: NewConversa
         created_at=now,
         updated_at=now,
         deleted_at=None,
+        folder_id=None,
+        indexed_at=None,
     )
     with state_of(request).registry.database.session() as session, session.begin():
         session.add(row)
@@ -91,21 +102,31 @@ def get_conversation(request: Request, caller: MayConverse, conversation_id: str
 
 
 @router.patch("/conversations/{conversation_id}")
-def rename_conversation(
-    request: Request, caller: MayConverse, conversation_id: str, body: TitleChange
+def change_conversation(
+    request: Request, caller: MayConverse, conversation_id: str, body: ConversationChange
 ) -> ConversationSummary:
-    """Give a conversation another title."""
+    """Give a conversation another title, or put it into a folder or out of it."""
     with state_of(request).registry.database.session() as session, session.begin():
         row = owned(session, conversation_id, caller.user_id)
-        row.title = body.title
+        if body.title is not None:
+            row.title = body.title
+            outdate(session, conversation_id)
+        if "folder_id" in body.model_fields_set:
+            if body.folder_id is not None:
+                owned_folder(session, body.folder_id, caller.user_id)
+            row.folder_id = body.folder_id
         return _summary(row)
 
 
 @router.delete("/conversations/{conversation_id}", status_code=204)
 def delete_conversation(request: Request, caller: MayConverse, conversation_id: str) -> Response:
-    """Hide a conversation; `restore` brings it back."""
-    with state_of(request).registry.database.session() as session, session.begin():
-        owned(session, conversation_id, caller.user_id).deleted_at = time.time()
+    """Hide a conversation; `restore` brings it back. Links to it end, and no search finds it."""
+    state = state_of(request)
+    with state.registry.database.writing() as session:
+        row = owned(session, conversation_id, caller.user_id)
+        row.deleted_at = time.time()
+        end_links(session, state.registry.audit, caller, ShareRow.conversation_id == conversation_id)
+        forget(session, row)
     return Response(status_code=204)
 
 
@@ -119,4 +140,6 @@ def restore_conversation(request: Request, caller: MayConverse, conversation_id:
 
 
 def _summary(row: ConversationRow) -> ConversationSummary:
-    return ConversationSummary(id=row.id, title=row.title, updated_at=row.updated_at, model=row.model)
+    return ConversationSummary(
+        id=row.id, title=row.title, updated_at=row.updated_at, model=row.model, folder_id=row.folder_id
+    )

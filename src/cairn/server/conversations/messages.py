@@ -1,7 +1,7 @@
 """The turns of conversations. They form a tree: an edit or another reply stands beside the one before."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
@@ -14,8 +14,15 @@ from cairn.core.errors import InvalidRequestError, NotFoundError
 from cairn.registry import Registry
 from cairn.server.auth import MayConverse
 from cairn.server.body import RequestBody
-from cairn.server.conversations.citing import StoredCitation, citations, open_documents, sources_json
+from cairn.server.conversations.citing import (
+    StoredCitation,
+    checks,
+    citations,
+    open_documents,
+    sources_json,
+)
 from cairn.server.conversations.feedback import Feedback, feedback_of
+from cairn.server.conversations.indexing import outdate
 from cairn.server.conversations.owning import new_id, owned
 from cairn.server.openai_types import FileCitation, SentenceCheck
 from cairn.server.state import state_of
@@ -74,21 +81,46 @@ def add_message(request: Request, caller: MayConverse, conversation_id: str, bod
                     f"no message {body.parent_id!r} in this conversation", param="parent_id"
                 )
         conversation.updated_at = row.created_at
+        outdate(session, conversation_id)
         session.add(row)
-        return _message(row, None, open_documents(session, [row], caller))
+        return _message(row, None, open_documents(session, [row.sources], caller))
 
 
 def messages_of(session: Session, conversation_id: str, caller: Principal) -> list[MessageOut]:
     """All turns of a conversation, oldest first."""
+    rows = turns_of(session, conversation_id)
+    feedback = feedback_of(session, conversation_id)
+    are_open = open_documents(session, [row.sources for row in rows], caller)
+    return [_message(row, feedback.get(row.id), are_open) for row in rows]
+
+
+def turns_of(session: Session, conversation_id: str) -> list[MessageRow]:
+    """The rows of a conversation, oldest first."""
     query = (
         select(MessageRow)
         .where(MessageRow.conversation_id == conversation_id)
         .order_by(MessageRow.created_at)
     )
-    rows = list(session.scalars(query))
-    feedback = feedback_of(session, conversation_id)
-    are_open = open_documents(session, rows, caller)
-    return [_message(row, feedback.get(row.id), are_open) for row in rows]
+    return list(session.scalars(query))
+
+
+def line_of(rows: Sequence[MessageRow], message_id: str | None) -> list[MessageRow]:
+    """The turns from the first to this one; without one, the newest at every fork, as the page shows them."""
+    by_id = {row.id: row for row in rows}
+    if message_id is None:
+        newest = {row.parent_id: row.id for row in rows}
+        while (following := newest.get(message_id)) is not None:
+            message_id = following
+        if message_id is None:
+            return []
+    elif message_id not in by_id:
+        raise NotFoundError(f"no message {message_id!r} in this conversation")
+    line = []
+    at: str | None = message_id
+    while at is not None:
+        line.append(by_id[at])
+        at = by_id[at].parent_id
+    return line[::-1]
 
 
 def _check_receipt(registry: Registry, receipt_id: str, user_id: str) -> None:
@@ -109,7 +141,7 @@ def _message(row: MessageRow, feedback: Feedback | None, are_open: Collection[st
         parent_id=row.parent_id,
         receipt_id=row.receipt_id,
         feedback=feedback,
-        annotations=citations(row, are_open),
-        sentences=row.sources["sentences"] if row.sources else [],
+        annotations=citations(row.sources, are_open),
+        sentences=checks(row.sources),
         created_at=row.created_at,
     )

@@ -18,6 +18,7 @@ class Permission(StrEnum):
     OWN_KEYS = "own_keys"
     CHAT = "chat"
     CONVERSATIONS = "conversations"
+    SHARE_PROMPTS = "share_prompts"
     READ_MODELS = "read_models"
     READ_CATALOGUE = "read_catalogue"
     READ_KNOWLEDGE = "read_knowledge"
@@ -40,6 +41,7 @@ MEANING = {
     Permission.OWN_KEYS: "make, rotate and revoke keys of one's own",
     Permission.CHAT: "ask models: chat, completions, embeddings, reranking; see one's own receipts",
     Permission.CONVERSATIONS: "keep conversations in the page, and judge replies",
+    Permission.SHARE_PROMPTS: "offer saved prompts to everyone, and look after those that are",
     Permission.READ_MODELS: "see which models there are and who is in memory",
     Permission.READ_CATALOGUE: "see artifacts, lineage and runs",
     Permission.READ_KNOWLEDGE: "find and read what is in collections, as far as it is open to one",
@@ -78,7 +80,7 @@ SERVICE = "service"
 """The role of a program: it has keys and no password, and no other role beside it."""
 ROLES: dict[str, frozenset[Permission]] = {
     "admin": frozenset(Permission),
-    "builder": _MEMBER | {Permission.MANAGE_MODELS, Permission.MANAGE_ROUTES},
+    "builder": _MEMBER | {Permission.MANAGE_MODELS, Permission.MANAGE_ROUTES, Permission.SHARE_PROMPTS},
     "member": _MEMBER,
     "viewer": _VIEWER,
     SERVICE: frozenset(

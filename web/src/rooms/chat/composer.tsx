@@ -1,6 +1,7 @@
 import { ArrowUp, Square } from "lucide-react";
 import { type KeyboardEvent, type ReactNode, useEffect, useRef, useState } from "react";
 import { Problem } from "../../parts/problem";
+import { PromptsButton, usePrompts } from "./slash";
 
 interface ComposerProps {
   conversationId: string | null;
@@ -43,6 +44,7 @@ export function Composer(props: ComposerProps) {
     setText(value);
     drafts.set(conversationId, value);
   };
+  const prompts = usePrompts(box, text, change);
   const submit = async () => {
     if (!canSend) return;
     setSending(true);
@@ -59,7 +61,7 @@ export function Composer(props: ComposerProps) {
   };
   const onKeyDown = (event: KeyboardEvent) => {
     // While an input method composes a word, Enter accepts the word.
-    if (event.nativeEvent.isComposing) return;
+    if (event.nativeEvent.isComposing || prompts.onKeyDown(event)) return;
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
       void submit();
@@ -74,6 +76,7 @@ export function Composer(props: ComposerProps) {
       {error ? <Problem error={error} what="Not sent" /> : null}
       <div className="composer">
         <textarea
+          {...prompts.field}
           id="composer"
           ref={box}
           rows={1}
@@ -107,7 +110,11 @@ export function Composer(props: ComposerProps) {
           </button>
         )}
       </div>
-      {props.children}
+      {prompts.around}
+      <div className="composer-foot">
+        {props.children}
+        <PromptsButton onChoose={prompts.insert} />
+      </div>
     </div>
   );
 }

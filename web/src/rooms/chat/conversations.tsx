@@ -1,16 +1,17 @@
-/** The list of conversations: by day, filtered, renamed in place, deleted with a way back. */
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link, useNavigate } from "@tanstack/react-router";
-import { MoreHorizontal, Pencil, Plus, Trash2 } from "lucide-react";
-import { DropdownMenu } from "radix-ui";
-import { type ReactNode, useRef, useState } from "react";
-import { sendJson, told } from "../../api/client";
-import { conversationQuery, conversationsQuery } from "../../api/queries";
+/** The list of conversations: in folders and by day, searched by title and by what was said. */
+import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
+import { FolderPlus, Plus } from "lucide-react";
+import { type ReactNode, useDeferredValue, useState } from "react";
+import { foldersQuery } from "../../api/organising";
+import { conversationsQuery } from "../../api/queries";
 import type { ConversationEntry } from "../../api/types";
-import { dayLabel, formatMoment, matches } from "../../format";
+import { dayLabel, matches } from "../../format";
 import { Filter } from "../../parts/filter";
 import { QueryState } from "../../parts/query-state";
-import { notify } from "../../parts/toasts";
+import { ConversationItem } from "./conversation-item";
+import { DropPlace, FolderView, NewFolder } from "./folders";
+import { Found } from "./found";
 
 interface ConversationsProps {
   currentId: string | null;
@@ -42,38 +43,105 @@ export function NewChatLink(props: {
 
 export function Conversations({ currentId, onChosen }: ConversationsProps) {
   const [words, setWords] = useState("");
+  const [isMaking, setMaking] = useState(false);
+  const searched = useDeferredValue(words);
   const list = useQuery(conversationsQuery);
-  const found = list.data?.filter(({ title }) => matches(words, title)) ?? [];
+  const all = list.data ?? [];
+  const isSearching = words.trim() !== "";
+  const titled = all.filter(({ title }) => matches(words, title));
+  const item = (conversation: ConversationEntry) => (
+    <ConversationItem
+      key={conversation.id}
+      conversation={conversation}
+      isCurrent={conversation.id === currentId}
+      onChosen={onChosen}
+    />
+  );
 
   return (
     <>
       <div className="chat-list-head">
-        <NewChatLink className="button" {...(onChosen ? { onClick: onChosen } : {})}>
-          <Plus size={16} aria-hidden />
-          New chat
-        </NewChatLink>
-        <Filter label="Filter conversations" value={words} onChange={setWords} />
+        <div className="chat-list-tools">
+          <NewChatLink className="button" {...(onChosen ? { onClick: onChosen } : {})}>
+            <Plus size={16} aria-hidden />
+            New chat
+          </NewChatLink>
+          <button
+            type="button"
+            className="icon-button"
+            aria-label="New folder"
+            title="New folder"
+            onClick={() => setMaking(true)}
+          >
+            <FolderPlus size={17} aria-hidden />
+          </button>
+        </div>
+        <Filter label="Search conversations" placeholder="Search" value={words} onChange={setWords} />
       </div>
       <nav className="chat-list-body" aria-label="Conversations">
-        <QueryState query={list} what="The conversations" count={found.length} isFiltered={words !== ""}>
+        <QueryState query={list} what="The conversations" count={all.length}>
           <p>Conversations will stand here.</p>
         </QueryState>
-        {byDay(found).map(([day, conversations]) => (
+        {isSearching ? (
+          <>
+            {titled.length > 0 ? (
+              <section aria-label="By title">
+                <h2>By title</h2>
+                <ul role="list">{titled.map(item)}</ul>
+              </section>
+            ) : null}
+            <Found words={searched} listed={new Set(titled.map(({ id }) => id))} onChosen={onChosen} />
+          </>
+        ) : (
+          <Arranged all={all} currentId={currentId} item={item} />
+        )}
+      </nav>
+      {isMaking ? <NewFolder onClose={() => setMaking(false)} /> : null}
+    </>
+  );
+}
+
+interface ArrangedProps {
+  all: readonly ConversationEntry[];
+  currentId: string | null;
+  item: (conversation: ConversationEntry) => ReactNode;
+}
+
+function Arranged({ all, currentId, item }: ArrangedProps) {
+  const folders = useQuery(foldersQuery).data ?? [];
+  const known = new Set(folders.map(({ folder_id: id }) => id));
+  const loose = all.filter(({ folder_id: id }) => id === null || !known.has(id));
+  return (
+    <>
+      {folders.length > 0 ? (
+        <section aria-label="Folders">
+          <h2>Folders</h2>
+          {folders.map((folder) => {
+            const inside = all.filter(({ folder_id: id }) => id === folder.folder_id);
+            return (
+              <FolderView
+                key={folder.folder_id}
+                folder={folder}
+                inside={inside}
+                isCurrent={inside.some(({ id }) => id === currentId)}
+              >
+                {inside.map(item)}
+              </FolderView>
+            );
+          })}
+        </section>
+      ) : null}
+      <DropPlace folderId={null}>
+        {folders.length > 0 && loose.length === 0 ? (
+          <p className="folder-empty">Drag conversations here to take them out.</p>
+        ) : null}
+        {byDay(loose).map(([day, conversations]) => (
           <section key={day} aria-label={day}>
             <h2>{day}</h2>
-            <ul role="list">
-              {conversations.map((conversation) => (
-                <ConversationItem
-                  key={conversation.id}
-                  conversation={conversation}
-                  isCurrent={conversation.id === currentId}
-                  onChosen={onChosen}
-                />
-              ))}
-            </ul>
+            <ul role="list">{conversations.map(item)}</ul>
           </section>
         ))}
-      </nav>
+      </DropPlace>
     </>
   );
 }
@@ -87,131 +155,4 @@ function byDay(conversations: readonly ConversationEntry[]): [string, Conversati
     else days.set(day, [conversation]);
   }
   return [...days];
-}
-
-interface ItemProps {
-  conversation: ConversationEntry;
-  isCurrent: boolean;
-  onChosen: (() => void) | undefined;
-}
-
-function ConversationItem({ conversation, isCurrent, onChosen }: ItemProps) {
-  const [isRenaming, setRenaming] = useState(false);
-  const { rename, remove } = useConversationChanges(conversation, isCurrent);
-
-  if (isRenaming) {
-    return (
-      <li>
-        <RenameField
-          title={conversation.title}
-          onDone={(title) => {
-            setRenaming(false);
-            if (title && title !== conversation.title) rename.mutate(title);
-          }}
-        />
-      </li>
-    );
-  }
-  return (
-    <li className="chat-item" data-current={isCurrent || undefined}>
-      <Link
-        to="/chat/$conversationId"
-        params={{ conversationId: conversation.id }}
-        className="clip"
-        title={`${conversation.title}\n${formatMoment(conversation.updated_at)}`}
-        aria-current={isCurrent ? "page" : undefined}
-        onClick={onChosen}
-      >
-        {conversation.title}
-      </Link>
-      <DropdownMenu.Root modal={false}>
-        <DropdownMenu.Trigger className="icon-button tight" aria-label={`More for “${conversation.title}”`}>
-          <MoreHorizontal size={16} aria-hidden />
-        </DropdownMenu.Trigger>
-        <DropdownMenu.Portal>
-          <DropdownMenu.Content
-            className="menu"
-            align="end"
-            sideOffset={4}
-            onCloseAutoFocus={keepFocus(isRenaming)}
-          >
-            <DropdownMenu.Item className="menu-item" onSelect={() => setRenaming(true)}>
-              <Pencil size={15} aria-hidden /> Rename
-            </DropdownMenu.Item>
-            <DropdownMenu.Item className="menu-item" onSelect={() => remove.mutate()}>
-              <Trash2 size={15} aria-hidden /> Delete
-            </DropdownMenu.Item>
-          </DropdownMenu.Content>
-        </DropdownMenu.Portal>
-      </DropdownMenu.Root>
-    </li>
-  );
-}
-
-/** The menu gives the focus back to its button, unless the name field has taken it. */
-function keepFocus(isRenaming: boolean) {
-  return (event: Event) => {
-    if (isRenaming) event.preventDefault();
-  };
-}
-
-function RenameField({ title, onDone }: { title: string; onDone: (title: string | null) => void }) {
-  const [text, setText] = useState(title);
-  const isDone = useRef(false);
-  const finish = (result: string | null) => {
-    if (isDone.current) return;
-    isDone.current = true;
-    onDone(result);
-  };
-  return (
-    <input
-      ref={(input) => input?.focus()}
-      className="field"
-      aria-label="Title of the conversation"
-      value={text}
-      maxLength={200}
-      onChange={(event) => setText(event.target.value)}
-      onFocus={(event) => event.target.select()}
-      onBlur={() => finish(text.trim())}
-      onKeyDown={(event) => {
-        if (event.key === "Enter") finish(text.trim());
-        if (event.key === "Escape") {
-          event.stopPropagation();
-          finish(null);
-        }
-      }}
-    />
-  );
-}
-
-function useConversationChanges({ id, title }: ConversationEntry, isCurrent: boolean) {
-  const client = useQueryClient();
-  const navigate = useNavigate();
-  const path = `/api/conversations/${encodeURIComponent(id)}`;
-  const refresh = async () => {
-    await client.invalidateQueries({ queryKey: conversationsQuery.queryKey });
-    await client.invalidateQueries({ queryKey: conversationQuery(id).queryKey });
-  };
-  const tell = (error: Error) => notify(told(error));
-
-  const rename = useMutation({
-    mutationFn: (text: string) => sendJson("PATCH", path, { title: text }),
-    onSettled: refresh,
-    onError: tell,
-  });
-  const restore = useMutation({
-    mutationFn: () => sendJson("POST", `${path}/restore`),
-    onSettled: refresh,
-    onError: tell,
-  });
-  const remove = useMutation({
-    mutationFn: () => sendJson("DELETE", path),
-    onSuccess: async () => {
-      client.setQueryData(conversationsQuery.queryKey, (old) => old?.filter((entry) => entry.id !== id));
-      notify(`Deleted “${title}”`, () => restore.mutate());
-      if (isCurrent) await navigate({ to: "/chat" });
-    },
-    onError: tell,
-  });
-  return { rename, remove };
 }

@@ -18,24 +18,22 @@ export function KnowledgeChoice({ value, onChange }: KnowledgeChoiceProps) {
   const [isOpen, setOpen] = useState(false);
   const name = useCollectionName(value);
   return (
-    <div className="composer-foot">
-      <DropdownMenu.Root modal={false} open={isOpen} onOpenChange={setOpen}>
-        <DropdownMenu.Trigger
-          className="knowledge-choice"
-          data-chosen={value !== "" || undefined}
-          aria-label={`Knowledge: ${name || "none"}`}
-        >
-          <BookOpen size={14} aria-hidden />
-          <span className="clip">{name || "Knowledge"}</span>
-          <ChevronDown size={13} aria-hidden />
-        </DropdownMenu.Trigger>
-        <DropdownMenu.Portal>
-          <DropdownMenu.Content className="menu knowledge-menu" side="top" align="start" sideOffset={6}>
-            <Options value={value} onChange={onChange} />
-          </DropdownMenu.Content>
-        </DropdownMenu.Portal>
-      </DropdownMenu.Root>
-    </div>
+    <DropdownMenu.Root modal={false} open={isOpen} onOpenChange={setOpen}>
+      <DropdownMenu.Trigger
+        className="knowledge-choice"
+        data-chosen={value !== "" || undefined}
+        aria-label={`Knowledge: ${name || "none"}`}
+      >
+        <BookOpen size={14} aria-hidden />
+        <span className="clip">{name || "Knowledge"}</span>
+        <ChevronDown size={13} aria-hidden />
+      </DropdownMenu.Trigger>
+      <DropdownMenu.Portal>
+        <DropdownMenu.Content className="menu knowledge-menu" side="top" align="start" sideOffset={6}>
+          <Options value={value} onChange={onChange} />
+        </DropdownMenu.Content>
+      </DropdownMenu.Portal>
+    </DropdownMenu.Root>
   );
 }
 

@@ -3,7 +3,7 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { PanelLeft, Plus, SlidersHorizontal } from "lucide-react";
 import { Dialog } from "radix-ui";
-import { useCallback, useEffect, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { modelsQuery } from "../../api/queries";
 import { Choice } from "../../parts/filter";
 import { useTitle } from "../../parts/title";
@@ -20,7 +20,7 @@ type Panel = { kind: "sampling" } | { kind: "receipt"; receiptId: string } | nul
 
 export function ChatRoom() {
   const { conversationId = null } = useParams({ strict: false });
-  const { model: wanted, knowledge: asked } = useSearch({ from: "/house/chat" });
+  const { model: wanted, knowledge: asked, message: openAt } = useSearch({ from: "/house/chat" });
   const models = useQuery(modelsQuery);
   const navigate = useNavigate();
   const [sampling, setSampling] = useSampling(conversationId);
@@ -49,6 +49,11 @@ export function ChatRoom() {
   useTitle(chat.conversation?.title ?? "Chat");
   useKeepOnLeave();
 
+  const opened = useRef<string | undefined>(undefined);
+  const onOpened = useCallback(() => {
+    opened.current = openAt;
+    void navigate({ to: ".", search: ({ message: _, ...rest }) => rest, replace: true });
+  }, [navigate, openAt]);
   const closePanel = useCallback(() => setPanel(null), []);
   const changed = countChanged(sampling);
 
@@ -59,13 +64,29 @@ export function ChatRoom() {
       </aside>
       <section className="chat-main" aria-label="Conversation">
         <header className="chat-head">
-          <Dialog.Root open={isListOpen} onOpenChange={setListOpen}>
+          <Dialog.Root
+            open={isListOpen}
+            onOpenChange={(isOpen) => {
+              opened.current = undefined;
+              setListOpen(isOpen);
+            }}
+          >
             <Dialog.Trigger className="icon-button narrow-only" aria-label="Conversations">
               <PanelLeft size={18} aria-hidden />
             </Dialog.Trigger>
             <Dialog.Portal>
               <Dialog.Overlay className="veil" />
-              <Dialog.Content className="drawer" aria-describedby={undefined}>
+              <Dialog.Content
+                className="drawer"
+                aria-describedby={undefined}
+                onCloseAutoFocus={(event) => {
+                  // A message that was found has the keyboard, not the button that opened the list.
+                  const wanted = openAt ?? opened.current;
+                  if (wanted === undefined) return;
+                  event.preventDefault();
+                  document.getElementById(wanted)?.focus({ preventScroll: true });
+                }}
+              >
                 <Dialog.Title className="hidden-visually">Conversations</Dialog.Title>
                 <Conversations currentId={conversationId} onChosen={() => setListOpen(false)} />
               </Dialog.Content>
@@ -107,6 +128,8 @@ export function ChatRoom() {
           onReceipt={(receiptId) => setPanel({ kind: "receipt", receiptId })}
           knowledge={sampling.knowledge}
           onKnowledge={(knowledge) => setSampling({ ...sampling, knowledge })}
+          openAt={openAt}
+          onOpened={onOpened}
         />
       </section>
       {panel?.kind === "sampling" ? (

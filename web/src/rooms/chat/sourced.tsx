@@ -17,7 +17,9 @@ const COMPONENTS = {
   ),
 };
 
-export function Sourced({ turn }: { turn: Turn }) {
+type Cited = Pick<Turn, "content" | "annotations" | "sentences">;
+
+export function Sourced({ turn }: { turn: Cited }) {
   const { content, annotations, sentences } = turn;
   const spans = useMemo(() => unsupportedSpans(content, sentences), [content, sentences]);
   return (
@@ -34,7 +36,7 @@ export function Sourced({ turn }: { turn: Turn }) {
             <li key={each.number}>
               <SourceLink citation={each}>
                 <span className="source-number">{each.number}</span>
-                <span className="clip">{each.filename}</span>
+                <span className="clip">{each.filename || "not open to you"}</span>
                 <span className="faint">{each.page > 1 ? `page ${each.page}` : each.heading.at(-1)}</span>
               </SourceLink>
             </li>
@@ -50,7 +52,11 @@ function Mark({ number }: { number: number }) {
   const citation = useContext(Citations).find((each) => each.number === number);
   if (!citation) return `[${number}]`;
   return (
-    <SourceLink citation={citation} label={`Source ${number}: ${citation.filename}`} className="citation">
+    <SourceLink
+      citation={citation}
+      label={`Source ${number}: ${citation.filename || "not open to you"}`}
+      className="citation"
+    >
       {number}
     </SourceLink>
   );

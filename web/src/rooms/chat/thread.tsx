@@ -13,6 +13,7 @@ import { KnowledgeChoice } from "./knowledge-choice";
 import { LiveTurn } from "./live-turn";
 import { TurnView } from "./turn";
 import type { Chat } from "./use-chat";
+import { useOpenAt } from "./use-open-at";
 import { useStick } from "./use-stick";
 
 interface ThreadProps {
@@ -22,13 +23,18 @@ interface ThreadProps {
   onReceipt: (receiptId: string) => void;
   knowledge: string;
   onKnowledge: (name: string) => void;
+  /** A turn to go to. */
+  openAt: string | undefined;
+  onOpened: () => void;
 }
 
-export function Thread({ chat, conversationId, models, onReceipt, knowledge, onKnowledge }: ThreadProps) {
+export function Thread(props: ThreadProps) {
+  const { chat, conversationId, models, onReceipt, knowledge, onKnowledge } = props;
   const [editing, setEditing] = useState<string | null>(null);
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
-  const { isAway, toEnd } = useStick(scroller, content);
+  const { isAway, toEnd, letGo } = useStick(scroller, content);
+  useOpenAt(props.openAt, chat, letGo, props.onOpened);
   const { path, reply } = chat;
   const last = path.at(-1)?.turn;
   const lastUser = path.findLast((step) => step.turn.role === "user")?.turn;

@@ -29,7 +29,7 @@ export function TurnView(props: TurnProps) {
   if (turn.role === "user") {
     if (props.isEditing && !isBusy) return <EditTurn text={turn.content} onDone={props.onEditDone} />;
     return (
-      <article className="turn user" aria-label="You">
+      <article id={turn.id} tabIndex={-1} className="turn user" aria-label="You">
         <p className="said">{turn.content}</p>
         <div className="turn-foot">
           <div className="turn-actions">
@@ -53,7 +53,13 @@ export function TurnView(props: TurnProps) {
   const note = replies.noteOf(turn.id);
   const { receipt_id: receiptId } = turn;
   return (
-    <article className="turn assistant" aria-label="Reply" data-last={isLast || undefined}>
+    <article
+      id={turn.id}
+      tabIndex={-1}
+      className="turn assistant"
+      aria-label="Reply"
+      data-last={isLast || undefined}
+    >
       {turn.annotations.length > 0 || turn.sentences.length > 0 ? (
         <Sourced turn={turn} />
       ) : (

@@ -14,6 +14,11 @@ export function useStick(scroller: RefObject<HTMLElement | null>, content: RefOb
     if (box) box.scrollTop = box.scrollHeight;
   }, [scroller]);
 
+  /** Stay where the reader is put next. */
+  const letGo = useCallback(() => {
+    isStuck.current = false;
+  }, []);
+
   useEffect(() => {
     const box = scroller.current;
     const text = content.current;
@@ -50,5 +55,5 @@ export function useStick(scroller: RefObject<HTMLElement | null>, content: RefOb
     };
   }, [scroller, content]);
 
-  return { isAway, toEnd };
+  return { isAway, toEnd, letGo };
 }

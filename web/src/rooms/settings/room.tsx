@@ -3,6 +3,7 @@ import { Monitor, Moon, Sun } from "lucide-react";
 import { useMay } from "../../api/identity";
 import { setTheme, type Theme, useTheme } from "../../look/theme";
 import { Room } from "../../parts/room";
+import { OwnConversations } from "../chat/own-conversations";
 import { OwnPassword, OwnSessions } from "../people/own";
 import { Account } from "./account";
 import { InForce } from "./in-force";
@@ -18,12 +19,13 @@ const KEYS = [
   ["Enter", "send"],
   ["Shift Enter", "new line"],
   ["Esc", "stop the reply, or close what is open"],
+  ["/", "in the box: a saved prompt"],
   ["Up", "in an empty box: edit your last message"],
 ] as const;
 
 export function SettingsRoom() {
   const theme = useTheme();
-  const mayManage = useMay()("manage_server");
+  const may = useMay();
 
   return (
     <Room title="Settings">
@@ -49,6 +51,7 @@ export function SettingsRoom() {
       <Account />
       <OwnPassword />
       <OwnSessions />
+      {may("conversations") ? <OwnConversations /> : null}
       <section className="section" aria-labelledby="shortcuts">
         <h2 id="shortcuts">Shortcuts</h2>
         <dl className="facts">
@@ -62,7 +65,7 @@ export function SettingsRoom() {
           ))}
         </dl>
       </section>
-      {mayManage ? <InForce /> : null}
+      {may("manage_server") ? <InForce /> : null}
       <section className="section" aria-labelledby="about">
         <h2 id="about">About</h2>
         <p className="soft">

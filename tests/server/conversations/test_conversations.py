@@ -51,7 +51,7 @@ def test_a_conversation_from_beginning_to_end(server: Running, registry: Registr
     assert [m["parent_id"] for m in found["messages"]] == [None, question["id"], question["id"]]
     assert found["messages"][1]["content"] == "up 🙂"
     (listed,) = client.get("/api/conversations").json()
-    assert listed == {key: found[key] for key in ("id", "title", "updated_at", "model")}
+    assert listed == {key: found[key] for key in ("id", "title", "updated_at", "model", "folder_id")}
     assert (
         client.patch(f"/api/conversations/{made['id']}", json={"title": "Cairns"}).json()["title"] == "Cairns"
     )
