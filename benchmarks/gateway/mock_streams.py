@@ -1,4 +1,4 @@
-"""An upstream that streams at a steady pace and costs little: `python -m benchmarks.gateway.mock_streams PORT RATE`.
+"""An upstream that streams at a steady pace: `python -m benchmarks.gateway.mock_streams PORT RATE`.
 
 Every stream gets `max_tokens` events, RATE a second, at moments of its own that are spread evenly: an event's
 text is its number and when it was sent, by the clock that all processes of a machine share.

@@ -92,7 +92,15 @@ def measure(server: Running, key: str, num_streams: int, num_events: int) -> Rou
     port = server.url.rsplit(":", 1)[1]
     gateway = psutil.Process(server.pid)
     cpu_before = sum(gateway.cpu_times()[:2])
-    readers = [sys.executable, "-m", "benchmarks.gateway.streams", port, key, str(num_streams), str(num_events)]
+    readers = [
+        sys.executable,
+        "-m",
+        "benchmarks.gateway.streams",
+        port,
+        key,
+        str(num_streams),
+        str(num_events),
+    ]
     started = time.monotonic()
     seen = Seen(**json.loads(subprocess.check_output(readers)))
     seconds = time.monotonic() - started

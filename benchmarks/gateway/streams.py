@@ -1,4 +1,4 @@
-"""Many readers of streams in a process of their own: `python -m benchmarks.gateway.streams PORT KEY STREAMS EVENTS`.
+"""Many readers of streams, a process: `python -m benchmarks.gateway.streams PORT KEY STREAMS EVENTS`.
 
 Prints JSON: what came of every stream (`Seen`). Streams begin evenly within `_RAMP_SECONDS`.
 """
@@ -107,9 +107,7 @@ async def read_all(port: int, key: str, num_streams: int, num_events: int) -> Se
     ).encode() + body
     loop, seen, readers = asyncio.get_running_loop(), Seen(), []
     for _ in range(num_streams):
-        _, reader = await loop.create_connection(
-            lambda: Reader(request, num_events, seen), "127.0.0.1", port
-        )
+        _, reader = await loop.create_connection(lambda: Reader(request, num_events, seen), "127.0.0.1", port)
         readers.append(reader)
         await asyncio.sleep(_RAMP_SECONDS / num_streams)
     await asyncio.gather(*(reader.ended for reader in readers))
