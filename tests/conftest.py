@@ -63,6 +63,65 @@ def _give_up(config: pytest.Config, where: str) -> None:
     os._exit(1)
 
 
+class Postgres:
+    """A PostgreSQL server on a socket of a folder of its own, which can be ended and started again."""
+
+    def __init__(self, binaries: Path) -> None:
+        # Postgres refuses to run as root, and the socket's path must be short: hence /tmp and another user.
+        self._binaries = binaries
+        self._folder = Path(tempfile.mkdtemp(prefix="cairn-pg-", dir="/tmp"))
+        self._user = _postgres_user() if os.geteuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        make = f"-D {self._folder}/data -U postgres -A trust -E UTF8 --no-sync --locale=C"
+        self._run([binaries / "initdb", *make.split()])
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self._folder}"
+
+    def start(self) -> None:
+        # A lock that some test's connection never gives back fails the statement that waits for it.
+        serve = (
+            f"-D {self._folder}/data -k {self._folder} -c listen_addresses= -c fsync=off -c autovacuum=off "
+            "-c shared_buffers=16MB -c lock_timeout=60s"
+        )
+        self._process = subprocess.Popen(
+            [self._binaries / "postgres", *serve.split()],
+            stderr=subprocess.PIPE,
+            text=True,
+            user=self._user,
+            cwd=self._folder,
+        )
+        _wait_until_ready(self._process)
+        # Nobody reads its log from here on, but a full pipe would stop it.
+        self._drain = threading.Thread(target=deque, args=(self._process.stderr, 0), daemon=True)
+        self._drain.start()
+
+    def end(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """SIGINT: connections are cut off, what is committed is written; SIGQUIT: at once, as in a crash."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        try:
+            self._process.wait(PATIENCE)
+        finally:
+            self._process.kill()
+            self._process.wait()
+        self._drain.join(PATIENCE)
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        self._process = None
+
+    def remove(self) -> None:
+        self.end()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, command: list[Any]) -> None:
+        subprocess.run(command, check=True, capture_output=True, user=self._user, cwd=self._folder)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A fresh home with its own SQLite catalogue."""
@@ -79,11 +138,15 @@ def registry(settings: Settings) -> Iterator[Registry]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A PostgreSQL server of our own on a socket: the URL of its `postgres` database."""
-    binaries = _postgres_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL server: install the package `postgresql`")
-    with _running_postgres(binaries) as url:
-        yield url
+    with _running_postgres() as server:
+        yield server.url
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """Another one, for a test that ends it."""
+    with _running_postgres() as server:
+        yield server
 
 
 @pytest.fixture
@@ -120,45 +183,16 @@ def _find_postgres() -> Path | None:
 
 
 @contextmanager
-def _running_postgres(binaries: Path) -> Iterator[str]:
-    # Postgres refuses to run as root, and the socket's path must be short: hence /tmp and another user.
-    folder = Path(tempfile.mkdtemp(prefix="cairn-pg-", dir="/tmp"))
-    user = _postgres_user() if os.geteuid() == 0 else None
-    if user is not None:
-        shutil.chown(folder, user)
-    data = str(folder / "data")
-    make = f"-D {data} -U postgres -A trust -E UTF8 --no-sync --locale=C"
-    # A lock that some test's connection never gives back fails the statement that waits for it.
-    serve = (
-        f"-D {data} -k {folder} -c listen_addresses= -c fsync=off -c autovacuum=off -c shared_buffers=16MB "
-        "-c lock_timeout=60s"
-    )
+def _running_postgres() -> Iterator[Postgres]:
+    binaries = _postgres_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server: install the package `postgresql`")
+    server = Postgres(binaries)
     try:
-        subprocess.run(
-            [binaries / "initdb", *make.split()], check=True, capture_output=True, user=user, cwd=folder
-        )
-        with subprocess.Popen(
-            [binaries / "postgres", *serve.split()],
-            stderr=subprocess.PIPE,
-            text=True,
-            user=user,
-            cwd=folder,
-        ) as server:
-            try:
-                _wait_until_ready(server)
-                # Nobody reads its log from here on, but a full pipe would stop it.
-                drain = threading.Thread(target=deque, args=(server.stderr, 0), daemon=True)
-                drain.start()
-                yield f"postgresql://postgres@/postgres?host={folder}"
-            finally:
-                server.send_signal(signal.SIGQUIT)
-                try:
-                    server.wait(PATIENCE)
-                finally:
-                    server.kill()  # leaving the block waits for it without end
-            drain.join(PATIENCE)
+        server.start()
+        yield server
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        server.remove()
 
 
 def _wait_until_ready(server: subprocess.Popen[str]) -> None:

@@ -109,3 +109,12 @@ def test_whoever_works_every_item_counts_once(work: list[tuple[str, int, bool]])
             row = session.get_one(JobRow, job.job_id)
             assert row.num_done + row.num_failed == len(first)
             assert row.num_failed == sum(each.is_failure for each in first.values())
+
+
+def test_a_hold_of_a_clock_that_was_ahead_is_none(database: Database) -> None:
+    job_id = add(database).job_id
+    assert held(database, "one") == [job_id]
+    assert held(database, "two") == []
+    with database.writing() as session:  # as it is once a clock that was an hour ahead has been put right
+        session.execute(update(JobRow).values(held_until=JobRow.held_until + 3600))
+    assert held(database, "two") == [job_id]

@@ -18,6 +18,7 @@ from cairn.core.errors import (
     MissingExtraError,
     NotFoundError,
     StorageError,
+    StorageUnavailableError,
     UnsupportedModelError,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "Settings",
     "Silent",
     "StorageError",
+    "StorageUnavailableError",
     "Task",
     "UnsupportedModelError",
     "canonical_json",

@@ -105,6 +105,13 @@ class UnavailableError(CairnError):
         self.retry_after = retry_after
 
 
+class StorageUnavailableError(StorageError, UnavailableError):
+    """The database cannot be reached, or another process holds it; the same may do in a moment."""
+
+    code = "storage.unavailable"
+    http_status = 503
+
+
 class OverloadedError(UnavailableError):
     """Back-pressure: the queue is full. The caller should wait `retry_after` seconds."""
 

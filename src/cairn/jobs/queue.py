@@ -15,6 +15,10 @@ from cairn.jobs.tables import JobRow, ResultRow
 JobState = Literal["waiting", "running", "finishing", "completed", "failed", "cancelled", "expired"]
 
 
+_LONGEST = 10
+"""Times the usual hold: more than the clocks of two machines are apart."""
+
+
 class Sessions(Protocol):
     """A database, as the registry's is."""
 
@@ -94,7 +98,9 @@ def hold(database: Sessions, worker: str, kind: str, *, seconds: float, most: in
     """The open jobs that a worker holds from now on: those it held, and the oldest that nobody does."""
     now = time.time()
     is_mine = JobRow.worker == worker
-    is_free = (JobRow.worker == "") | (JobRow.held_until < now)
+    # A hold longer than any is one of a time when the clock was ahead.
+    is_over = (JobRow.held_until < now) | (JobRow.held_until > now + _LONGEST * seconds)
+    is_free = (JobRow.worker == "") | is_over
     query = (
         select(JobRow)
         .where(JobRow.kind == kind, JobRow.ended_at.is_(None), is_mine | is_free)

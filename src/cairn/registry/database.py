@@ -21,11 +21,19 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session
 
-from cairn.core import ConfigError, IntegrityError, MissingExtraError, StorageError
+from cairn.core import (
+    ConfigError,
+    IntegrityError,
+    MissingExtraError,
+    StorageError,
+    StorageUnavailableError,
+)
 from cairn.registry.locks import locked
 
 _BUSY_SECONDS = 30
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_PATIENCE = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
+"""Of connections to Postgres: a machine that is silently gone is noticed."""
 _MIGRATION_LOCK, _WRITE_LOCK = 0x0CA1_0001, 0x0CA1_0002  # keys of Postgres advisory locks
 
 
@@ -79,7 +87,10 @@ class Database:
             # Both outside a transaction, or SQLite refuses. The first is kept in the file; the second lets a
             # table be made anew without what refers to it going with the old one.
             driver = cast("sqlite3.Connection", connection.connection.driver_connection)
-            driver.execute("PRAGMA journal_mode=WAL")
+            try:
+                driver.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:  # past SQLAlchemy, which would ask `_explain`
+                raise _refusal(error) from error
             driver.execute("PRAGMA foreign_keys=OFF")
             try:
                 with connection.begin():
@@ -141,7 +152,7 @@ def _make_engine(url: str) -> Engine:
             raise ArgumentError(f"{parsed.get_backend_name()} is not supported")
         engine = create_engine(
             parsed,
-            connect_args={"timeout": _BUSY_SECONDS} if is_sqlite else {},
+            connect_args={"timeout": _BUSY_SECONDS} if is_sqlite else _PATIENCE,
             pool_pre_ping=not is_sqlite,  # a server may have restarted since the last use
             json_serializer=_to_json,
         )
@@ -189,25 +200,38 @@ def _on_postgres_begin(connection: Connection) -> None:
 def _explain(context: ExceptionContext) -> None:
     """Turn what the driver says about disk, locks and server into errors a person can act on."""
     original = context.original_exception
-    said = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+    said = _first_line(original)
     if isinstance(original, sqlite3.DatabaseError) and ("malformed" in said or "not a database" in said):
         raise IntegrityError(
             f"the catalogue's file is damaged: {said}",
             remedy="restore cairn.db, or move it away and run: cairn artifact verify --all --repair",
         ) from original
-    name = type(original).__name__
     is_operational = isinstance(context.sqlalchemy_exception, DBAPIError) and any(
         cls.__name__ == "OperationalError" for cls in type(original).__mro__
     )
     if is_operational:
-        raise StorageError(f"the database refused: {said}", remedy=_remedy(said, name)) from original
+        raise _refusal(original) from original
 
 
-def _remedy(said: str, name: str) -> str:
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _refusal(original: BaseException) -> StorageError:
+    said = _first_line(original)
+    kind, remedy = _kind_and_remedy(said, type(original).__name__)
+    return kind(f"the database refused: {said}", remedy=remedy)
+
+
+def _kind_and_remedy(said: str, name: str) -> tuple[type[StorageError], str]:
     if "full" in said or name == "DiskFull":
-        return "free disk space, then try again; what was committed before is safe"
+        return StorageError, "free disk space, then try again; what was committed before is safe"
     if "locked" in said:
-        return "another process holds the database: wait for it or stop it, then try again"
+        remedy = "another process holds the database: wait for it or stop it, then try again"
+        return StorageUnavailableError, remedy
     if "readonly" in said or "unable to open" in said:
-        return "check that CAIRN_HOME exists and that this user may write there"
-    return "check that the database server runs and that CAIRN_DATABASE_URL is right"
+        return StorageError, "check that CAIRN_HOME exists and that this user may write there"
+    if "disk I/O" in said:
+        return StorageError, "check the disk that CAIRN_HOME lies on; what was committed before is safe"
+    remedy = "check that the database server runs and that CAIRN_DATABASE_URL is right"
+    return StorageUnavailableError, remedy

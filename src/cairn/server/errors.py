@@ -170,7 +170,7 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
         messages = {
-            400: "the body is not valid UTF-8 JSON",
+            400: "the body is not valid UTF-8 JSON, or nests too deep",
             404: f"no such path: {request.method} {request.url.path}",
             405: f"{request.url.path} does not take {request.method}",
         }

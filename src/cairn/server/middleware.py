@@ -14,7 +14,6 @@ import re
 import secrets
 import socket
 import time
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -30,6 +29,8 @@ logger = logging.getLogger("cairn.server")
 
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 4_000_000
+_HOST = re.compile(r"(?:(?P<name>[\w.-]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?", re.ASCII)
+"""What may stand in the header: no user, no path, nothing else that some reader takes for another host."""
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _UPLOADS = re.compile(r"/v1/files|/api/collections/[^/]+/uploads")
 """Where bodies are files, which go to disk as they come."""
@@ -152,7 +153,10 @@ class HostAndOrigin:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
+        hosts = headers.getlist("host")
+        if len(hosts) > 1:
+            return error_response(400, "a request names one host, this one several", code="host.several")
+        host = hosts[0] if hosts else ""
         if not self._is_allowed(host):
             return error_response(
                 421,
@@ -173,10 +177,13 @@ class HostAndOrigin:
         )
 
     def _is_allowed(self, host: str) -> bool:
+        found = _HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = (found["name"] or found["v6"]).lower()
+        if name in self._names:
+            return True
         try:
-            name = urlsplit(f"//{host}").hostname or ""
-            if name in self._names:
-                return True
             ipaddress.ip_address(name)
         except ValueError:
             return False

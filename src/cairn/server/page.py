@@ -46,13 +46,20 @@ class Page:
     def _respond(self, path: str, accepted: str) -> Response:
         if not page_is_built(self._folder):
             return HTMLResponse(_NOT_BUILT, 503, {"cache-control": "no-store"})
-        file = (self._folder / path).resolve()
-        if path and file.is_relative_to(self._folder.resolve()) and file.is_file():
+        if path and (file := self._found(path)) is not None:
             is_hashed = path.startswith("assets/")
             return _file(file, "public, max-age=31536000, immutable" if is_hashed else "no-cache", accepted)
         if path.startswith("assets/"):
             raise HTTPException(404)
         return _file(self._folder / "index.html", "no-cache", accepted)
+
+    def _found(self, path: str) -> Path | None:
+        """The page's file of a path, where there is one."""
+        try:
+            file = (self._folder / path).resolve()
+            return file if file.is_relative_to(self._folder.resolve()) and file.is_file() else None
+        except (OSError, ValueError):
+            return None  # longer than names may be, or with a NUL in it
 
 
 def _file(file: Path, cache: str, accepted: str) -> Response:

@@ -209,6 +209,7 @@ async def metered(
                 metrics.cached_tokens.labels(model).inc(event.usage.cached_tokens)
                 metrics.completion_tokens.labels(model).inc(event.usage.completion_tokens)
                 counted.target = event.target or model
+                counted.receipt_id = event.receipt_id
                 counted.end(event.usage, is_repeat=bool(event.repeats))
                 answering.end(event)
             elif isinstance(event, ChoiceEnd) and event.reason == "abort":

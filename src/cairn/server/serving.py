@@ -9,10 +9,12 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cairn.core.errors import ConfigError, ConflictError
 from cairn.server.app import create_app
@@ -23,7 +25,62 @@ if TYPE_CHECKING:
     from cairn.server.grpc.listening import Listening
 
 _POLL_SECONDS = 0.1
+_MOST_HEAD_BYTES = 64_000
 _CLOSE_SECONDS = 2
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 42\r\nconnection: close\r\n\r\nThe request's headers are over 64 KB long."
+)
+
+
+class Connection(HttpToolsProtocol):
+    """Uvicorn's, with bounds that it has none of: on the bytes and the time of what comes before a body."""
+
+    _num_head_bytes = 0
+    _is_in_head = True
+    _timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *, head_seconds: float, **values: Any) -> None:
+        super().__init__(**values)
+        self._head_seconds = head_seconds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect the first request."""
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(self._head_seconds, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; most heads come whole, and only what does not is watched."""
+        super().data_received(data)
+        if not self._is_in_head or self.transport.is_closing():
+            return
+        self._num_head_bytes += len(data)
+        if self._num_head_bytes > _MOST_HEAD_BYTES:
+            self.transport.write(_TOO_LONG)
+            self.transport.close()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self._head_seconds, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._is_in_head, self._num_head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head is whole."""
+        self._is_in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class CairnServer(uvicorn.Server):
@@ -102,6 +159,8 @@ def make_server(state: ServerState, *, on_started: Callable[[], None] = lambda: 
     return CairnServer(
         uvicorn.Config(
             app,
+            # The type of what it calls to make one; a class alone could not be told the time.
+            http=partial(Connection, head_seconds=config.body_seconds),  # type: ignore[arg-type]
             lifespan="on",
             log_config=None,
             ssl_certfile=config.tls_certificate,

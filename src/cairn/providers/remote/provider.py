@@ -4,6 +4,7 @@ A reply that is read as it is made comes as a stream, any other in one piece. It
 last event, also when the reader leaves half-way; it names who answered, and cannot be replayed.
 """
 
+import logging
 import time
 from asyncio import CancelledError, create_task, shield
 from collections import defaultdict
@@ -17,7 +18,7 @@ from pydantic_core import to_json
 
 from cairn.core.chat import ChatEvent, ChatRequest, ChoiceEnd, StreamEnd, TextDelta, ToolCallDelta, Usage
 from cairn.core.embedding import Embeddings, TextInput
-from cairn.core.errors import InvalidRequestError
+from cairn.core.errors import InvalidRequestError, StorageError
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho
 from cairn.providers.receipts import message_json, sampling_json
 from cairn.providers.remote import anthropic_shape, openai_shape
@@ -33,6 +34,8 @@ from cairn.providers.remote.errors import (
 from cairn.providers.remote.events import json_events, json_object
 from cairn.registry import Receipt, new_receipt_id
 from cairn.telemetry import current
+
+logger = logging.getLogger("cairn.providers")
 
 SaveReceipt = Callable[[Receipt], Coroutine[Any, Any, None]]
 Reader = openai_shape.ReplyReader | anthropic_shape.ReplyReader
@@ -209,8 +212,7 @@ class RemoteProvider:
                     yield event
         except (GeneratorExit, CancelledError, UpstreamError):
             if has_begun:
-                # Shielded: the reader may have been cancelled, the receipt is stored all the same.
-                await shield(create_task(self._save_receipt(self._receipt(reply))))
+                await self._save_cut(reply)
             raise
         finally:
             self._num_running -= 1
@@ -219,6 +221,14 @@ class RemoteProvider:
         usage = reply.reader.usage or self._estimated(reply)
         await self._save_receipt(self._receipt(reply))
         yield StreamEnd(usage, reply.receipt_id)
+
+    async def _save_cut(self, reply: _Reply) -> None:
+        """Store the receipt of what was said before a reply was cut; where that fails, why it was cut is told."""
+        try:
+            # Shielded: the reader may have been cancelled, the receipt is stored all the same.
+            await shield(create_task(self._save_receipt(self._receipt(reply))))
+        except StorageError as error:
+            logger.error("receipt %s of a reply that was cut off is lost: %s", reply.receipt_id, error.message)
 
     async def _events(
         self, reply: _Reply, path: str, body: dict[str, Any]

@@ -26,7 +26,7 @@ logger = logging.getLogger("cairn.server")
 
 KIND = "batch"
 _MOST_OPEN = 64
-_BUSY = (429, 503)
+_BUSY = (429, 503, 507)
 """Not the request's fault: it is made again."""
 _PAUSES = (1.0, 60.0)
 _NO_OWNER = LineError(code="no_owner", message="whoever made this batch may not ask any more")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cairn.core.chat import ChatEvent, ChatRequest, StreamEnd, TextDelta
-from cairn.core.errors import CairnError, ContextLengthError, OverloadedError
+from cairn.core.errors import CairnError, ContextLengthError, OverloadedError, StorageError
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho, TextProvider
 from cairn.providers.remote.errors import (
     Retry,
@@ -315,10 +315,11 @@ def _tell_end(span: Span, end: StreamEnd) -> None:
 
 
 def blame(lease: Lease, error: CairnError, now: float) -> None:
-    """Count a failure against its target, unless the request itself was what it could not do."""
+    """Count a failure against its target, unless it could not do the request, or the disk was ours."""
     if lease.watch is not None:
         lease.watch.blame(error)
-    if worth(error) == "no" or isinstance(error, ContextLengthError) or error.http_status == 400:
+    is_its_own = not isinstance(error, ContextLengthError | StorageError) and error.http_status != 400
+    if worth(error) == "no" or not is_its_own:
         lease.leave()
         return
     retry_after = None

@@ -43,6 +43,8 @@ class Counted:
 
     def __init__(self, prompt_tokens: int, on_end: Callable[[], None]) -> None:
         self.target = ""
+        self.receipt_id = ""
+        """Of the answer: another one than was promised where a route's first target has failed."""
         self.first_at: float | None = None
         self.outcome: Outcome = "aborted"
         self._prompt_tokens = prompt_tokens
@@ -263,7 +265,7 @@ class Ticket:
             first_token_seconds=min(firsts) - self._started if firsts else None,
             outcome=outcome,
             code=code,
-            receipt_id=self._receipt_id,
+            receipt_id=next((each.receipt_id for each in self._counted if each.receipt_id), self._receipt_id),
         )
 
     def _usage_id(self, outcome: Outcome, code: str) -> str:
