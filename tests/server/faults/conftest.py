@@ -218,7 +218,7 @@ def ledger(settings: Settings) -> list[UsageRow]:
 
 
 def assert_counted(settings: Settings, answers: list[Told], *, with_receipts: bool = True) -> None:
-    """Every whole answer has one row of the ledger, with the tokens that its client was told, and a receipt."""
+    """Every whole answer has one row of the ledger, with the tokens that its client was told; a receipt."""
     whole = {each.receipt: each for each in answers if each.tokens is not None}
     rows = [row for row in ledger(settings) if row.outcome == "ok"]
     assert len({row.usage_id for row in rows}) == len(rows)
@@ -271,8 +271,8 @@ def write_route(home: Path, *upstreams: FakeUpstream, more: str = "", seconds: f
     """The route `way` over these, in order, none of which is waited for any longer."""
     home.mkdir(exist_ok=True)
     providers = "\n".join(
-        f'[providers.u{number}]\nbase_url = "{each.url}"\nkey_env = "STONE_KEY"\nfirst_token_seconds = {seconds}\n'
-        f"between_tokens_seconds = {seconds}\nwhole_seconds = {seconds}"
+        f'[providers.u{number}]\nbase_url = "{each.url}"\nkey_env = "STONE_KEY"\n'
+        f"first_token_seconds = {seconds}\nbetween_tokens_seconds = {seconds}\nwhole_seconds = {seconds}"
         for number, each in enumerate(upstreams)
     )
     targets = ", ".join(f'{{ provider = "u{number}", model = "s" }}' for number in range(len(upstreams)))

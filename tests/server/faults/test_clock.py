@@ -11,7 +11,7 @@ from cairn.server.usage.rules import Rule, set_rules
 from tests.providers.remote.upstream import FakeUpstream, speak, whole
 from tests.server.batches.test_batches import ENDED, begin, line, told, upload
 from tests.server.conftest import PATIENCE
-from tests.server.faults.conftest import Load, Start, Up, assert_counted, wait_until, write_route
+from tests.server.faults.conftest import Load, Start, Told, Up, assert_counted, wait_until, write_route
 
 HI = [{"role": "user", "content": "hi"}]
 HOUR, DAY, YEAR = 3600.0, 86400.0, 365 * 86400.0
@@ -112,7 +112,7 @@ def test_windows_and_budgets(up: Start, home: Path, upstream: FakeUpstream) -> N
     assert_counted(settings, answers)
 
 
-def spent(server: Up, answers: list) -> bool:
+def spent(server: Up, answers: list[Told]) -> bool:
     found = server.ask("way", max_tokens=1)
     if found.status == 200:
         answers.append(found)

@@ -1,4 +1,4 @@
-"""The disk fills: a file system of a few megabytes under the home, filled while clients ask, and freed again."""
+"""The disk fills: a file system of some megabytes under the home, filled while clients ask, and freed."""
 
 import os
 import subprocess
@@ -12,6 +12,7 @@ from cairn.core import Settings
 from cairn.registry import Registry
 from tests.providers.remote.upstream import FakeUpstream
 from tests.server.batches.test_batches import ENDED, begin, line, told, upload
+from tests.server.batches.test_killed import num_done
 from tests.server.conftest import PATIENCE
 from tests.server.faults.conftest import Load, Start, Up, assert_counted, wait_until, write_route
 
@@ -105,7 +106,7 @@ def test_a_batch_waits_for_room(up: Start, home: Path, upstream: FakeUpstream) -
     with client_of(server) as client:
         lines = [line(f"ask-{n}", {"model": "way", "messages": HI, "seed": n}) for n in range(60)]
         batch = begin(client, upload(client, *lines))
-        wait_until(lambda: (client.batches.retrieve(batch.id).request_counts or 0).completed > 3)
+        wait_until(lambda: num_done(client, batch.id) > 3)
         filler = fill(home)
         wait_until(lambda: "free disk space" in server.log)
         assert server.is_alive()
@@ -124,7 +125,9 @@ def test_a_full_disk_at_the_start_is_said(up: Start, home: Path) -> None:
     """In a home that is new, and in one that was used."""
     for _ in range(2):
         filler = fill(home)
-        with pytest.raises(AssertionError, match=r"the server did not start: (.|\n)*free (disk )?space") as caught:
+        with pytest.raises(
+            AssertionError, match=r"the server did not start: (.|\n)*free (disk )?space"
+        ) as caught:
             up()
         assert "Traceback" not in str(caught.value)
         filler.unlink()

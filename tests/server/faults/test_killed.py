@@ -1,4 +1,4 @@
-"""kill -9 under load, and two servers over one home: what was told stays, is counted once, and work goes on."""
+"""kill -9 under load, and two servers over one home: what was told stays and is counted once."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ def bodies(num: int, model: str = "way") -> list[dict[str, object]]:
 
 
 def test_kill_9_under_load(up: Start, home: Path, upstream: FakeUpstream) -> None:
-    """What a client was told whole has its receipt; the ledger has each once, and lacks at most the last ones."""
+    """What a client was told whole has its receipt; the ledger has none twice and lacks at most the last."""
     write_route(home, upstream)
     answers, server = [], up()
     for turn in range(3):
@@ -48,8 +48,8 @@ def test_kill_9_under_load(up: Start, home: Path, upstream: FakeUpstream) -> Non
     rows = ledger(settings)
     assert len({row.usage_id for row in rows}) == len(rows)
     by_receipt = {row.receipt_id: row for row in rows}
-    for turn in answers:
-        whole = [each for each in turn if each.tokens is not None]
+    for found in answers:
+        whole = [each for each in found if each.tokens is not None]
         assert_receipts(settings, [each.receipt for each in whole])
         for each in whole:
             if (row := by_receipt.get(each.receipt)) is not None:
@@ -62,13 +62,11 @@ def test_kill_9_under_load(up: Start, home: Path, upstream: FakeUpstream) -> Non
 
 
 def client_of(server: Up) -> openai.OpenAI:
-    return openai.OpenAI(
-        base_url=f"{server.url}/v1", api_key=server.key, max_retries=0, timeout=PATIENCE
-    )
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0, timeout=PATIENCE)
 
 
 def test_two_servers_over_one_home(up: Start, home: Path, upstream: FakeUpstream) -> None:
-    """Both answer, count into one ledger and share a batch; a key revoked at one is soon none at the other."""
+    """Both answer, count into one ledger and share a batch; a key revoked at one is soon none for both."""
     write_route(home, upstream)
     one, other = up(), up()
     loads = [Load(server, bodies(3) + bodies(1, "starter")) for server in (one, other)]

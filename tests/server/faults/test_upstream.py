@@ -1,4 +1,4 @@
-"""An upstream that does everything wrong in turn, under load, before one that is well: fallback and accounting."""
+"""An upstream that does everything wrong, under load, before one that is well: fallback and accounting."""
 
 from pathlib import Path
 

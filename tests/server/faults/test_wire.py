@@ -1,4 +1,4 @@
-"""Tricks with requests as bytes: what a proxy before the server might read otherwise must be read in one way."""
+"""Tricks with bytes of requests: what a proxy before the server might read otherwise has one reading."""
 
 import socket
 from collections.abc import Iterator
@@ -138,7 +138,9 @@ def test_paths_lead_nowhere_else(server: Up, target: bytes) -> None:
     assert b"SQLite" not in answer
 
 
-@pytest.mark.parametrize("target", [b"/../../../../etc/passwd", b"/a%00b", b"/" + b"a" * 5000, b"//etc/passwd"])
+@pytest.mark.parametrize(
+    "target", [b"/../../../../etc/passwd", b"/a%00b", b"/" + b"a" * 5000, b"//etc/passwd"]
+)
 def test_what_is_no_file_is_the_page(server: Up, target: bytes) -> None:
     ((status, answer),) = exchange(server, head(server, target=target, method=b"GET"))
     assert (status, b"<!doctype html" in answer.lower(), b"root:" in answer) == (200, True, False), answer
@@ -208,7 +210,9 @@ def test_a_sign_in_link_is_spent_by_no_trick(server: Up) -> None:
         (b'{"a":', b"1", b"}", 200_000),
     ],
 )
-@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/messages", b"/v1/responses", b"/v1/embeddings"])
+@pytest.mark.parametrize(
+    "path", [b"/v1/chat/completions", b"/v1/messages", b"/v1/responses", b"/v1/embeddings"]
+)
 def test_a_body_that_nests_without_end(
     server: Up, path: bytes, opening: bytes, inner: bytes, closing: bytes, depth: int
 ) -> None:

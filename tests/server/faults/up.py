@@ -1,7 +1,7 @@
-"""`python -m tests.server.faults.up ARGUMENTS`: `cairn up ARGUMENTS`, with a wall clock that can be set wrong.
+"""`python -m tests.server.faults.up ARGUMENTS`: `cairn up ARGUMENTS` on a clock that can be set wrong.
 
-The file that `SHIFT_FILE` names holds the seconds by which `time.time` and `datetime.now` are off; it is looked
-at in every call. Nothing else differs from the command.
+The file that `SHIFT_FILE` names holds the seconds by which `time.time` and `datetime.now` are off; it is
+looked at in every call. Nothing else differs from the command.
 """
 
 import datetime
@@ -37,4 +37,4 @@ if __name__ == "__main__":
     from cairn.cli import main
 
     sys.argv = ["cairn", "up", *sys.argv[1:]]
-    sys.exit(main())
+    main()

@@ -223,12 +223,14 @@ class RemoteProvider:
         yield StreamEnd(usage, reply.receipt_id)
 
     async def _save_cut(self, reply: _Reply) -> None:
-        """Store the receipt of what was said before a reply was cut; where that fails, why it was cut is told."""
+        """Store the receipt of what was said before a cut; where that fails, why it was cut is told."""
         try:
             # Shielded: the reader may have been cancelled, the receipt is stored all the same.
             await shield(create_task(self._save_receipt(self._receipt(reply))))
         except StorageError as error:
-            logger.error("receipt %s of a reply that was cut off is lost: %s", reply.receipt_id, error.message)
+            logger.error(
+                "receipt %s of a reply that was cut off is lost: %s", reply.receipt_id, error.message
+            )
 
     async def _events(
         self, reply: _Reply, path: str, body: dict[str, Any]
