@@ -31,6 +31,7 @@ def test_the_migrated_schema_is_the_declared_one(database: Database) -> None:
     import cairn.retrieval.graph.tables  # (these declare their tables on the same Base)
     import cairn.retrieval.space_tables
     import cairn.retrieval.tables
+    import cairn.server.conversations.attachments.tables
     import cairn.server.conversations.tables
     import cairn.server.prompts.tables
     import cairn.server.responses.tables

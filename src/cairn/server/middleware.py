@@ -32,7 +32,7 @@ _LINGER_BYTES = 4_000_000
 _HOST = re.compile(r"(?:(?P<name>[\w.-]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?", re.ASCII)
 """What may stand in the header: no user, no path, nothing else that some reader takes for another host."""
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_UPLOADS = re.compile(r"/v1/files|/api/collections/[^/]+/uploads")
+_UPLOADS = re.compile(r"/v1/files|/api/attachments|/api/collections/[^/]+/uploads")
 """Where bodies are files, which go to disk as they come."""
 _TRACED = ("/v1/", "/api/")
 _ALWAYS_OPEN = {"/healthz", "/readyz", "/metrics"}

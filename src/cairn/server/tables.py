@@ -163,6 +163,8 @@ class MessageRow(Base):
     receipt_id: Mapped[str | None]
     sources: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """Of a reply from collections: `annotations` and `sentences`, as the chat gave them."""
+    attachments: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """Ids of the files that stand beside it."""
     created_at: Mapped[float]
 
 

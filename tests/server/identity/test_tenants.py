@@ -96,7 +96,9 @@ class Tenants:
     def _conversation(self, client: httpx2.Client, marker: str) -> Thing:
         made = posted(client, "/api/conversations", {"title": marker})
         receipt = self._chat(client, marker)
-        said = {"role": "assistant", "content": marker, "receipt_id": receipt}
+        sent = {"params": {"name": f"{marker}.md", "model": "scripted"}, "content": f"# {marker}".encode()}
+        attached = client.post("/api/attachments", **sent).json()["id"]  # type: ignore[arg-type]
+        said = {"role": "assistant", "content": marker, "receipt_id": receipt, "attachments": [attached]}
         message = posted(client, f"/api/conversations/{made['id']}/messages", said)
         posted(client, "/api/feedback", {"message_id": message["id"], "rating": 1, "comment": marker})
         pair = [receipt, self._chat(client, f"{marker} again")]
@@ -107,7 +109,9 @@ class Tenants:
         share = posted(client, f"/api/conversations/{made['id']}/shares", {})
         ids = {"conversation_id": made["id"], "receipt_id": receipt, "message_id": message["id"]}
         ids |= {"folder_id": folder["folder_id"], "share_id": share["share_id"], "trace_id": trace}
+        ids["attachment_id"] = attached
         below = ("/api/conversations", "/api/receipts", "/api/folders", "/api/shares", "/api/traces")
+        below = (*below, "/api/attachments")
         return Thing("", below, ids, marker)
 
     def _prompt(self, client: httpx2.Client, marker: str) -> Thing:
@@ -264,6 +268,7 @@ def check_is_not_reached(thing: Thing, client: httpx2.Client) -> None:
         said = {"role": "assistant", "content": "x"}
         orders.append(("/api/feedback", {"message_id": ids["message_id"], "rating": -1}))
         orders.append((f"/api/conversations/{mine}/messages", {**said, "receipt_id": ids["receipt_id"]}))
+        orders.append((f"/api/conversations/{mine}/messages", said | {"attachments": [ids["attachment_id"]]}))
         pair = [ids["receipt_id"], posted(client, "/v1/chat/completions", ask)["cairn"]["receipt"]]
         orders.append(("/api/preferences", {"receipts": pair, "better": pair[0]}))
         orders.append((f"/api/conversations/{mine}/shares", {"message_id": ids["message_id"]}))

@@ -148,6 +148,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/attachments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Attach
+         * @description Read a file, its bytes as the body, for a message; at most half of what the model reads at once.
+         */
+        post: operations["attach"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/attachments/{attachment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Attachment
+         * @description One of the caller's attachments with its text.
+         */
+        get: operations["get_attachment"];
+        put?: never;
+        post?: never;
+        /**
+         * Detach
+         * @description Take away what was not sent yet.
+         */
+        delete: operations["detach"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/audit": {
         parameters: {
             query?: never;
@@ -2455,6 +2499,44 @@ export interface components {
             tool_calls?: components["schemas"]["ToolCallSpec"][] | null;
         };
         /**
+         * AttachmentOut
+         * @description A file beside a message.
+         */
+        AttachmentOut: {
+            /** Filename */
+            filename: string;
+            /** Id */
+            id: string;
+            /** Num Pages */
+            num_pages: number;
+            /** Num Skipped */
+            num_skipped: number;
+            /** Num Tokens */
+            num_tokens: number;
+            /** Size */
+            size: number;
+        };
+        /**
+         * AttachmentText
+         * @description An attachment with what the model is given of it.
+         */
+        AttachmentText: {
+            /** Filename */
+            filename: string;
+            /** Id */
+            id: string;
+            /** Num Pages */
+            num_pages: number;
+            /** Num Skipped */
+            num_skipped: number;
+            /** Num Tokens */
+            num_tokens: number;
+            /** Size */
+            size: number;
+            /** Text */
+            text: string;
+        };
+        /**
          * AttributesChange
          * @description What a file is said to be from now on.
          */
@@ -4358,6 +4440,8 @@ export interface components {
         MessageOut: {
             /** Annotations */
             annotations: components["schemas"]["StoredCitation"][];
+            /** Attachments */
+            attachments: components["schemas"]["AttachmentOut"][];
             /** Content */
             content: string;
             /** Created At */
@@ -4706,6 +4790,8 @@ export interface components {
         NewMessage: {
             /** Annotations */
             annotations?: components["schemas"]["FileCitation"][] | null;
+            /** Attachments */
+            attachments?: string[] | null;
             /** Content */
             content: string;
             /** Parent Id */
@@ -7346,6 +7432,133 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["LineageGraph"];
                 };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    attach: {
+        parameters: {
+            query: {
+                /** @description The file's name. */
+                name: string;
+                /** @description Who is asked: it counts the tokens. */
+                model: string;
+                /** @description Tokens of other files of the same message. */
+                beside?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AttachmentOut"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_attachment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                attachment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AttachmentText"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    detach: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                attachment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Client Error */
             "4XX": {

@@ -18,6 +18,7 @@ from cairn.server.conversations import (
     searching,
     sharing,
 )
+from cairn.server.conversations.attachments import routes as attachments
 
 router = APIRouter(prefix="/api", tags=["conversations"])
 # Searching and exporting first: their paths look like an id.
@@ -31,5 +32,6 @@ for room in (
     preferences,
     folders,
     sharing,
+    attachments,
 ):
     router.include_router(room.router)

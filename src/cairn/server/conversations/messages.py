@@ -1,7 +1,7 @@
 """The turns of conversations. They form a tree: an edit or another reply stands beside the one before."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
@@ -14,6 +14,7 @@ from cairn.core.errors import InvalidRequestError, NotFoundError
 from cairn.registry import Registry
 from cairn.server.auth import MayConverse
 from cairn.server.body import RequestBody
+from cairn.server.conversations.attachments.kept import AttachmentOut, attachments_of, claim
 from cairn.server.conversations.citing import (
     StoredCitation,
     checks,
@@ -40,6 +41,7 @@ class NewMessage(RequestBody):
     receipt_id: str | None = None
     annotations: Annotated[list[FileCitation], Field(max_length=100)] | None = None
     sentences: Annotated[list[SentenceCheck], Field(max_length=10_000)] | None = None
+    attachments: Annotated[list[str], Field(max_length=16)] | None = None
 
 
 class MessageOut(BaseModel):
@@ -53,6 +55,7 @@ class MessageOut(BaseModel):
     feedback: Feedback | None
     annotations: list[StoredCitation]
     sentences: list[SentenceCheck]
+    attachments: list[AttachmentOut]
     created_at: float
 
 
@@ -70,6 +73,7 @@ def add_message(request: Request, caller: MayConverse, conversation_id: str, bod
         content=body.content,
         receipt_id=body.receipt_id or None,
         sources=sources_json(body.annotations, body.sentences),
+        attachments=body.attachments or None,
         created_at=time.time(),
     )
     with state.registry.database.session() as session, session.begin():
@@ -81,9 +85,11 @@ def add_message(request: Request, caller: MayConverse, conversation_id: str, bod
                     f"no message {body.parent_id!r} in this conversation", param="parent_id"
                 )
         conversation.updated_at = row.created_at
+        attached = claim(session, row.attachments or [], conversation_id, caller.user_id)
         outdate(session, conversation_id)
         session.add(row)
-        return _message(row, None, open_documents(session, [row.sources], caller))
+        are_open = open_documents(session, [row.sources], caller)
+        return _message(row, None, are_open, {each.id: each for each in attached})
 
 
 def messages_of(session: Session, conversation_id: str, caller: Principal) -> list[MessageOut]:
@@ -91,7 +97,8 @@ def messages_of(session: Session, conversation_id: str, caller: Principal) -> li
     rows = turns_of(session, conversation_id)
     feedback = feedback_of(session, conversation_id)
     are_open = open_documents(session, [row.sources for row in rows], caller)
-    return [_message(row, feedback.get(row.id), are_open) for row in rows]
+    attached = attachments_of(session, conversation_id)
+    return [_message(row, feedback.get(row.id), are_open, attached) for row in rows]
 
 
 def turns_of(session: Session, conversation_id: str) -> list[MessageRow]:
@@ -133,7 +140,12 @@ def _check_receipt(registry: Registry, receipt_id: str, user_id: str) -> None:
         raise NotFoundError(f"no receipt {receipt_id!r}")
 
 
-def _message(row: MessageRow, feedback: Feedback | None, are_open: Collection[str]) -> MessageOut:
+def _message(
+    row: MessageRow,
+    feedback: Feedback | None,
+    are_open: Collection[str],
+    attached: Mapping[str, AttachmentOut],
+) -> MessageOut:
     return MessageOut(
         id=row.id,
         role=row.role,
@@ -143,5 +155,6 @@ def _message(row: MessageRow, feedback: Feedback | None, are_open: Collection[st
         feedback=feedback,
         annotations=citations(row.sources, are_open),
         sentences=checks(row.sources),
+        attachments=[attached[each] for each in row.attachments or [] if each in attached],
         created_at=row.created_at,
     )

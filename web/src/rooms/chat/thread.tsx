@@ -1,12 +1,13 @@
 /** The turns of a conversation, the reply being written, and the box to write in. */
 import type { UseQueryResult } from "@tanstack/react-query";
 import { ArrowDown } from "lucide-react";
-import { useRef, useState } from "react";
+import { type ClipboardEvent, type DragEvent, useRef, useState } from "react";
 import { told } from "../../api/client";
 import type { ModelEntry, Turn } from "../../api/types";
 import { Problem, Skeleton } from "../../parts/problem";
 import { notify } from "../../parts/toasts";
 import { Announcer } from "./announcer";
+import { AttachButton, AttachedList } from "./attachments";
 import { Composer } from "./composer";
 import { Empty } from "./empty";
 import { KnowledgeChoice } from "./knowledge-choice";
@@ -44,6 +45,9 @@ export function Thread(props: ThreadProps) {
   const send = async (text: string) => {
     toEnd();
     await chat.send(text);
+  };
+  const attach = (files: readonly File[]) => {
+    if (files.length > 0) tellFailure(chat.attach(files));
   };
   const answer = (userTurnId: string) => tellFailure(chat.answer(userTurnId));
 
@@ -94,7 +98,7 @@ export function Thread(props: ThreadProps) {
         </div>
       </div>
       <Announcer reply={reply} />
-      <div className="chat-foot">
+      <div className="chat-foot" {...takingFiles(attach)}>
         {isAway ? (
           <button type="button" className="button to-end" onClick={toEnd}>
             <ArrowDown size={15} aria-hidden />
@@ -109,11 +113,29 @@ export function Thread(props: ThreadProps) {
           onStop={chat.stop}
           onEditLast={() => setEditing(lastUser?.id ?? null)}
         >
-          <KnowledgeChoice value={knowledge} onChange={onKnowledge} />
+          <AttachedList conversationId={conversationId} />
+          <div className="composer-tools">
+            <AttachButton onFiles={attach} />
+            <KnowledgeChoice value={knowledge} onChange={onKnowledge} />
+          </div>
         </Composer>
       </div>
     </>
   );
+}
+
+/** Files that are dropped or pasted; a pasted text stays one. */
+function takingFiles(onFiles: (files: readonly File[]) => void) {
+  const take = (event: DragEvent | ClipboardEvent, files: FileList | undefined) => {
+    if (!files?.length) return;
+    event.preventDefault();
+    onFiles([...files]);
+  };
+  return {
+    onDragOver: (event: DragEvent) => event.preventDefault(),
+    onDrop: (event: DragEvent) => take(event, event.dataTransfer.files),
+    onPaste: (event: ClipboardEvent) => take(event, event.clipboardData.files),
+  };
 }
 
 /** What has no place of its own for an error says it in a notice. */

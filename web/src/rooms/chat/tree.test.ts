@@ -12,6 +12,7 @@ function turn(id: string, parent_id: string | null, role = "user"): Turn {
     feedback: null,
     annotations: [],
     sentences: [],
+    attachments: [],
     created_at: 0,
   };
 }

@@ -4,6 +4,7 @@ import { useRef, useState } from "react";
 import type { Turn } from "../../api/types";
 import { CopyButton } from "../../parts/copy";
 import { Markdown } from "../../parts/markdown";
+import { AttachmentChips } from "./attachments";
 import { Judgement } from "./judgement";
 import { replies } from "./replies";
 import { ReplyFacts } from "./reply-facts";
@@ -31,6 +32,7 @@ export function TurnView(props: TurnProps) {
     return (
       <article id={turn.id} tabIndex={-1} className="turn user" aria-label="You">
         <p className="said">{turn.content}</p>
+        <AttachmentChips entries={turn.attachments} />
         <div className="turn-foot">
           <div className="turn-actions">
             <button

@@ -7,6 +7,7 @@ import { conversationQuery, storeTurn } from "../../api/queries";
 import type { Conversation, NewTurn, Turn } from "../../api/types";
 import { titleFrom } from "../../format";
 import { recall, remember } from "../../storage";
+import { attaching, spoken } from "./attaching";
 import { type Reply, replies } from "./replies";
 import { type Sampling, toWire } from "./sampling";
 import { ancestry, type Picks, pathOf, picksTowards, type Step } from "./tree";
@@ -24,6 +25,8 @@ export interface Chat {
   answer: (userTurnId: string) => Promise<void>;
   edit: (turn: Turn, text: string) => Promise<void>;
   stop: () => void;
+  /** Put files beside the next message. */
+  attach: (files: readonly File[]) => Promise<void>;
   show: (turn: Turn) => void;
 }
 
@@ -60,9 +63,13 @@ export function useChat(
   }, [turns, picks, reply]);
 
   const ask = useCallback(
-    (id: string, parentId: string, model: string) => {
+    async (id: string, parentId: string, model: string) => {
       const stored = client.getQueryData(conversationQuery(id).queryKey)?.messages ?? [];
-      const messages = ancestry(stored, parentId).map(({ role, content }) => ({ role, content }));
+      const messages: { role: string; content: string }[] = [];
+      for (const turn of ancestry(stored, parentId)) {
+        const content = turn.attachments.length > 0 ? await spoken(client, turn) : turn.content;
+        messages.push({ role: turn.role, content });
+      }
       const system = sampling.system.trim();
       if (system) messages.unshift({ role: "system", content: system });
       setPicks(id, (now) => without(now, parentId));
@@ -79,6 +86,9 @@ export function useChat(
 
   const send = async (text: string) => {
     const model = await findModel();
+    const attached = attaching.ready(conversationId);
+    // Their text is at hand before the message is stored: one that is lost by now is told of first.
+    await spoken(client, { content: text, attachments: attached });
     let id = conversationId;
     if (id === null) {
       const body = { title: titleFrom(text), model };
@@ -87,8 +97,11 @@ export function useChat(
       client.setQueryData(conversationQuery(id).queryKey, { ...created, messages: [] });
     }
     const parentId = path.at(-1)?.turn.id ?? null;
-    const stored = await storeTurn(client, id, { role: "user", content: text, parent_id: parentId });
-    ask(id, stored.id, model);
+    const turn: NewTurn = { role: "user", content: text, parent_id: parentId };
+    if (attached.length > 0) turn.attachments = attached.map((each) => each.id);
+    const stored = await storeTurn(client, id, turn);
+    attaching.clear(conversationId);
+    await ask(id, stored.id, model);
     if (conversationId === null) {
       await navigate({ to: "/chat/$conversationId", params: { conversationId: id }, replace: true });
     }
@@ -98,9 +111,10 @@ export function useChat(
     if (conversationId === null) return;
     const model = await findModel();
     const sibling: NewTurn = { role: "user", content: text, parent_id: turn.parent_id };
+    if (turn.attachments.length > 0) sibling.attachments = turn.attachments.map((each) => each.id);
     const stored = await storeTurn(client, conversationId, sibling);
     setPicks(conversationId, (now) => without(now, turn.parent_id ?? ""));
-    ask(conversationId, stored.id, model);
+    await ask(conversationId, stored.id, model);
   };
 
   return {
@@ -113,11 +127,12 @@ export function useChat(
     send,
     edit,
     answer: async (userTurnId) => {
-      if (conversationId !== null) ask(conversationId, userTurnId, await findModel());
+      if (conversationId !== null) await ask(conversationId, userTurnId, await findModel());
     },
     stop: () => {
       if (conversationId !== null) replies.stop(conversationId);
     },
+    attach: async (files) => attaching.add(conversationId, files, await findModel()),
     show: (turn) => {
       if (conversationId !== null) setPicks(conversationId, (now) => picksTowards(turns, now, turn.id));
     },

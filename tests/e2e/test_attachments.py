@@ -1,0 +1,104 @@
+"""Files beside a message of the chat: attached, dropped, pasted, refused; the model is given their text."""
+
+import re
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from cairn.registry import Registry
+from tests.e2e.conftest import PHONE, NewPage, overflow, violations
+from tests.e2e.serving import Up
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+STORY = b"# The fox\n\nThe fox went to the hill, and in the house there was a light.\n"
+MARKER = "in the house there was a light"
+HAND_OVER = """(box, [kind, name, text]) => {
+    const files = new DataTransfer();
+    files.items.add(new File([text], name));
+    const given = kind === "drop" ? { dataTransfer: files } : { clipboardData: files };
+    const Kind = kind === "drop" ? DragEvent : ClipboardEvent;
+    box.dispatchEvent(new Kind(kind, { ...given, bubbles: true, cancelable: true }));
+}"""
+
+
+def attach(page: Page, name: str, content: bytes) -> None:
+    file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    page.get_by_label("Files to attach").set_input_files([file])  # type: ignore[list-item]
+
+
+def attached(page: Page) -> Locator:
+    return page.get_by_role("list", name="Attached files").get_by_role("listitem")
+
+
+def ask(page: Page, text: str) -> None:
+    receipts = page.get_by_role("button", name="Receipt")
+    before = receipts.count()
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.keyboard.press("Enter")
+    expect(receipts).to_have_count(before + 1)
+
+
+def prompt_of(page: Page, up: Up) -> str:
+    """What the model was given for the last reply."""
+    found = page.request.get(f"/api/conversations/{page.url.rsplit('/', 1)[1].split('?')[0]}").json()
+    with Registry.open(up.settings) as registry:
+        return str(registry.receipt(found["messages"][-1]["receipt_id"]).request)
+
+
+def test_a_file_goes_with_its_message_and_stays_there(page: Page, up: Up, axe: str) -> None:
+    page.goto("/chat")
+    attach(page, "fox.md", STORY)
+    expect(attached(page)).to_contain_text(re.compile(r"fox\.md.*1 page, \d+ tokens"))
+    # What was read waits for its message, over a reload too.
+    page.reload()
+    expect(attached(page)).to_contain_text("fox.md")
+    assert violations(page, axe) == []
+    ask(page, "Where did it go?")
+    expect(attached(page)).to_have_count(0)
+    kept = page.get_by_role("list", name="Files of the message")
+    expect(kept).to_contain_text("fox.md")
+    assert MARKER in prompt_of(page, up)
+    page.reload()
+    expect(kept).to_contain_text("fox.md")
+    expect(page.get_by_role("button", name="Receipt")).to_be_visible()
+    # The next message, and an edit of the first, know the file too.
+    ask(page, "And then?")
+    assert MARKER in prompt_of(page, up)
+    page.get_by_role("button", name="Edit").first.click()
+    page.get_by_role("textbox", name="Edit your message").fill("Why did it go?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("article", name="You")).to_have_count(1)
+    expect(page.get_by_role("article", name="You")).to_contain_text("Why did it go?")
+    expect(page.get_by_role("button", name="Receipt")).to_be_visible()
+    expect(kept).to_contain_text("fox.md")
+    assert MARKER in prompt_of(page, up)
+
+
+def test_files_are_dropped_pasted_and_taken_away(page: Page) -> None:
+    page.goto("/chat")
+    box = page.get_by_role("textbox", name="Message")
+    box.evaluate(HAND_OVER, ["drop", "dropped.txt", STORY.decode()])
+    expect(attached(page)).to_contain_text("tokens")
+    box.evaluate(HAND_OVER, ["paste", "pasted.txt", STORY.decode()])
+    expect(attached(page)).to_have_count(2)
+    page.get_by_role("button", name="Remove dropped.txt").click()
+    expect(attached(page)).to_have_count(1)
+    expect(attached(page)).to_contain_text("pasted.txt")
+    page.get_by_role("button", name="Remove pasted.txt").click()
+    expect(attached(page)).to_have_count(0)
+
+
+def test_what_is_too_long_or_an_image_is_refused_with_the_way_out(new_page: NewPage, axe: str) -> None:
+    page = new_page(viewport=PHONE, color_scheme="dark")
+    page.goto("/chat")
+    attach(page, "long.txt", b"The fox went to the hill. " * 40_000)
+    expect(attached(page)).to_contain_text("add it to a collection", ignore_case=True)
+    expect(attached(page).get_by_role("link", name="Go to the collections")).to_be_visible()
+    attach(page, "fox.png", b"\x89PNG")
+    expect(attached(page).last).to_contain_text("no model here takes images")
+    assert overflow(page) == []
+    assert violations(page, axe) == []
+    # A message goes without what was refused.
+    ask(page, "Never mind")
+    expect(page.get_by_role("list", name="Files of the message")).to_have_count(0)
