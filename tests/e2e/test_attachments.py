@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from cairn.registry import Registry
 from tests.e2e.conftest import PHONE, NewPage, overflow, violations
@@ -23,8 +23,8 @@ HAND_OVER = """(box, [kind, name, text]) => {
 
 
 def attach(page: Page, name: str, content: bytes) -> None:
-    file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
-    page.get_by_label("Files to attach").set_input_files([file])  # type: ignore[list-item]
+    file: FilePayload = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    page.get_by_label("Files to attach").set_input_files([file])
 
 
 def attached(page: Page) -> Locator:
