@@ -28,7 +28,9 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 def test_files_and_functions_stay_small() -> None:
     too_long = [
-        str(path.relative_to(ROOT)) for path in SOURCES if len(path.read_text().splitlines()) > MAX_FILE_LINES
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if len(path.read_text().splitlines()) > MAX_FILE_LINES and "_pb2" not in path.stem  # generated
     ]
     for path in SOURCES:
         for node in functions(path):

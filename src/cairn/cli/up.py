@@ -72,6 +72,27 @@ REDIS_FAILURE = typer.Option(
     help="Requests that are limited while Redis (CAIRN_REDIS_URL) does not answer: refuse them, or allow "
     "what this server alone has counted.",
 )
+MEMORY = typer.Option(
+    "",
+    metavar="SIZE",
+    help="What all loaded models may take, such as 8GB; otherwise 80% of what is free.",
+)
+PIN = typer.Option([], metavar="MODEL", help="A model that stays in memory once it is loaded.")
+SIGN_ON = typer.Option(
+    None, metavar="FILE", help="TOML file of an OpenID Connect provider by which people sign in."
+)
+TELEMETRY = typer.Option(
+    None, metavar="FILE", help="TOML file that says which traces are kept, and who else gets them."
+)
+ALLOWED_HOST = typer.Option(
+    [], metavar="NAME", help="A name this server is reached by, such as ai.example.org."
+)
+TRUST_PROXY = typer.Option(
+    False, "--trust-proxy", help="Believe the X-Forwarded headers of a proxy on this machine."
+)
+PUBLIC_LINKS = typer.Option(
+    False, "--public-links", help="Conversations may be shared with anyone who has the link."
+)
 
 
 def up(
@@ -80,22 +101,12 @@ def up(
     port: int = typer.Option(8642, min=0, max=65535, help="Port to listen on; 0: any free one."),
     grpc: int | None = GRPC,
     weights: Weights = typer.Option(Weights.AUTO, help="How weights are kept; few bits are faster."),
-    memory: str = typer.Option(
-        "",
-        metavar="SIZE",
-        help="What all loaded models may take, such as 8GB; otherwise 80% of what is free.",
-    ),
-    pin: list[str] = typer.Option(
-        [], metavar="MODEL", help="A model that stays in memory once it is loaded."
-    ),
+    memory: str = MEMORY,
+    pin: list[str] = PIN,
     idle_minutes: float = typer.Option(30, min=0, help="A model leaves memory when unused for so long."),
     shares: Path | None = SHARES,
-    sign_on: Path | None = typer.Option(
-        None, metavar="FILE", help="TOML file of an OpenID Connect provider by which people sign in."
-    ),
-    telemetry: Path | None = typer.Option(
-        None, metavar="FILE", help="TOML file that says which traces are kept, and who else gets them."
-    ),
+    sign_on: Path | None = SIGN_ON,
+    telemetry: Path | None = TELEMETRY,
     deadline: float | None = DEADLINE,
     redis_failure: RedisFailure = REDIS_FAILURE,
     answer_cache: str = ANSWER_CACHE,
@@ -103,18 +114,12 @@ def up(
     usage_days: int = USAGE_DAYS,
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser, signed in."),
     new_key: bool = typer.Option(False, "--new-key", help="Make another admin key and print it."),
-    allowed_host: list[str] = typer.Option(
-        [], metavar="NAME", help="A name this server is reached by, such as ai.example.org."
-    ),
+    allowed_host: list[str] = ALLOWED_HOST,
     tls_certificate: Path | None = typer.Option(None, help="PEM file of a certificate: serve HTTPS."),
     tls_key: Path | None = typer.Option(None, help="PEM file of its private key."),
     plain_http: bool = typer.Option(False, "--plain-http", help="Let other machines in without TLS."),
-    trust_proxy: bool = typer.Option(
-        False, "--trust-proxy", help="Believe the X-Forwarded headers of a proxy on this machine."
-    ),
-    public_links: bool = typer.Option(
-        False, "--public-links", help="Conversations may be shared with anyone who has the link."
-    ),
+    trust_proxy: bool = TRUST_PROXY,
+    public_links: bool = PUBLIC_LINKS,
 ) -> None:
     """Serve the page and the OpenAI-compatible API.
 

@@ -169,7 +169,12 @@ class AsyncEngine:
         self.engine.validate(request)
         stream = TokenStream(self, request)
         with self._wake:
-            self._check_capacity(request)
+            if request.request_id in self._streams:
+                raise InvalidRequestError(
+                    f"request_id {request.request_id!r} is already running",
+                    remedy="give every request its own id",
+                )
+            self._check_room(request.tenant, request.weight)
             stream._is_closed = False
             self._streams[request.request_id] = stream._reference
             self._added.append(request)
@@ -195,26 +200,26 @@ class AsyncEngine:
         finally:
             adapters.release(held)
 
+    def check_room(self, tenant: str, weight: float) -> None:
+        """Raise what `generate` would for want of room, before anything is done for a request."""
+        with self._wake:
+            self._check_room(tenant, weight)
+
     def stats(self) -> EngineStats:
         """The engine's numbers, as of its last step."""
         return self.engine.stats()
 
-    def _check_capacity(self, request: Request) -> None:
+    def _check_room(self, tenant: str, weight: float) -> None:
         if self._refusal:
             raise UnavailableError(self._refusal, remedy="try again later", retry_after=5.0)
-        if request.request_id in self._streams:
-            raise InvalidRequestError(
-                f"request_id {request.request_id!r} is already running",
-                remedy="give every request its own id",
-            )
         # By what is open here: between the scheduler's lists a sequence is in neither for a moment.
         config = self.engine.config
-        weights = {request.tenant: request.weight}
+        weights = {tenant: weight}
         num_open = 0
         for reference in self._streams.values():
             weights.setdefault(reference.tenant, reference.weight)
-            num_open += reference.num_open * (reference.tenant == request.tenant)
-        part = request.weight / sum(weights.values())
+            num_open += reference.num_open * (reference.tenant == tenant)
+        part = weight / sum(weights.values())
         num_waiting = num_open - max(1, int(config.max_num_seqs * part))
         allowed = int(config.max_waiting * part)
         if num_waiting >= allowed:

@@ -5,7 +5,6 @@ first choice to the end of the prompt; then the others join, find the prompt's b
 share them. Not thread-safe; `AsyncEngine` puts a thread around it.
 """
 
-import secrets
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import ClassVar
 from cairn.core import CairnError, InvalidRequestError
 from cairn.core.chat import FinishReason
 from cairn.core.errors import ContextLengthError
+from cairn.core.ids import random_bits
 from cairn.engine.adapters import AdapterSet
 from cairn.engine.ahead import Ahead, Flight
 from cairn.engine.block_manager import BlockManager
@@ -149,7 +149,7 @@ class Engine:
                 remedy="give every request its own id",
             )
         seed = request.sampling.seed
-        seed = secrets.randbits(63) if seed is None else seed
+        seed = random_bits(63) if seed is None else seed
         arrival = next(self._arrivals)
         matchers = [self._matcher(request) for _ in range(request.sampling.n)]
         adapter = self.adapters.hold(request.adapter) if request.adapter else None

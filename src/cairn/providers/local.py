@@ -7,7 +7,6 @@ so that one long prompt does not hold up everybody's streams.
 
 import asyncio
 import math
-import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -28,8 +27,9 @@ from cairn.core.chat import (
 )
 from cairn.core.errors import IntegrityError, InvalidRequestError
 from cairn.core.grammar import Grammar
+from cairn.core.ids import random_bits
 from cairn.data import Tokenizer, encode_chat
-from cairn.engine import AsyncEngine, PromptLogprob, PromptOutput, Request, Timing, TokenOutput
+from cairn.engine import AsyncEngine, PromptLogprob, PromptOutput, Request, ShareConfig, Timing, TokenOutput
 from cairn.providers.choice import Choice
 from cairn.providers.detokenizer import Detokenizer, bytes_of
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho, TenantLoad
@@ -172,6 +172,7 @@ class LocalProvider:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """Events of the reply; closing the iterator aborts the generation and stores what was said."""
+        self._check_room(request.principal)
         with current().child("encode prompt"):
             reply = await self._prepare_chat(request)
         async with aclosing(self._run(reply)) as events:
@@ -181,6 +182,7 @@ class LocalProvider:
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[CompletionEvent, None]:
         """Events of the continuation of a plain prompt; the first is its echo when asked for."""
+        self._check_room(request.principal)
         with current().child("encode prompt"):
             prompt = await self._prompt_ids(request.prompt)
         reply = _Reply(
@@ -290,15 +292,26 @@ class LocalProvider:
     def _echo_text(self, prompt: str | tuple[int, ...]) -> str:
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
 
+    def _line(self, principal: Principal | None) -> tuple[str, ShareConfig]:
+        """The tenant that somebody's requests wait as, and its share."""
+        user_id = principal.user_id if principal else ""
+        share = self.engine.engine.config.share_of(user_id, principal.roles if principal else frozenset())
+        # A line of its own, so that it is not for what waits there that somebody's chat is late.
+        is_background = principal is not None and principal.is_background
+        return f"{user_id} (background)" if is_background else user_id, share
+
+    def _check_room(self, principal: Principal | None) -> None:
+        """Refuse at once what the engine would refuse: under load most of what comes is refused."""
+        tenant, share = self._line(principal)
+        self.engine.check_room(tenant, share.weight)
+
     async def _run(self, reply: _Reply) -> AsyncGenerator[CompletionEvent, None]:
         """Generate, hand on, and store the receipt whatever happens after the engine took the request."""
         visible = reply.tool_format.marks if reply.tool_format else frozenset()
         reply.choices = [self._choice(reply, index, visible) for index in range(reply.sampling.n)]
         await compile_ahead(self.engine, reply.sampling)
-        tenant = reply.principal.user_id if reply.principal else ""
         is_background = reply.principal is not None and reply.principal.is_background
-        roles = reply.principal.roles if reply.principal else frozenset()
-        share = self.engine.engine.config.share_of(tenant, roles)
+        tenant, share = self._line(reply.principal)
         span = current()
         timing = Timing() if span else None
         asked = perf_counter_ns()
@@ -310,8 +323,7 @@ class LocalProvider:
                 self.eos_token_ids,
                 adapter=self.adapter_digest,
                 priority=share.priority + (_BEHIND if is_background else 0),
-                # A line of its own, so that it is not for what waits there that somebody's chat is late.
-                tenant=f"{tenant} (background)" if is_background else tenant,
+                tenant=tenant,
                 weight=share.weight,
                 kv_share=share.kv_share,
                 timing=timing,
@@ -402,7 +414,7 @@ def token_text(raw: bytes) -> str:
 def _with_seed(sampling: SamplingParams) -> SamplingParams:
     if sampling.seed is not None:
         return sampling
-    return replace(sampling, seed=secrets.randbits(_SEED_BITS))
+    return replace(sampling, seed=random_bits(_SEED_BITS))
 
 
 async def _maybe_in_thread(work: Callable[[], Sequence[int]], size: int) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """Receipts: what made an answer. Enough to make the same tokens again from the same artifact."""
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from cairn.core import NotFoundError
+from cairn.core.ids import random_hex
 from cairn.registry.tables import ReceiptRow
 
 _BODY = (
@@ -54,7 +54,7 @@ class Receipt:
 
 def new_receipt_id() -> str:
     """A fresh id; ids sort by the time they were made."""
-    return f"rcpt_{int(time.time() * 1000):011x}{uuid.uuid4().hex[:13]}"
+    return f"rcpt_{int(time.time() * 1000):011x}{random_hex(13)}"
 
 
 def save(session: Session, receipts: Sequence[Receipt]) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import ipaddress
 import logging
 import re
-import secrets
 import socket
 import time
 
@@ -19,6 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cairn.core.ids import random_hex
 from cairn.server.config import ServerConfig
 from cairn.server.errors import ErrorResponse, error_response
 from cairn.server.metrics import Metrics
@@ -108,7 +108,7 @@ class Edge:
             await response(scope, receive, send)
             return
         status = 499  # the client left before an answer began
-        request_id = scope["request_id"] = f"req_{secrets.token_hex(12)}"
+        request_id = scope["request_id"] = f"req_{random_hex(24)}"
         root = NULL
         if self._recorder is not None and scope["path"].startswith(_TRACED):
             root = begin_request(self._recorder, scope)

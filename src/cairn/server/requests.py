@@ -1,6 +1,5 @@
 """OpenAI's request bodies as what providers take; what cannot be done is refused by name."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from cairn.core.chat import (
     ToolDefinition,
 )
 from cairn.core.errors import InvalidRequestError
+from cairn.core.ids import random_hex
 from cairn.server.openai_types import (
     ChatCompletionRequest,
     FileSearchChoice,
@@ -229,4 +229,4 @@ def _logit_bias(given: Mapping[str, float] | None) -> dict[int, float]:
 
 def new_completion_id(kind: str) -> str:
     """`chatcmpl-…` or `cmpl-…`."""
-    return f"{kind}-{uuid.uuid4().hex}"
+    return f"{kind}-{random_hex(32)}"

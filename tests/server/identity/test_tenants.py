@@ -110,9 +110,8 @@ class Tenants:
         ids = {"conversation_id": made["id"], "receipt_id": receipt, "message_id": message["id"]}
         ids |= {"folder_id": folder["folder_id"], "share_id": share["share_id"], "trace_id": trace}
         ids["attachment_id"] = attached
-        below = ("/api/conversations", "/api/receipts", "/api/folders", "/api/shares", "/api/traces")
-        below = (*below, "/api/attachments")
-        return Thing("", below, ids, marker)
+        kinds = ("conversations", "receipts", "folders", "shares", "traces", "attachments")
+        return Thing("", tuple(f"/api/{kind}" for kind in kinds), ids, marker)
 
     def _prompt(self, client: httpx2.Client, marker: str) -> Thing:
         made = posted(client, "/api/prompts", {"name": marker, "content": f"{marker} {{{{what}}}}"})

@@ -1,13 +1,13 @@
 """Events of a chat as Anthropic's message: whole, or as the events of its stream."""
 
 import json
-import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 from cairn.core.chat import ChatRequest, ChoiceEnd, StreamEnd, TextDelta, ToolCall, ToolCallDelta, Usage
+from cairn.core.ids import random_hex
 from cairn.server.anthropic.types import MessageReply, MessageUsage, TextReply, ToolUseReply
 from cairn.server.errors import anthropic_error_body
 from cairn.server.openai_types import CairnInfo
@@ -142,4 +142,4 @@ def _usage(usage: Usage) -> MessageUsage:
 
 
 def _new_message_id() -> str:
-    return f"msg_{uuid.uuid4().hex}"
+    return f"msg_{random_hex(32)}"

@@ -1,13 +1,13 @@
 """A response as it comes to be: what events of a chat add to it, and what a stream tells of that."""
 
 import time
-import uuid
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
 from cairn.core.chat import ChatRequest, ChoiceEnd, StreamEnd, TextDelta, ToolCall, ToolCallDelta, Usage
 from cairn.core.errors import CairnError, InvalidRequestError, OverloadedError
+from cairn.core.ids import random_hex
 from cairn.providers.answering import question_of
 from cairn.server.openai_types import CairnInfo, ContentLogprob, FileSearchSpec
 from cairn.server.replies import RepliedEvent, Sources, logprobs_json
@@ -33,7 +33,7 @@ Event = dict[str, Any]
 def new_response(body: NewResponse, chat: ChatRequest) -> ResponseObject:
     """A response of which nothing is said yet."""
     return ResponseObject(
-        id=f"resp_{uuid.uuid4().hex}",
+        id=f"resp_{random_hex(32)}",
         created_at=int(time.time()),
         instructions=body.instructions,
         max_output_tokens=body.max_output_tokens,

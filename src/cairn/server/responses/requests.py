@@ -1,6 +1,5 @@
 """Items of a response's input, and what was said before, as a chat."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from cairn.core.chat import (
 )
 from cairn.core.errors import ContextLengthError, InvalidRequestError
 from cairn.core.grammar import Grammar
+from cairn.core.ids import random_hex
 from cairn.providers.protocol import TextProvider
 from cairn.server.requests import chosen_tool, file_search_of
 from cairn.server.responses.types import (
@@ -41,7 +41,7 @@ _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "f
 
 def new_item_id(kind: str) -> str:
     """`msg_…`, `fc_…`."""
-    return f"{_PREFIXES.get(kind, 'item')}_{uuid.uuid4().hex}"
+    return f"{_PREFIXES.get(kind, 'item')}_{random_hex(32)}"
 
 
 def input_items(body: NewResponse) -> list[InputItem]:

@@ -8,7 +8,6 @@ row in the ledger, whatever became of it, and what it had reserved is put right.
 
 import asyncio
 import hashlib
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from fastapi import Depends, Request
 
 from cairn.core.chat import Principal, Usage
 from cairn.core.errors import CairnError
+from cairn.core.ids import random_hex
 from cairn.server.answers.cache import HEADER as CACHE_HEADER
 from cairn.server.answers.cache import Reuse, reuse_of
 from cairn.server.auth import Caller
@@ -280,7 +280,7 @@ class Ticket:
 async def admission(request: Request, caller: Caller) -> AsyncIterator[Ticket]:
     """The ticket of a request; it is settled when the answer has been sent, or cannot be."""
     endpoint = getattr(request.scope.get("route"), "path", request.url.path)
-    request_id = request.scope.get("request_id") or f"req_{secrets.token_hex(12)}"
+    request_id = request.scope.get("request_id") or f"req_{random_hex(24)}"
     state = state_of(request)
     deadline = deadline_of(request, state.config.deadline_seconds)
     promise = partial(check_promise, state, caller, deadline)

@@ -1,7 +1,6 @@
 """A request to this server from within: the same route, checks and errors, without a socket."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Scope
 
 from cairn.core.chat import Principal
+from cairn.core.ids import random_hex
 from cairn.server.auth import PRINCIPAL
 
 _QUEUED = 64
@@ -26,7 +26,7 @@ class Asked:
     headers: Mapping[str, str] = field(default_factory=dict)
     client: tuple[str, int] | None = None
     principal: Principal | None = None
-    request_id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
+    request_id: str = field(default_factory=lambda: f"req_{random_hex(24)}")
 
     def scope(self) -> Scope:
         """As an application is called with it."""
