@@ -212,10 +212,11 @@ def test_a_batch_that_is_cancelled_keeps_what_it_has(serve: Serve, script: Scrip
     server.wait_until(lambda: bool(scripted.provider.load().running))
     while not (counts := client.batches.retrieve(batch.id).request_counts) or counts.completed < 2:
         scripted.runner.gate.release()
+        server.wait_until(lambda: not scripted.runner.gate._value)  # no step ahead of what is looked at
     batch = client.batches.cancel(batch.id)
     assert batch.status in ("cancelling", "cancelled")
-    open_gate(scripted)
     batch = ended(server, client, batch.id)
+    open_gate(scripted)
     assert batch.status == "cancelled"
     assert batch.cancelled_at is not None
     names = [each["custom_id"] for each in told(client, batch.output_file_id)]
