@@ -4,7 +4,7 @@ import json
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cairn.data.parsing import parse_bytes
@@ -208,6 +208,7 @@ WHOLE = [docx(word_paragraph("some text")), xlsx({"a": ""}), make_pdf(["BT ET"])
 
 
 @settings(max_examples=150, deadline=None)
+@example(data=b"Subject: =?\xfftf-8?q?caf=C3=A9?=\n\nx", suffix="eml")
 @given(
     data=st.one_of(
         st.binary(max_size=200),

@@ -1,5 +1,6 @@
 """kill -9 under load, and two servers over one home: what was told stays and is counted once."""
 
+import itertools
 import json
 import threading
 from pathlib import Path
@@ -16,8 +17,6 @@ from tests.server.faults.conftest import (
     Start,
     Up,
     assert_counted,
-    assert_receipts,
-    ledger,
     wait_until,
     write_route,
 )
@@ -31,7 +30,7 @@ def bodies(num: int, model: str = "way") -> list[dict[str, object]]:
 
 
 def test_kill_9_under_load(up: Start, home: Path, upstream: FakeUpstream) -> None:
-    """What a client was told whole has its receipt; the ledger has none twice and lacks at most the last."""
+    """What a client was told whole has its receipt and its row, once."""
     write_route(home, upstream)
     answers, server = [], up()
     for turn in range(3):
@@ -45,16 +44,7 @@ def test_kill_9_under_load(up: Start, home: Path, upstream: FakeUpstream) -> Non
     after = server.ask()
     server.stop()
     settings = Settings(home=home)
-    rows = ledger(settings)
-    assert len({row.usage_id for row in rows}) == len(rows)
-    by_receipt = {row.receipt_id: row for row in rows}
-    for found in answers:
-        whole = [each for each in found if each.tokens is not None]
-        assert_receipts(settings, [each.receipt for each in whole])
-        for each in whole:
-            if (row := by_receipt.get(each.receipt)) is not None:
-                assert (row.prompt_tokens, row.completion_tokens) == each.tokens
-    assert_counted(settings, [after])
+    assert_counted(settings, [*itertools.chain(*answers), after])
     with Registry.open(settings) as registry:
         assert registry.audit.verify() > 0
         with registry.database.session(read_only=True) as session:

@@ -6,7 +6,7 @@ Of the versions of a body the plain one is taken, and the HTML one where there i
 import re
 from collections.abc import Iterable
 from email import message_from_bytes
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -121,7 +121,7 @@ def _field(message: Message, name: str) -> str:
 def _decoded(text: str) -> str:
     try:
         return str(make_header(decode_header(text)))
-    except (HeaderParseError, LookupError, ValueError):
+    except (MessageError, LookupError, ValueError):
         return text
 
 
