@@ -5,10 +5,15 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, expect
 
+from tests.e2e.conftest import OWN_PAGE
+
 _ROUTES = "Object.keys(self.__TSR_ROUTER__.routesByPath)"
 _LINKS = "[...document.querySelectorAll('a[href^=\"/\"]')].map((link) => link.getAttribute('href'))"
 _WITHOUT_PAGE = {"/"}
 """It leads on to the chat."""
+
+
+_SHARED = "/shared/$token"
 
 
 def settle(page: Page) -> None:
@@ -31,6 +36,8 @@ def found_addresses(page: Page) -> tuple[dict[str, str], list[str]]:
     settle(page)
     routes = {route.rstrip("/") or "/" for route in page.evaluate(_ROUTES)} - _WITHOUT_PAGE
     found = {route: route for route in sorted(routes) if "$" not in route}
+    if _SHARED in routes:
+        found |= _shared(page)
     to_look_at = list(found.values())
     while to_look_at:
         page.goto(to_look_at.pop(0))
@@ -42,3 +49,13 @@ def found_addresses(page: Page) -> tuple[dict[str, str], list[str]]:
                     found[route] = link
                     to_look_at.append(link)
     return dict(sorted(found.items())), sorted(routes - set(found))
+
+
+def _shared(page: Page) -> dict[str, str]:
+    """A link to the first conversation that has one. No page leads there: its secret is told once."""
+    for conversation in page.request.get("/api/conversations").json():
+        path = f"/api/conversations/{conversation['id']}/shares"
+        made = page.request.post(path, data={}, headers=OWN_PAGE)
+        if made.ok:
+            return {_SHARED: f"/shared/{made.json()['token']}"}
+    return {}

@@ -10,7 +10,7 @@ from cairn.providers.packaged_encoder import packaged_folder
 from cairn.providers.starter import HEADS, starter_folder
 from cairn.registry import Registry
 from cairn.server.identity import Identity
-from tests.e2e.conftest import PHONE, NewPage, overflow, violations
+from tests.e2e.conftest import OWN_PAGE, PHONE, NewPage, overflow, violations
 from tests.e2e.seed import write_metrics
 from tests.e2e.serving import Up
 
@@ -40,7 +40,7 @@ def test_signing_out_ends_the_session(up: Up, browser: Browser, page: Page) -> N
     expect(page.get_by_text("Signed in as admin")).to_be_visible()
     page.route("**/api/sign-out", lambda route: route.fulfill(status=204))
     page.route("**/api/session", lambda route: route.fulfill(status=401, json={"error": {"message": "who?"}}))
-    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign out", exact=True).click()
     expect(page).to_have_url(re.compile("/welcome"))
 
 
@@ -76,7 +76,14 @@ def test_models_are_listed_filtered_and_shown_with_card_and_lineage(page: Page, 
     expect(page.get_by_role("heading", name="tokenizer")).to_be_visible()
 
 
+def unload_base(page: Page) -> None:
+    """Other tests ask the same model."""
+    body = {"model": "lighthouse-base"}
+    assert page.request.post("/api/models/unload", data=body, headers=OWN_PAGE).ok
+
+
 def test_models_are_brought_into_memory_and_let_go(page: Page) -> None:
+    unload_base(page)
     page.goto("/models")
     row = page.get_by_role("row", name=re.compile("lighthouse-base"))
     meter = page.get_by_role("meter", name="Memory for models")
@@ -124,6 +131,7 @@ def test_a_load_that_is_refused_is_told(page: Page) -> None:
         "error": {"message": "there is no room", "remedy": "give models more", "code": "model.no_room"}
     }
     page.route("**/api/models/load", lambda route: route.fulfill(status=507, json=refusal))
+    unload_base(page)
     page.goto("/models")
     page.get_by_role("button", name="Load lighthouse-base").click()
     expect(page.get_by_text("There is no room. Give models more.").first).to_be_visible()

@@ -31,6 +31,7 @@ from cairn.core import (
 from cairn.registry.locks import locked
 
 _BUSY_SECONDS = 30
+_LOG_PAGES = 1000  # SQLite's own number
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _PATIENCE = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
 """Of connections to Postgres: a machine that is silently gone is noticed."""
@@ -57,6 +58,12 @@ class Database:
         if read_only:
             return Session(self._reading, expire_on_commit=False)
         return Session(self.engine if is_synced else self._unsynced, expire_on_commit=False)
+
+    def sync(self) -> None:
+        """Wait until the disk has what was committed with `is_synced=False`; nobody else waits for it."""
+        if self.is_sqlite:  # Postgres sees to it by itself, within a second
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -184,11 +191,15 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
 
 def _on_sqlite_begin(connection: Connection) -> None:
     options = connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT":
+        return
     if options.get("read_only", False):
         connection.exec_driver_sql("BEGIN")
         return
-    synchronous = "FULL" if options.get("is_synced", True) else "NORMAL"
-    connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+    is_synced = options.get("is_synced", True)
+    # Moving the log into the file waits for the disk too: it is left to a commit that does so anyway.
+    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
+    connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={_LOG_PAGES if is_synced else 0}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 

@@ -112,7 +112,7 @@ async def test_the_sum_is_what_many_clients_counted(serve: Serve, script: Script
         if receipt_id in told:
             assert (row.prompt_tokens, row.completion_tokens) == told[receipt_id]
         if receipt_id not in left:
-            assert row.outcome == "ok"
+            assert row.outcome == "ok", (row.endpoint, row.code, row.completion_tokens, receipt_id in told)
     counted = (
         sum(row.prompt_tokens for row in found.values()),
         sum(row.completion_tokens for row in found.values()),

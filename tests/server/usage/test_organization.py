@@ -6,15 +6,16 @@ from typing import Any
 import openai
 import pytest
 
-from tests.server.conftest import PATIENCE, Running
+from tests.server.conftest import PATIENCE, Running, Script, Serve
 from tests.server.usage.conftest import entry
 
 DAY = 86400
 
 
 @pytest.fixture
-def filled(server: Running) -> Running:
+def filled(serve: Serve, script: Script) -> Running:
     """Three days of use by two people, a refusal, and an embedding that is no completion."""
+    server = serve(script(), usage_days=100_000)  # nothing is summed up by day
     ledger = server.state.metering.ledger
     for number, (day, user, model, endpoint, outcome) in enumerate(
         (

@@ -15,13 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy.dialects import postgresql, sqlite
 
-from cairn.core.errors import CairnError
+from cairn.core.errors import CairnError, StorageError
 from cairn.registry import Database
 from cairn.server.usage.journal import Journal, left_behind
 from cairn.server.usage.tables import UsageRow
@@ -234,8 +235,12 @@ class Ledger:
             set_={"num_requests": table.c.num_requests + statement.excluded.num_requests},
             where=table.c.outcome == "refused",
         )
-        with self._database.session() as session, session.begin():
+        # On SQLite everybody else who writes would wait for the disk, too.
+        is_sqlite = self._database.is_sqlite
+        with self._database.session(is_synced=not is_sqlite) as session, session.begin():
             session.execute(statement, rows)
+        with suppress(StorageError):  # it is stored; what could not be done now is done with the next
+            self._database.sync()
 
 
 def _is_entry(item: object) -> bool:
