@@ -9,12 +9,12 @@ everything else uses the span itself as a context.
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
-from random import getrandbits
 from time import perf_counter_ns, time_ns
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from cairn.core.errors import CairnError
+from cairn.core.ids import random_bits
 from cairn.telemetry.context import TraceContext, format_traceparent
 
 Kind = Literal[1, 2, 3]
@@ -54,7 +54,7 @@ class Trace:
 
     def __init__(self, context: TraceContext | None = None, *, records_content: bool = False) -> None:
         if context is None:
-            self.trace_id = f"{getrandbits(128) or 1:032x}"
+            self.trace_id = f"{random_bits(128) or 1:032x}"
             self.parent_id, self.is_sampled, self.state = "", True, ""
         else:
             self.trace_id, self.parent_id = context.trace_id, context.parent_id
@@ -90,7 +90,7 @@ class Span:
         self.trace = trace
         self.name = name
         self.parent_id = parent_id
-        self.span_id = getrandbits(64) or 1
+        self.span_id = random_bits(64) or 1
         self.kind: Kind = kind
         self.attributes: Attributes = {} if attributes is None else attributes
         self.error = ""

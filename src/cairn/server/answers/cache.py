@@ -7,7 +7,6 @@ Every repeat has a receipt of its own, which says what it repeats and replays as
 """
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -21,7 +20,7 @@ from cairn.core.errors import CairnError, InvalidRequestError, NotFoundError
 from cairn.engine.runner import FloatArray
 from cairn.providers.protocol import TextProvider
 from cairn.registry import Registry
-from cairn.server.answers.similar import Embed, Similar, question_of
+from cairn.server.answers.similar import Embed, Similar, digest_of, question_of
 from cairn.server.metrics import Metrics
 from cairn.telemetry import current
 
@@ -167,18 +166,7 @@ def _key(provider: TextProvider, chat: ChatRequest, *, takes_sampled: bool) -> b
     is_determined = takes_sampled or sampling.temperature == 0 or sampling.seed is not None
     if chat.principal is None or not chat.request_id or not provider.artifact_digest or not is_determined:
         return None
-    parts: tuple[Any, ...] = (
-        chat.principal.user_id,
-        provider.artifact_digest,
-        provider.adapter_digest,
-        chat.messages,
-        sampling,
-        chat.tools,
-        chat.tool_choice,
-        chat.parallel_tool_calls,
-        chat.template_options,
-    )
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).digest()
+    return digest_of(provider, chat, chat.messages)
 
 
 def _num_bytes(event: ChatEvent) -> int:

@@ -8,14 +8,14 @@ questions of FeedbackQA by `benchmarks.gateway.similar`.
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cairn.core.bounded_cache import BoundedCache
-from cairn.core.chat import ChatRequest, TextPart
+from cairn.core.chat import ChatRequest, Message, TextPart
 from cairn.engine.runner import FloatArray
 from cairn.providers.protocol import TextProvider
 
@@ -44,24 +44,32 @@ def question_of(provider: TextProvider, chat: ChatRequest) -> tuple[bytes, str] 
     if not 0 < len(part.text.strip()) <= MOST_CHARACTERS:
         return None
     who = chat.principal
-    parts: tuple[Any, ...] = (
-        who.user_id,
+    more = (
         sorted(who.groups),
         sorted(who.roles),
         None if who.scopes is None else sorted(who.scopes),
         None if who.models is None else sorted(who.models),
+        chat.model,
+        last.name,
+    )
+    return digest_of(provider, chat, chat.messages[:-1], *more), part.text
+
+
+def digest_of(provider: TextProvider, chat: ChatRequest, messages: Sequence[Message], *more: object) -> bytes:
+    """Of everything that decides the answer to somebody's messages, and of more."""
+    parts = (
+        chat.principal.user_id if chat.principal else "",
         provider.artifact_digest,
         provider.adapter_digest,
-        chat.model,
-        chat.messages[:-1],
-        last.name,
+        messages,
         chat.sampling,
         chat.tools,
         chat.tool_choice,
         chat.parallel_tool_calls,
         chat.template_options,
+        *more,
     )
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).digest(), part.text
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).digest()
 
 
 def marks(text: str) -> tuple[tuple[str, ...], frozenset[str]]:

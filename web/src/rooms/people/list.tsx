@@ -13,6 +13,7 @@ import { QueryState } from "../../parts/query-state";
 import { Room } from "../../parts/room";
 import { Sure } from "../../parts/sure";
 import { Table } from "../../parts/table";
+import { Tags } from "../../parts/tags";
 import { TextField } from "../../parts/text-field";
 import { notify } from "../../parts/toasts";
 import { PersonForm } from "./person";
@@ -88,18 +89,6 @@ function PeopleTable({ people, onOpen }: { people: readonly Person[]; onOpen: (p
         </tr>
       ))}
     </Table>
-  );
-}
-
-function Tags({ names }: { names: readonly string[] }) {
-  return (
-    <span className="labels">
-      {names.map((name) => (
-        <span key={name} className="tag">
-          {name}
-        </span>
-      ))}
-    </span>
   );
 }
 

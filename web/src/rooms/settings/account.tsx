@@ -6,6 +6,7 @@ import { sessionQuery } from "../../api/queries";
 import { formatMoment } from "../../format";
 import { AuditLink } from "../../parts/audit-link";
 import { QueryState } from "../../parts/query-state";
+import { Tags } from "../../parts/tags";
 import { signOut } from "../sign-out";
 
 export function Account() {
@@ -57,18 +58,6 @@ function Fact({ name, children }: { name: string; children: React.ReactNode }) {
       <dt>{name}</dt>
       <dd>{children}</dd>
     </>
-  );
-}
-
-function Tags({ names }: { names: readonly string[] }) {
-  return (
-    <span className="labels">
-      {names.map((name) => (
-        <span key={name} className="tag">
-          {name}
-        </span>
-      ))}
-    </span>
   );
 }
 
