@@ -90,6 +90,8 @@ def test_a_conversation_is_moved_by_keyboard(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("menuitem", name="Rename")).to_be_focused()
     page.keyboard.press("ArrowDown")
+    # The menu moves the focus a moment after the key.
+    expect(page.get_by_role("menuitem", name="Move to")).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("menuitemradio", name="No folder")).to_be_focused()
     page.keyboard.type(boats[:12], delay=10)
