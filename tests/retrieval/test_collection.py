@@ -66,7 +66,7 @@ def test_what_is_put_is_found(collection: Collection) -> None:
     assert hits[0].passage.text == "# Boats\n\nA canoe is paddled on the river."
     assert hits[0].passage.heading_path == ("Boats",)
     assert hits[0].passage.document_digest == first.digest
-    assert set(hits[0].stages) == {"lexical", "dense", "fused"}
+    assert set(hits[0].stages) == {"lexical", "dense", "feedback", "fused"}
     assert hits[0].score == hits[0].stages["fused"]
     assert_consistent(collection)
 

@@ -18,7 +18,9 @@ from cairn.retrieval.fusion import calibrated, reciprocal
 from cairn.retrieval.index import Match
 from cairn.retrieval.search import SearchOptions, find
 from tests.retrieval.conftest import ANN, document
-from tests.retrieval.exact import ExactIndexes, encoders
+from tests.retrieval.exact import ExactIndexes, WordEmbedder, encoders
+
+DENSE = SearchOptions(depth="dense")
 
 
 def ranking(*pairs: tuple[int, float]) -> list[Match]:
@@ -86,9 +88,61 @@ def test_the_reranker_has_the_last_word(registry: Registry, indexes: ExactIndexe
         assert [hit.passage.name for hit in hits] == ["b", "a"]
         assert hits[0].stages["reranked"] == len("canoe and more")
         # Of two passages the better has spread 1, the other -1, and the reranker counts more.
-        assert [hit.score for hit in hits] == pytest.approx([0.5, -0.5])
+        assert [hit.score for hit in hits] == pytest.approx([0.1, -0.1])
         lexical = find(collection, "canoe", ANN, SearchOptions(depth="lexical"))
         assert [set(hit.stages) for hit in lexical] == [{"lexical"}, {"lexical"}]
+
+
+def test_feedback_moves_towards_what_is_like_the_best_two(registry: Registry, indexes: ExactIndexes) -> None:
+    texts = {
+        "wind": "glider wind",
+        "river": "paddle river",
+        "first": "canoe paddle",
+        "second": "paddle canoe",
+    }
+    found = {}
+    for feedback in (0.0, 0.6):
+        config = CollectionConfig(feedback=feedback)
+        create_collection(registry, f"notes {feedback}", owner="ann", config=config)
+        with Collection.open(registry, f"notes {feedback}", encoders(), indexes) as collection:
+            for name, text in texts.items():
+                collection.put(document(name, text))
+            hits = find(collection, "canoe", ANN, SearchOptions())
+            found[feedback] = {hit.passage.name: hit.stages for hit in hits}
+            assert all("feedback" not in hit.stages for hit in find(collection, "canoe", ANN, DENSE))
+    assert all("feedback" not in stages for stages in found[0.0].values())
+    query, best, river = WordEmbedder().embed(["canoe", "canoe paddle", "paddle river"]).vectors
+    moved = query + 0.6 * best
+    stages = found[0.6]
+    assert stages["river"]["feedback"] == pytest.approx(river @ moved / np.linalg.norm(moved), abs=1e-6)
+    gained = {name: each["feedback"] - each["dense"] for name, each in stages.items()}
+    assert gained["river"] > gained["wind"]
+    words, nearness = (
+        [Match(n, each[stage]) for n, each in enumerate(stages.values()) if stage in each]
+        for stage in ("lexical", "feedback")
+    )
+    fused = calibrated([words, nearness])
+    assert [each["fused"] for each in stages.values()] == pytest.approx([fused[n] for n in range(4)])
+
+
+def test_what_was_closed_a_moment_ago_moves_no_query(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which passages are like a hidden one is not to be read off the scores."""
+
+    def nearness() -> dict[str, float]:
+        hits = find(collection, "canoe", ANN, SearchOptions())
+        return {hit.passage.name: hit.stages["feedback"] for hit in hits}
+
+    for name, text in (("wind", "glider wind"), ("river", "paddle river")):
+        collection.put(document(name, text))
+    alone = nearness()
+    hidden = collection.put(document("secret", "canoe glider"))
+    index = collection.index()
+    assert nearness()["wind"] != alone["wind"]
+    monkeypatch.setattr(collection, "index", lambda: index)  # it hears of nothing any more
+    collection.relabel([hidden.document_id], ["user:bob"])
+    assert nearness() == alone
 
 
 def test_a_limit_is_at_least_one() -> None:

@@ -30,6 +30,13 @@ class CollectionConfig(Config):
     fusion: Fusion = Field(
         default="calibrated", description="by scores brought to one scale, or by rank alone"
     )
+    feedback: float = Field(
+        default=0.6,
+        ge=0,
+        le=10,
+        description="how far the query's vector moves towards the best two passages (Rocchio 1971) before "
+        "vectors are searched again; 0: not at all",
+    )
     reranked: int = Field(
         default=30, ge=0, description="best of the fused that the reranker reads, when there is one"
     )

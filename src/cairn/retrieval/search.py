@@ -34,6 +34,7 @@ Vector = NDArray[np.float32]
 Depth = Literal["lexical", "dense", "fused", "reranked"]
 _CHOICE = 4
 """Passages to choose each diverse one from."""
+_FEEDBACK_PASSAGES = 2
 _WEIGHTS = {"graph": 4.0}  # a walk begins at what the others found, so its order has theirs in it
 _FUSIONS = {"reciprocal": reciprocal, "calibrated": calibrated}
 
@@ -119,7 +120,14 @@ def search(
     config = collection.info.config.model_copy(update=dict(space.settings))
     where = Filter(labels, options.documents)
     count = max(config.candidates, options.limit)
-    stages = _searched(space.index(), query, unit_length(vector), where, count, options)
+    vector = unit_length(vector)
+    stages = _searched(space.index(), query, vector, where, count, options)
+    if config.feedback and options.depth in ("fused", "reranked"):
+        with current().child("search vectors with feedback"):
+            best = _best_vectors(collection, space, list(_fused(config.fusion, stages)), labels)
+            if best:
+                moved = unit_length(vector + config.feedback * np.mean(best, axis=0))
+                stages["feedback"] = space.index().search(moved, count, where)
     by_graph = bool(config.graph) if options.graph is None else options.graph
     if by_graph and options.depth in ("fused", "reranked"):
         seeds = _fused(config.fusion, stages)
@@ -164,7 +172,19 @@ def _searched(
     return found
 
 
+def _best_vectors(
+    collection: Collection, space: OpenSpace, order: Sequence[int], labels: frozenset[str] | None
+) -> list[Vector]:
+    """Of the best passages; checked as those that are shown, for they decide what is found."""
+    with collection.database.session(read_only=True) as session:
+        best = _visible(session, collection, order, labels, _FEEDBACK_PASSAGES)
+        return list(load_vectors(session, space.space_id, list(best)).values())
+
+
 def _fused(fusion: str, stages: Mapping[str, Sequence[Match]]) -> dict[int, float]:
+    """One score for each; the vectors that are nearest after feedback take the place of those before it."""
+    if "feedback" in stages:
+        stages = {name: matches for name, matches in stages.items() if name != "dense"}
     return _FUSIONS[fusion](list(stages.values()), [_WEIGHTS.get(name, 1.0) for name in stages])
 
 

@@ -3105,6 +3105,8 @@ export interface components {
             chunk_tokens: number;
             /** Diversity */
             diversity: number;
+            /** Feedback */
+            feedback: number;
             /**
              * Fusion
              * @enum {string}
@@ -5908,6 +5910,8 @@ export interface components {
             chunk_tokens?: number | null;
             /** Diversity */
             diversity?: number | null;
+            /** Feedback */
+            feedback?: number | null;
             /** Fusion */
             fusion?: ("reciprocal" | "calibrated") | null;
             /** Graph */

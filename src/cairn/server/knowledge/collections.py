@@ -39,6 +39,7 @@ class CollectionSettings(BaseModel):
     least_confidence: float
     candidates: int
     fusion: Literal["reciprocal", "calibrated"]
+    feedback: float
     reranked: int
     diversity: float
     graph: bool | Literal["model"]
@@ -55,6 +56,7 @@ class SettingsChange(Strict):
     least_confidence: float | None = None
     candidates: int | None = None
     fusion: Literal["reciprocal", "calibrated"] | None = None
+    feedback: float | None = None
     reranked: int | None = None
     diversity: float | None = None
     graph: bool | Literal["model"] | None = None

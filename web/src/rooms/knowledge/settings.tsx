@@ -31,6 +31,7 @@ const CUTTING: readonly NumberSetting[] = [
 ];
 const FINDING: readonly NumberSetting[] = [
   { name: "candidates", label: "Candidates", hint: "of words and of meaning each", step: 1, most: 10_000 },
+  { name: "feedback", label: "Feedback", hint: "towards the best two; 0: none", step: 0.1, most: 10 },
   { name: "reranked", label: "Passages reranked", hint: "0: the reranker is off", step: 1 },
   { name: "diversity", label: "Diversity", hint: "what like passages lose", step: 0.05, most: 1 },
 ];

@@ -5,6 +5,11 @@ export const STAGES = [
   { name: "lexical", label: "Words", hint: "BM25: how telling the words are that stand in it" },
   { name: "dense", label: "Meaning", hint: "how near its vector is to that of the query" },
   { name: "graph", label: "Graph", hint: "how near it is by way of things that are named" },
+  {
+    name: "feedback",
+    label: "Like the best",
+    hint: "how near once the query has moved towards the best two",
+  },
   { name: "fused", label: "Fused", hint: "the stages before, made one" },
   { name: "reranked", label: "Reranked", hint: "read together with the query" },
 ] as const;
