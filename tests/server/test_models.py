@@ -1,11 +1,12 @@
 """The pool of models: loaded when asked for, followed by name, let go when idle, refused with reason."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import openai
 import pytest
 
-from cairn.core.errors import CairnError
+from cairn.core.errors import CairnError, NotFoundError
 from cairn.registry import Registry
 from cairn.server.config import ServerConfig
 from cairn.server.models import ModelPool
@@ -33,6 +34,30 @@ async def test_models_come_and_go(registry: Registry) -> None:
     assert pool.memory().departures == {"room": 2}
     await pool.close()
     assert pool.loaded() == []
+
+
+async def test_a_name_is_looked_up_again_once_any_process_has_moved_one(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = ModelPool(registry, ServerConfig(kv_cache_bytes=4_000_000))
+    tiny_artifact(registry, name="one", seed=1)
+    other = tiny_artifact(registry, name="two", seed=2)
+    look_up = Mock(wraps=registry.get)
+    async with pool.use("one"):
+        monkeypatch.setattr(registry, "get", look_up)
+    for _ in range(3):
+        async with pool.use("one"):
+            pass
+    look_up.assert_not_called()
+    with Registry.open(registry.settings) as elsewhere:
+        elsewhere.set_alias("one", other.digest)
+        async with pool.use("one") as moved:
+            assert moved.artifact_digest == other.digest
+        elsewhere.remove_alias("one")
+        with pytest.raises(NotFoundError, match="no model 'one'"):
+            async with pool.use("one"):
+                pass
+    await pool.close()
 
 
 def test_a_moved_name_is_served_without_a_restart(serve: Serve, pool: ModelPool, registry: Registry) -> None:

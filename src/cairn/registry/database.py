@@ -9,9 +9,10 @@ writes) inside one. Not covered: in-memory SQLite, other databases.
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +49,7 @@ class Database:
         isolation = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reading = self.engine.execution_options(read_only=True, **isolation)
         self._unsynced = self.engine.execution_options(is_synced=False)
+        self._names_path = f"{self.engine.url.database}.names"
 
     def session(self, *, read_only: bool = False, is_synced: bool = True) -> Session:
         """A session to use in `with`; commit what you write.
@@ -79,6 +81,22 @@ class Database:
             session.connection()  # begins, and with that takes the write lock
         else:
             session.execute(text(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"))
+
+    @property
+    def names_mark(self) -> int | None:
+        """Another number after each `mark_names` of any process; None where only the database can tell."""
+        if not self.is_sqlite:
+            return None
+        try:
+            return os.stat(self._names_path).st_size
+        except OSError:
+            return 0
+
+    def mark_names(self) -> None:
+        """Have whoever remembers what a name means look it up again."""
+        if self.is_sqlite:
+            with suppress(OSError), open(self._names_path, "ab") as file:  # remembered for seconds alone
+                file.write(b".")
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision; does nothing, quickly, when it is there already."""

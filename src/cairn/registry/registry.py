@@ -170,6 +170,7 @@ class Registry:
                 artifact = catalogue.to_artifact(row, self.store)
                 catalogue.forget(session, [row.digest])
                 self.audit.append_in(session, "artifact.remove", actor, row.digest, {"kind": row.kind})
+            self.database.mark_names()
             self.store.discard([artifact.digest])
         return artifact
 
@@ -186,6 +187,7 @@ class Registry:
                 digests = [artifact.digest for artifact in found]
                 catalogue.forget(session, digests)
                 self.audit.append_in(session, "artifact.gc", actor, "", {"digests": digests})
+            self.database.mark_names()
             self.store.discard(digests)
         return found
 
@@ -241,6 +243,7 @@ class Registry:
             moved = aliases.move(
                 session, self.audit, name=name, alias=alias, digest=row.digest, actor=actor, expected=expected
             )
+        self.database.mark_names()
         assert moved is not None
         return moved
 
@@ -248,6 +251,7 @@ class Registry:
         """Remove `name:alias`; its history stays."""
         with self.database.writing() as session:
             aliases.move(session, self.audit, name=name, alias=alias, digest=None, actor=actor)
+        self.database.mark_names()
 
     def aliases(self, name: str | None = None) -> list[Alias]:
         """Every alias (of a name), sorted."""

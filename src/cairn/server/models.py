@@ -1,13 +1,15 @@
 """The models a server answers with: names of the registry's artifacts over a `Residency` of loaded ones.
 
-A name is looked up at every request, so a build that moves an alias is served from the next request on,
-without a restart; requests under way keep the artifact they began with.
+A build that moves an alias is served from the next request on, without a restart; requests under way keep the
+artifact they began with. What a name means is remembered until any process moves a name, and looked up at
+every request where only the database could tell that one has.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -32,6 +34,9 @@ _NO_MODEL = f"there is no model; {NO_MODEL_REMEDY}"
 _LOADING = "loading"
 _KIND = "model"
 _NEEDED = frozenset({"config.json", "tokenizer.json"})
+_REMEMBERED_SECONDS = 5.0
+"""Should a process have been killed between moving a name and saying so."""
+_MOST_REMEMBERED = 1000
 
 
 class ModelNotFoundError(NotFoundError):
@@ -45,6 +50,16 @@ class WrongTaskError(InvalidRequestError):
     """A model asked for what it is not made for."""
 
     code = "model_wrong_task"
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a name stands for, and as long as what it does."""
+
+    artifact: Artifact
+    adapter: Artifact | None
+    mark: int
+    until: float
 
 
 class ModelPool:
@@ -65,6 +80,7 @@ class ModelPool:
         self._config = config
         self._names = tuple(names)
         self._pinned: dict[str, str] = {}
+        self._meanings: dict[str, _Meaning] = {}
         self._problem = "starting"
         self._set_aside: Callable[[], int] = lambda: 0
         self.residency: Residency[LocalProvider | AnyEncoder] = Residency(
@@ -224,7 +240,7 @@ class ModelPool:
         self, name: str, *, is_text: bool | None = None
     ) -> AsyncIterator[LocalProvider | AnyEncoder]:
         span = current().child("find model")
-        artifact, adapter = await asyncio.to_thread(self._artifacts_of, name)
+        artifact, adapter = await self._meaning_of(name)
         task = task_of(artifact)
         if is_text is not None and is_text != (task == "text"):
             raise WrongTaskError(
@@ -263,7 +279,7 @@ class ModelPool:
 
     async def unload(self, name: str) -> bool:
         """Let a model's memory go; False when it is not loaded, `ConflictError` while it answers."""
-        artifact, adapter = await asyncio.to_thread(self._artifacts_of, name)
+        artifact, adapter = await self._meaning_of(name)
         if adapter is None:
             return await self.residency.unload(artifact.digest)
         for provider in self._local_providers():
@@ -281,6 +297,20 @@ class ModelPool:
             raise ModelNotFoundError(
                 f"no model {name!r}", remedy=f"there are: {names}" if names else NO_MODEL_REMEDY
             ) from error
+
+    async def _meaning_of(self, name: str) -> tuple[Artifact, Artifact | None]:
+        """As `_artifacts_of`; without the database where it is known."""
+        mark = self._registry.database.names_mark
+        known = self._meanings.get(name)
+        if known is not None and known.mark == mark and time.monotonic() < known.until:
+            return known.artifact, known.adapter
+        artifact, adapter = await asyncio.to_thread(self._artifacts_of, name)
+        if mark is not None:
+            if len(self._meanings) >= _MOST_REMEMBERED:
+                self._meanings.clear()
+            until = time.monotonic() + _REMEMBERED_SECONDS
+            self._meanings[name] = _Meaning(artifact, adapter, mark, until)
+        return artifact, adapter
 
     def _artifacts_of(self, name: str) -> tuple[Artifact, Artifact | None]:
         """The model that answers to a name, and the adapter that takes part."""
