@@ -5,7 +5,7 @@ until the test lets it go on, so that nothing here waits for time to pass.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -123,8 +123,13 @@ class Scripted:
             name=name,
             artifact_digest="sha256:" + "5c" * 32,
             eos_token_ids=(end,),
-            save_receipt=self.receipts.append,
+            save_receipt=self._save,
         )
+        self.save: Callable[[Receipt], object] = self.receipts.append
+        """What becomes of a receipt."""
+
+    async def _save(self, receipt: Receipt) -> None:
+        self.save(receipt)
 
     def stop(self) -> None:
         self.runner.is_gated = False

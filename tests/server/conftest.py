@@ -162,7 +162,7 @@ def serve(registry: Registry, script: Script) -> Iterator[Serve]:
         if models is None:
             models = ScriptedModels(*(scripted or (script(),)))
             for each in scripted:
-                each.provider._save_receipt = registry.save_receipt
+                each.save = registry.save_receipt
         identity = Identity(registry.database)
         key = identity.ensure_admin() or identity.create_key("admin")
         state = ServerState(registry=registry, config=config, models=models, identity=identity)

@@ -61,7 +61,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     """The URL of a server with a scripted model, and its administrator's key."""
     scripted = Scripted(REPLY)
     with Registry.open(Settings(home=tmp_path_factory.mktemp("home"))) as registry:
-        scripted.provider._save_receipt = registry.save_receipt
+        scripted.save = registry.save_receipt
         identity = Identity(registry.database)
         key = identity.ensure_admin()
         assert key is not None

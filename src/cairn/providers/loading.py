@@ -17,6 +17,7 @@ from cairn.models.generation import read_json
 from cairn.providers.grammars import grammars_of
 from cairn.providers.local import LocalProvider
 from cairn.providers.measuring import size_of_model
+from cairn.providers.receipt_writer import ReceiptWriter
 from cairn.providers.residency import Loadable
 from cairn.providers.runners import make_runner
 from cairn.providers.sizes import Size
@@ -74,7 +75,7 @@ def load_local_provider(
         name=name or ref,
         artifact_digest=artifact.digest,
         eos_token_ids=eos_token_ids,
-        save_receipt=registry.save_receipt,
+        save_receipt=ReceiptWriter(registry.save_receipts).save,
         sampling_defaults=_sampling_defaults(defaults),
         runner=description,
     )

@@ -33,6 +33,7 @@ from cairn.engine import AsyncEngine, PromptLogprob, PromptOutput, Request, Shar
 from cairn.providers.choice import Choice
 from cairn.providers.detokenizer import Detokenizer, bytes_of
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho, TenantLoad
+from cairn.providers.receipt_writer import SaveReceipt
 from cairn.providers.receipts import message_json, sampling_json
 from cairn.providers.replay import Replay, compile_ahead, replay_tokens
 from cairn.providers.timing import tell_timing
@@ -89,7 +90,7 @@ class LocalProvider:
         name: str,
         artifact_digest: str,
         eos_token_ids: Sequence[int],
-        save_receipt: Callable[[Receipt], None],
+        save_receipt: SaveReceipt,
         sampling_defaults: Mapping[str, Any] | None = None,
         runner: Mapping[str, Any] | None = None,
         adapter_digest: str = "",
@@ -352,7 +353,7 @@ class LocalProvider:
     async def _close(self, outputs: Any, reply: _Reply, span: Span) -> None:
         await outputs.aclose()
         with span.child("store receipt"):
-            await asyncio.to_thread(self._save_receipt, self._receipt(reply))
+            await self._save_receipt(self._receipt(reply))
 
     def _choice(self, reply: _Reply, index: int, visible: frozenset[str]) -> Choice:
         parser = ToolCallParser(reply.tool_format, reply.tool_names) if reply.tool_format else None

@@ -16,6 +16,7 @@ from cairn import __version__
 from cairn.core.errors import NotFoundError
 from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
+from cairn.providers.receipt_writer import ReceiptWriter
 from cairn.registry import Registry
 from cairn.server.answers import AnswerCache
 from cairn.server.answers.embedding import QuestionEmbedder
@@ -26,7 +27,6 @@ from cairn.server.metrics import Metrics
 from cairn.server.middleware import InFlight
 from cairn.server.routing.config import FILE_NAME
 from cairn.server.routing.models import RoutedModels
-from cairn.server.routing.receipts import ReceiptWriter
 from cairn.server.routing.table import RouteTable
 from cairn.server.tables import VectorStoreFileRow
 from cairn.server.usage.metering import Metering

@@ -141,7 +141,7 @@ async def test_it_is_bounded_in_time_and_memory(registry: Registry, scripted: An
     from cairn.core.chat import ChatRequest, SamplingParams, text_message
 
     clock = [0.0]
-    scripted.provider._save_receipt = registry.save_receipt
+    scripted.save = registry.save_receipt
     cache = AnswerCache(registry, Metrics(), max_bytes=20_000, seconds=10, now=lambda: clock[0])
 
     async def ask(text: str, place: int) -> int:

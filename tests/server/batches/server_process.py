@@ -19,7 +19,7 @@ from tests.server.conftest import REPLY, ScriptedModels
 def main(home: Path) -> None:
     scripted = Scripted(REPLY * 5)
     with Registry.open(Settings(home=home)) as registry:
-        scripted.provider._save_receipt = registry.save_receipt
+        scripted.save = registry.save_receipt
         config = ServerConfig(port=0, batch_requests=2, batch_hold_seconds=0.5)
         state = ServerState(
             registry=registry,

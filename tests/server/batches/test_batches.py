@@ -254,7 +254,7 @@ def test_somebodys_chat_goes_before_a_batch(serve: Serve, script: Script) -> Non
     scripted = script(REPLY * 2, config=EngineConfig(max_num_seqs=1))
     server = serve(scripted, batch_requests=4)
     served: list[Receipt] = []
-    scripted.provider._save_receipt = served.append
+    scripted.save = served.append
     client = server.client()
     scripted.runner.is_gated = True
     batch = begin(client, upload(client, *(line(f"ask-{number}", BODY) for number in range(4))))

@@ -8,7 +8,7 @@ import logging
 import time
 from asyncio import CancelledError, create_task, shield
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from cairn.core.chat import ChatEvent, ChatRequest, ChoiceEnd, StreamEnd, TextDe
 from cairn.core.embedding import Embeddings, TextInput
 from cairn.core.errors import InvalidRequestError, StorageError
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, Load, PromptEcho
+from cairn.providers.receipt_writer import SaveReceipt
 from cairn.providers.receipts import message_json, sampling_json
 from cairn.providers.remote import anthropic_shape, openai_shape
 from cairn.providers.remote.config import ProviderConfig
@@ -37,7 +38,6 @@ from cairn.telemetry import current
 
 logger = logging.getLogger("cairn.providers")
 
-SaveReceipt = Callable[[Receipt], Coroutine[Any, Any, None]]
 Reader = openai_shape.ReplyReader | anthropic_shape.ReplyReader
 
 _MOST_ERROR_BYTES = 1_000_000

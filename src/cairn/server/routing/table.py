@@ -11,10 +11,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from cairn.core.errors import CairnError
+from cairn.providers.receipt_writer import SaveReceipt
 from cairn.providers.remote import ProviderConfig, RemoteProvider, make_upstream
 from cairn.providers.remote.connection import Upstream
 from cairn.providers.remote.errors import UpstreamError
-from cairn.providers.remote.provider import SaveReceipt
 from cairn.server.routing.config import RouteConfig, RoutesConfig, TargetConfig, read_routes, read_text
 from cairn.server.routing.targets import Lease, Target
 from cairn.server.routing.watch import RouteMetrics, Watch

@@ -1,16 +1,20 @@
-"""Receipts of remote answers, written together: who waits while a transaction is under way shares the next.
+"""Receipts of answers, written together: who waits while a transaction is under way shares the next.
 
 An answer still ends only when its receipt is stored; what is saved is the commit and the thread of each.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from cairn.registry import Receipt
 
+SaveReceipt = Callable[[Receipt], Coroutine[Any, Any, None]]
+"""Returns when a receipt is stored; raises what kept it from being."""
+
 
 class ReceiptWriter:
-    """Stores receipts in batches, in the event loop of one server."""
+    """Stores receipts in batches, in one event loop."""
 
     def __init__(self, save_all: Callable[[Sequence[Receipt]], None]) -> None:
         self._save_all = save_all

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from cairn.core.errors import StorageError
+from cairn.providers.receipt_writer import ReceiptWriter
 from cairn.registry import Receipt
-from cairn.server.routing.receipts import ReceiptWriter
 
 ONE = Receipt(
     receipt_id="rcpt_0",
