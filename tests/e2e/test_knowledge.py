@@ -196,6 +196,14 @@ def test_own_documentation_answers_with_citations_that_open(page: Page, new_page
     assert violations(page, axe) == []
     page.reload()
     expect(mark).to_be_visible()
+    fold = reply.get_by_role("list", name="Calls of tools").locator("summary")
+    expect(fold).to_contain_text("file_search")
+    fold.click()
+    found = reply.locator(".tool-found")
+    expect(found).to_contain_text(re.compile(r"It found \d+ passages"))
+    expect(found.get_by_role("link").first).to_have_attribute("href", re.compile(r"passage=\d+"))
+    assert violations(page, axe) == []
+    fold.click()
     mark.hover()
     quote = page.locator(".quote-card blockquote").inner_text()
     mark.click()

@@ -108,6 +108,15 @@ def test_a_model_writes_and_each_sentence_is_held_against_its_source(
     assert " ".join(sentences) == said
     assert [each["supported"] for each in message.sentences] == [True, False, False]
     assert [each["sources"] for each in message.sentences] == [[1], [1], []]
+    assert message.search["query"] == "where do the bicycles stand?"
+    assert message.search["collections"] == ["handbook"]
+    best, *others = message.search["found"]
+    assert best["quote"] == "# Bikes Bicycles stand in the cellar."
+    assert {name: best[name] for name in ("number", "document_id", "chunk_id", "filename")} == {
+        name: cited[name] for name in ("number", "document_id", "chunk_id", "filename")
+    }
+    assert [each["number"] for each in others] == list(range(2, 2 + len(others)))
+    assert {each["filename"] for each in others} <= {"leave.md"}  # what is open to who asks
 
     receipt = registry.receipt(answer.cairn["receipt"])
     assert receipt.request["messages"] == [{"role": "user", "content": "where do the bicycles stand?"}]

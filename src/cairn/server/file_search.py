@@ -7,9 +7,11 @@ sources it names, and with each of its sentences held against them.
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from textwrap import shorten
 
 from cairn.core.chat import ChatRequest
 from cairn.core.errors import InvalidRequestError
+from cairn.core.retrieval import Hit
 from cairn.providers.answering import (
     Citation,
     Grounding,
@@ -23,12 +25,15 @@ from cairn.providers.grounding import CheckedSentence
 from cairn.providers.protocol import TextProvider
 from cairn.retrieval.catalogue import CollectionInfo, find_visible
 from cairn.server.files.attaching import file_ids
-from cairn.server.files.searching import above, options_of
+from cairn.server.files.searching import above, options_of, score_of
 from cairn.server.files.stores import note_use
 from cairn.server.identity.permissions import Permission, require
-from cairn.server.openai_types import FileCitation, FileSearchSpec, SentenceCheck
+from cairn.server.openai_types import FileCitation, FileSearchSpec, FoundPassage, SearchDone, SentenceCheck
 from cairn.server.replies import RepliedEvent, Sources
 from cairn.server.state import ServerState
+
+_BEGINNING = 300
+"""Characters that are told of a passage that was found."""
 
 
 async def searched(
@@ -71,7 +76,7 @@ async def searched(
     async with aclosing(answer) as events:
         async for event in events:
             if isinstance(event, Grounding):
-                yield await asyncio.to_thread(_sources, state, event, infos)
+                yield await asyncio.to_thread(_sources, state, event, query, event.given or hits, infos)
             else:
                 yield event
 
@@ -95,14 +100,41 @@ def _beyond_reading(request: ChatRequest) -> str:
     return next((param for param, is_asked in asked.items() if is_asked), "")
 
 
-def _sources(state: ServerState, grounding: Grounding, infos: dict[str, CollectionInfo]) -> Sources:
+def _sources(
+    state: ServerState,
+    grounding: Grounding,
+    query: str,
+    hits: Sequence[Hit],
+    infos: dict[str, CollectionInfo],
+) -> Sources:
     with state.registry.database.session(read_only=True) as session:
         files = file_ids(session, (each.passage.document_id for each in grounding.citations))
     annotations = []
     for each in grounding.citations:
         file_id, _ = files.get(each.passage.document_id, (each.passage.document_id, {}))
         annotations.append(_annotation(each, infos[each.passage.collection_id], file_id))
-    return Sources(grounding.index, annotations, _checks(grounding.sentences))
+    search = SearchDone(
+        query=query,
+        collections=[info.name for info in infos.values()],
+        found=[_found(number, hit, infos) for number, hit in enumerate(hits, start=1)],
+    )
+    return Sources(grounding.index, annotations, _checks(grounding.sentences), search)
+
+
+def _found(number: int, hit: Hit, infos: dict[str, CollectionInfo]) -> FoundPassage:
+    passage = hit.passage
+    return FoundPassage(
+        number=number,
+        score=score_of(hit),
+        filename=passage.name,
+        collection=infos[passage.collection_id].name,
+        collection_id=passage.collection_id,
+        document_id=passage.document_id,
+        chunk_id=passage.chunk_id,
+        page=passage.page,
+        heading=list(passage.heading_path),
+        quote=shorten(passage.text, width=_BEGINNING, placeholder=" …"),
+    )
 
 
 def _annotation(citation: Citation, info: CollectionInfo, file_id: str) -> FileCitation:

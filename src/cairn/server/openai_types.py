@@ -267,6 +267,34 @@ class FileCitation(BaseModel):
     quote: str
 
 
+class FoundPassage(BaseModel):
+    """A passage that a search of collections found, whether a reply names it or not."""
+
+    number: int
+    """As a reply names it."""
+    score: float
+    """How well it answers, from 0 to 1."""
+    filename: str
+    collection: str
+    """Its name."""
+    collection_id: str = ""
+    document_id: str
+    chunk_id: int
+    page: int
+    heading: list[str]
+    quote: str
+    """How it begins."""
+
+
+class SearchDone(BaseModel):
+    """A search of collections that was made for a reply."""
+
+    query: Annotated[str, Field(min_length=1)]
+    collections: list[str]
+    """Their names."""
+    found: Annotated[list[FoundPassage], Field(max_length=100)]
+
+
 class SentenceCheck(BaseModel):
     """A sentence of a reply, held against the sources it names."""
 
@@ -287,6 +315,7 @@ class AssistantMessage(BaseModel):
     tool_calls: list[ToolCallSpec] | None = None
     annotations: list[FileCitation] | None = None
     sentences: list[SentenceCheck] | None = None
+    search: SearchDone | None = None
 
 
 class ChatChoice(BaseModel):

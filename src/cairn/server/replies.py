@@ -21,7 +21,7 @@ from cairn.core.digests import short
 from cairn.core.errors import UnavailableError
 from cairn.providers.protocol import CompletionRequest, TextProvider
 from cairn.server.metrics import Metrics
-from cairn.server.openai_types import CompletionUsage, FileCitation, FileSearchSpec, SentenceCheck
+from cairn.server.openai_types import CompletionUsage, FileCitation, FileSearchSpec, SearchDone, SentenceCheck
 from cairn.server.routing.provider import RoutedProvider
 from cairn.server.state import Models, ServerState
 from cairn.server.traces.answering import begin_answer
@@ -37,12 +37,14 @@ class Sources:
     index: int
     annotations: list[FileCitation]
     sentences: list[SentenceCheck]
+    search: SearchDone
 
     def as_json(self) -> dict[str, Any]:
         """Those fields of a message."""
         return {
             "annotations": [each.model_dump() for each in self.annotations],
             "sentences": [each.model_dump() for each in self.sentences],
+            "search": self.search.model_dump(),
         }
 
 

@@ -162,7 +162,11 @@ class MessageRow(Base):
     content: Mapped[str] = mapped_column(Text)
     receipt_id: Mapped[str | None]
     sources: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """Of a reply from collections: `annotations` and `sentences`, as the chat gave them."""
+    """Of a reply from collections: `annotations`, `sentences` and `search`, as the chat gave them."""
+    tool_calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    """Of a reply: the calls of tools that it makes."""
+    tool_call_id: Mapped[str | None]
+    """Of what a tool gave: the call that it answers."""
     attachments: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     """Ids of the files that stand beside it."""
     created_at: Mapped[float]

@@ -1,11 +1,13 @@
 /** A streamed reply of `/v1/chat/completions` as plain events: text, then one end. */
 import { errorFrom, send } from "./client";
 import { readEvents } from "./sse";
-import type { Citation, SentenceCheck, TokenLogprob, ToolCall } from "./types";
+import type { Citation, SearchDone, SentenceCheck, TokenLogprob, ToolCall } from "./types";
 
 export interface ChatMessage {
   role: string;
   content: string;
+  tool_calls?: ToolCall[];
+  tool_call_id?: string;
 }
 
 export interface CompletionOrder {
@@ -30,6 +32,8 @@ export interface Piece {
   usage?: Usage;
   annotations?: Citation[];
   sentences?: SentenceCheck[];
+  search?: SearchDone;
+  calls?: ToolCall[];
 }
 
 export interface Delta {
@@ -37,6 +41,12 @@ export interface Delta {
   tool_calls?: ToolCall[] | null;
   annotations?: Citation[] | null;
   sentences?: SentenceCheck[] | null;
+  search?: SearchDone | null;
+}
+
+/** The calls of a delta, without the places that a stream gives them, which a message does not take. */
+export function callsIn(delta: Delta): ToolCall[] {
+  return (delta.tool_calls ?? []).map(({ id, type, function: called }) => ({ id, type, function: called }));
 }
 
 export interface ChunkChoice {
@@ -67,6 +77,8 @@ function readPiece(chunk: Chunk): Piece {
   const piece: Piece = { text: choice?.delta?.content ?? "" };
   if (choice?.delta?.annotations) piece.annotations = choice.delta.annotations;
   if (choice?.delta?.sentences) piece.sentences = choice.delta.sentences;
+  if (choice?.delta?.search) piece.search = choice.delta.search;
+  if (choice?.delta?.tool_calls?.length) piece.calls = callsIn(choice.delta);
   if (choice?.finish_reason) piece.finishReason = choice.finish_reason;
   if (chunk.usage) piece.usage = chunk.usage;
   if (chunk.cairn?.receipt) piece.receiptId = chunk.cairn.receipt;

@@ -2493,6 +2493,7 @@ export interface components {
              * @constant
              */
             role: "assistant";
+            search?: components["schemas"]["SearchDone"] | null;
             /** Sentences */
             sentences?: components["schemas"]["SentenceCheck"][] | null;
             /** Tool Calls */
@@ -3755,9 +3756,14 @@ export interface components {
              * Role
              * @enum {string}
              */
-            role: "system" | "user" | "assistant";
+            role: "system" | "user" | "assistant" | "tool";
+            search?: components["schemas"]["SearchDone"] | null;
             /** Sentences */
             sentences?: components["schemas"]["SentenceCheck"][];
+            /** Tool Call Id */
+            tool_call_id?: string | null;
+            /** Tool Calls */
+            tool_calls?: components["schemas"]["ToolCallSpec"][] | null;
         };
         /**
          * Folder
@@ -3804,6 +3810,35 @@ export interface components {
             has_more: boolean;
             /** Hits */
             hits: components["schemas"]["FoundMessage"][];
+        };
+        /**
+         * FoundPassage
+         * @description A passage that a search of collections found, whether a reply names it or not.
+         */
+        FoundPassage: {
+            /** Chunk Id */
+            chunk_id: number;
+            /** Collection */
+            collection: string;
+            /**
+             * Collection Id
+             * @default
+             */
+            collection_id: string;
+            /** Document Id */
+            document_id: string;
+            /** Filename */
+            filename: string;
+            /** Heading */
+            heading: string[];
+            /** Number */
+            number: number;
+            /** Page */
+            page: number;
+            /** Quote */
+            quote: string;
+            /** Score */
+            score: number;
         };
         /**
          * FunctionCall
@@ -4457,8 +4492,13 @@ export interface components {
             receipt_id: string | null;
             /** Role */
             role: string;
+            search: components["schemas"]["StoredSearch"] | null;
             /** Sentences */
             sentences: components["schemas"]["SentenceCheck"][];
+            /** Tool Call Id */
+            tool_call_id: string | null;
+            /** Tool Calls */
+            tool_calls: components["schemas"]["ToolCallSpec"][];
         };
         /**
          * MessageReply
@@ -4804,9 +4844,14 @@ export interface components {
              * Role
              * @enum {string}
              */
-            role: "system" | "user" | "assistant";
+            role: "system" | "user" | "assistant" | "tool";
+            search?: components["schemas"]["SearchDone"] | null;
             /** Sentences */
             sentences?: components["schemas"]["SentenceCheck"][] | null;
+            /** Tool Call Id */
+            tool_call_id?: string | null;
+            /** Tool Calls */
+            tool_calls?: components["schemas"]["ToolCallSpec"][] | null;
         };
         /**
          * NewPerson
@@ -5761,6 +5806,18 @@ export interface components {
             rewrite_query: false;
         };
         /**
+         * SearchDone
+         * @description A search of collections that was made for a reply.
+         */
+        SearchDone: {
+            /** Collections */
+            collections: string[];
+            /** Found */
+            found: components["schemas"]["FoundPassage"][];
+            /** Query */
+            query: string;
+        };
+        /**
          * SearchHit
          * @description A passage that was found; more score is better.
          */
@@ -6078,6 +6135,49 @@ export interface components {
              * @constant
              */
             type: "file_citation";
+        };
+        /**
+         * StoredPassage
+         * @description What was found for a stored reply.
+         */
+        StoredPassage: {
+            /** Chunk Id */
+            chunk_id: number;
+            /** Collection */
+            collection: string;
+            /**
+             * Collection Id
+             * @default
+             */
+            collection_id: string;
+            /** Document Id */
+            document_id: string;
+            /** Filename */
+            filename: string;
+            /** Heading */
+            heading: string[];
+            /** Is Open */
+            is_open: boolean;
+            /** Number */
+            number: number;
+            /** Page */
+            page: number;
+            /** Quote */
+            quote: string;
+            /** Score */
+            score: number;
+        };
+        /**
+         * StoredSearch
+         * @description The search that was made for a stored reply.
+         */
+        StoredSearch: {
+            /** Collections */
+            collections: string[];
+            /** Found */
+            found: components["schemas"]["StoredPassage"][];
+            /** Query */
+            query: string;
         };
         /**
          * StreamOptions

@@ -4,11 +4,18 @@ import { CopyButton } from "./copy";
 const Coloured = lazy(() => import("./coloured"));
 
 /** A block of code with its language and a copy button. It reads as plain text until the colours are there. */
-export function CodeBlock({ code, language }: { code: string; language: string }) {
+interface CodeBlockProps {
+  code: string;
+  language: string;
+  /** What it is, where the language does not say it. */
+  title?: string;
+}
+
+export function CodeBlock({ code, language, title }: CodeBlockProps) {
   return (
     <figure className="code-block">
       <figcaption>
-        <span>{language || "text"}</span>
+        <span>{title ?? (language || "text")}</span>
         <CopyButton text={code} label="Copy the code" className="code-copy">
           Copy
         </CopyButton>

@@ -1,16 +1,17 @@
 /** Calls of tools, each folded: its name in sight, its arguments and what it gave when it is opened. */
 import { Wrench } from "lucide-react";
+import type { ReactNode } from "react";
 import type { ToolCall } from "../api/types";
 import { CodeBlock } from "./code";
 import "./tool-calls.css";
 
 interface ToolCallsProps {
   calls: readonly ToolCall[];
-  /** What they gave, by call; of one that is not here nobody has said. */
-  results?: Readonly<Record<string, string>>;
+  /** What a call gave, where that is known. */
+  gave?: (call: ToolCall) => ReactNode;
 }
 
-export function ToolCalls({ calls, results = {} }: ToolCallsProps) {
+export function ToolCalls({ calls, gave }: ToolCallsProps) {
   return (
     <ul role="list" className="tool-calls" aria-label="Calls of tools">
       {calls.map((call) => (
@@ -21,10 +22,10 @@ export function ToolCalls({ calls, results = {} }: ToolCallsProps) {
               <span className="mono">{call.function.name}</span>
               <span className="faint clip mono">{call.function.arguments}</span>
             </summary>
-            <CodeBlock code={indented(call.function.arguments)} language="json" />
-            {results[call.id] === undefined ? null : (
-              <CodeBlock code={results[call.id] ?? ""} language="text" />
-            )}
+            {call.function.arguments ? (
+              <CodeBlock title="Arguments" code={indented(call.function.arguments)} language="json" />
+            ) : null}
+            {gave?.(call)}
           </details>
         </li>
       ))}

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from cairn.server.body import RequestBody, Strict
-from cairn.server.openai_types import FileCitation, SentenceCheck
+from cairn.server.conversations.calling import Calling
+from cairn.server.openai_types import FileCitation, SearchDone, SentenceCheck
 
 FORMAT = "cairn.conversations"
 VERSION = 1
@@ -23,17 +24,16 @@ class Judged(Strict):
     comment: Annotated[str, StringConstraints(max_length=10_000)] = ""
 
 
-class FiledMessage(Strict):
+class FiledMessage(Calling):
     """A turn; `parent_id` names one before it in the same conversation."""
 
     id: _Id
     parent_id: _Id | None = None
-    role: Literal["system", "user", "assistant"]
-    content: str
     created_at: Moment = 0.0
     receipt_id: str | None = None
     annotations: Annotated[list[FileCitation], Field(max_length=100)] = Field(default_factory=list)
     sentences: Annotated[list[SentenceCheck], Field(max_length=10_000)] = Field(default_factory=list)
+    search: SearchDone | None = None
     feedback: Judged | None = None
 
 

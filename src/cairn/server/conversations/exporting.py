@@ -16,7 +16,8 @@ from starlette.responses import Response, StreamingResponse
 from cairn.core.chat import Principal
 from cairn.registry import Database
 from cairn.server.auth import MayConverse
-from cairn.server.conversations.citing import citations, open_documents
+from cairn.server.conversations.calling import Role, calls_of
+from cairn.server.conversations.citing import StoredSearch, citations, open_documents, search_of
 from cairn.server.conversations.exchange import (
     FORMAT,
     VERSION,
@@ -28,7 +29,7 @@ from cairn.server.conversations.exchange import (
 from cairn.server.conversations.feedback import feedback_of
 from cairn.server.conversations.messages import line_of, turns_of
 from cairn.server.conversations.owning import owned
-from cairn.server.openai_types import FileCitation
+from cairn.server.openai_types import FileCitation, FoundPassage, SearchDone
 from cairn.server.state import state_of
 from cairn.server.tables import ConversationRow, FolderRow, MessageRow
 
@@ -36,10 +37,9 @@ router = APIRouter()
 
 _IN_MEMORY = 4_000_000
 _PIECE = 65_536
-_HEADINGS = {"user": "You", "assistant": "Reply", "system": "System"}
+_HEADINGS = {"user": "You", "assistant": "Reply", "system": "System", "tool": "What the tool gave"}
 
 _As = Literal["json", "markdown"]
-_Role = Literal["system", "user", "assistant"]
 
 
 @router.get(
@@ -91,14 +91,26 @@ def markdown(session: Session, row: ConversationRow, caller: Principal, message_
     begun = datetime.fromtimestamp(row.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
     parts = [f"# {row.title}", f"*{', '.join(filter(None, (row.model, begun)))}*"]
     for turn in turns:
-        parts += [f"## {_HEADINGS.get(turn.role, turn.role)}", turn.content.strip()]
+        said = turn.content.strip()
+        parts += [f"## {_HEADINGS.get(turn.role, turn.role)}", fenced(said) if turn.role == "tool" else said]
+        parts += [
+            f"Calls `{each.function.name}`:\n\n{fenced(each.function.arguments, 'json')}"
+            for each in calls_of(turn.tool_calls)
+        ]
         sources = [
             f"- [{each.number}] {each.filename}, page {each.page}"
             for each in citations(turn.sources, are_open)
         ]
         if sources:
             parts.append("Sources:\n\n" + "\n".join(sources))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A block of code in Markdown, whatever stands in it."""
+    longest = max((len(each) for each in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def filed(session: Session, row: ConversationRow, caller: Principal) -> FiledConversation:
@@ -114,12 +126,15 @@ def filed(session: Session, row: ConversationRow, caller: Principal) -> FiledCon
         return FiledMessage(
             id=turn.id,
             parent_id=turn.parent_id,
-            role=cast("_Role", turn.role),
+            role=cast("Role", turn.role),
             content=turn.content,
             created_at=turn.created_at,
             receipt_id=turn.receipt_id,
             annotations=[FileCitation(**each.model_dump(exclude={"is_open"})) for each in cited],
             sentences=(turn.sources or {}).get("sentences", []),
+            search=_filed_search(search_of(turn.sources, are_open)),
+            tool_calls=calls_of(turn.tool_calls) or None,
+            tool_call_id=turn.tool_call_id,
             feedback=Judged.model_validate(judged.model_dump()) if judged else None,
         )
 
@@ -131,6 +146,13 @@ def filed(session: Session, row: ConversationRow, caller: Principal) -> FiledCon
         updated_at=row.updated_at,
         messages=[message(turn) for turn in turns],
     )
+
+
+def _filed_search(done: StoredSearch | None) -> SearchDone | None:
+    if done is None:
+        return None
+    found = [FoundPassage(**each.model_dump(exclude={"is_open"})) for each in done.found]
+    return SearchDone(query=done.query, collections=done.collections, found=found)
 
 
 def _each(

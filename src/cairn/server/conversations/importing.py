@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from cairn.core.errors import InvalidRequestError
 from cairn.registry.tables import ReceiptRow
 from cairn.server.auth import MayConverse
+from cairn.server.conversations.calling import calls_json
 from cairn.server.conversations.citing import sources_json
 from cairn.server.conversations.exchange import ConversationFile, FiledConversation, FiledMessage, Imported
 from cairn.server.conversations.owning import new_id
@@ -126,7 +127,9 @@ def _message(
         role=message.role,
         content=message.content,
         receipt_id=receipt_id,
-        sources=sources_json(message.annotations, message.sentences),
+        sources=sources_json(message.annotations, message.sentences, message.search),
+        tool_calls=calls_json(message.tool_calls),
+        tool_call_id=message.tool_call_id,
         created_at=at,
     )
 

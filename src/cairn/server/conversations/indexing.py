@@ -88,7 +88,10 @@ def _index(session: Session, row: ConversationRow) -> None:
     _remove(session, [each.entry_id for each in entries if each.message_id is None])
     known = {each.message_id for each in entries}
     new: list[tuple[str | None, str]] = [(None, row.title)]
-    messages = select(MessageRow.id, MessageRow.content).where(MessageRow.conversation_id == row.id)
+    # What a tool gave is folded away on the page: nobody reads it where a hit would lead.
+    messages = select(MessageRow.id, MessageRow.content).where(
+        MessageRow.conversation_id == row.id, MessageRow.role != "tool"
+    )
     new += [(each.id, each.content) for each in session.execute(messages) if each.id not in known]
     for message_id, said in new:
         entry = SearchEntryRow(conversation_id=row.id, message_id=message_id)

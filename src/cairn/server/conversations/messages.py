@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -15,32 +15,34 @@ from cairn.registry import Registry
 from cairn.server.auth import MayConverse
 from cairn.server.body import RequestBody
 from cairn.server.conversations.attachments.kept import AttachmentOut, attachments_of, claim
+from cairn.server.conversations.calling import Calling, calls_json, calls_of
 from cairn.server.conversations.citing import (
     StoredCitation,
+    StoredSearch,
     checks,
     citations,
     open_documents,
+    search_of,
     sources_json,
 )
 from cairn.server.conversations.feedback import Feedback, feedback_of
 from cairn.server.conversations.indexing import outdate
 from cairn.server.conversations.owning import new_id, owned
-from cairn.server.openai_types import FileCitation, SentenceCheck
+from cairn.server.openai_types import FileCitation, SearchDone, SentenceCheck, ToolCallSpec
 from cairn.server.state import state_of
 from cairn.server.tables import MessageRow
 
 router = APIRouter()
 
 
-class NewMessage(RequestBody):
+class NewMessage(RequestBody, Calling):
     """A turn to store; an edit is a new message with the same parent."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
     parent_id: str | None = None
     receipt_id: str | None = None
     annotations: Annotated[list[FileCitation], Field(max_length=100)] | None = None
     sentences: Annotated[list[SentenceCheck], Field(max_length=10_000)] | None = None
+    search: SearchDone | None = None
     attachments: Annotated[list[str], Field(max_length=16)] | None = None
 
 
@@ -55,6 +57,9 @@ class MessageOut(BaseModel):
     feedback: Feedback | None
     annotations: list[StoredCitation]
     sentences: list[SentenceCheck]
+    search: StoredSearch | None
+    tool_calls: list[ToolCallSpec]
+    tool_call_id: str | None
     attachments: list[AttachmentOut]
     created_at: float
 
@@ -72,7 +77,9 @@ def add_message(request: Request, caller: MayConverse, conversation_id: str, bod
         role=body.role,
         content=body.content,
         receipt_id=body.receipt_id or None,
-        sources=sources_json(body.annotations, body.sentences),
+        sources=sources_json(body.annotations, body.sentences, body.search),
+        tool_calls=calls_json(body.tool_calls),
+        tool_call_id=body.tool_call_id,
         attachments=body.attachments or None,
         created_at=time.time(),
     )
@@ -155,6 +162,9 @@ def _message(
         feedback=feedback,
         annotations=citations(row.sources, are_open),
         sentences=checks(row.sources),
+        search=search_of(row.sources, are_open),
+        tool_calls=calls_of(row.tool_calls),
+        tool_call_id=row.tool_call_id,
         attachments=[attached[each] for each in row.attachments or [] if each in attached],
         created_at=row.created_at,
     )

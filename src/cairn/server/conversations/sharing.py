@@ -2,7 +2,8 @@
 
 A link shows a snapshot: the turns that were on show when it was made, and nothing that came later. Only the
 token's hash is kept. What a reply cites is shown as far as the document is open to who reads; of the others
-not even the name. Turns of the system, receipts, judgements and other versions are not in it.
+not even the name. Turns of the system, calls of tools and what they gave, receipts, judgements and other
+versions are not in it.
 """
 
 import secrets
@@ -109,7 +110,7 @@ def share_conversation(
         turns = [
             {"role": row.role, "content": row.content, "sources": row.sources, "created_at": row.created_at}
             for row in line
-            if row.role in _SHOWN
+            if row.role in _SHOWN and (row.content.strip() or not row.tool_calls)
         ]
         if not turns:
             raise InvalidRequestError("the conversation is empty", remedy="share it when something is said")

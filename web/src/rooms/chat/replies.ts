@@ -7,7 +7,7 @@ import type { QueryClient } from "@tanstack/react-query";
 import { ApiError } from "../../api/client";
 import { type CompletionOrder, streamReply, type Usage } from "../../api/completions";
 import { storeTurn } from "../../api/queries";
-import type { Citation, NewTurn, SentenceCheck, Turn } from "../../api/types";
+import type { Citation, NewTurn, SearchDone, SentenceCheck, ToolCall, Turn } from "../../api/types";
 
 export interface Reply {
   conversationId: string;
@@ -27,6 +27,8 @@ export interface Reply {
   usage: Usage | null;
   annotations: Citation[];
   sentences: SentenceCheck[];
+  search: SearchDone | null;
+  calls: ToolCall[];
 }
 
 /** What is known about a stored reply until the page is loaded anew. */
@@ -87,6 +89,8 @@ export class Replies {
       usage: null,
       annotations: [],
       sentences: [],
+      search: null,
+      calls: [],
     });
     this.#notify();
     await this.#receive(conversationId, order, controller.signal);
@@ -126,7 +130,9 @@ export class Replies {
         if (piece.usage) next.usage = piece.usage;
         if (piece.annotations) next.annotations = piece.annotations;
         if (piece.sentences) next.sentences = piece.sentences;
-        if (piece.text) {
+        if (piece.search) next.search = piece.search;
+        if (piece.calls) next.calls = [...reply.calls, ...piece.calls];
+        if (piece.text || piece.calls) {
           const now = performance.now();
           if (next.pieces === 0) first = now;
           next.pieces += 1;
@@ -147,7 +153,7 @@ export class Replies {
   async #store(client: QueryClient, id: string): Promise<void> {
     const reply = this.#replies.get(id);
     if (!reply) return;
-    if (reply.text !== "") {
+    if (isWorthKeeping(reply)) {
       this.#change(id, { phase: "storing" });
       try {
         const stored = await storeReply(client, reply, this.#isLeaving);
@@ -158,7 +164,7 @@ export class Replies {
         return;
       }
     }
-    if (reply.error) this.#change(id, { phase: "failed", text: "" });
+    if (reply.error) this.#change(id, { phase: "failed", text: "", calls: [] });
     else this.#replies.delete(id);
   }
 
@@ -179,14 +185,21 @@ export class Replies {
   }
 }
 
+/** Whether anything has come. */
+export function isWorthKeeping({ text, calls }: Reply): boolean {
+  return text !== "" || calls.length > 0;
+}
+
 async function storeReply(client: QueryClient, reply: Reply, isLeaving: boolean): Promise<Turn> {
-  const { annotations, sentences, parentId } = reply;
+  const { annotations, sentences, search, calls, parentId } = reply;
   const turn: NewTurn = {
     role: "assistant",
     content: reply.text,
     parent_id: parentId,
     annotations,
     sentences,
+    search,
+    tool_calls: calls,
   };
   const init: RequestInit = isLeaving ? { keepalive: true } : {};
   try {

@@ -12,6 +12,7 @@ import { Composer } from "./composer";
 import { Empty } from "./empty";
 import { KnowledgeChoice } from "./knowledge-choice";
 import { LiveTurn } from "./live-turn";
+import { withResults } from "./tool-results";
 import { TurnView } from "./turn";
 import type { Chat } from "./use-chat";
 import { useOpenAt } from "./use-open-at";
@@ -39,6 +40,9 @@ export function Thread(props: ThreadProps) {
   const { path, reply } = chat;
   const last = path.at(-1)?.turn;
   const lastUser = path.findLast((step) => step.turn.role === "user")?.turn;
+  const shown = withResults(path.map(({ turn }) => turn)).flatMap(({ isAnswer, turn, results }, at) =>
+    isAnswer ? [] : [{ turn, results, siblings: path[at]?.siblings ?? [] }],
+  );
   const hasNoModel = models.isSuccess && models.data.length === 0;
   const isEmpty = path.length === 0 && !chat.isLoading && !chat.loadError;
 
@@ -67,10 +71,11 @@ export function Thread(props: ThreadProps) {
               onChoose={(text) => tellFailure(send(text))}
             />
           ) : null}
-          {path.map(({ turn, siblings }) => (
+          {shown.map(({ turn, siblings, results }) => (
             <TurnView
               key={turn.id}
               turn={turn}
+              results={results}
               siblings={siblings}
               conversationId={conversationId}
               isLast={turn === last && !reply}
@@ -87,7 +92,7 @@ export function Thread(props: ThreadProps) {
             />
           ))}
           {reply ? <LiveTurn reply={reply} onRetry={() => answer(reply.parentId)} /> : null}
-          {!reply && last?.role === "user" && !chat.isLoading ? (
+          {!reply && (last?.role === "user" || last?.role === "tool") && !chat.isLoading ? (
             <p className="unanswered">
               No reply was kept.
               <button type="button" className="button" onClick={() => answer(last.id)}>

@@ -12,6 +12,9 @@ function turn(id: string, parent_id: string | null, role = "user"): Turn {
     feedback: null,
     annotations: [],
     sentences: [],
+    search: null,
+    tool_calls: [],
+    tool_call_id: null,
     attachments: [],
     created_at: 0,
   };

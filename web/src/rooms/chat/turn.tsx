@@ -9,9 +9,12 @@ import { Judgement } from "./judgement";
 import { replies } from "./replies";
 import { ReplyFacts } from "./reply-facts";
 import { Sourced } from "./sourced";
+import { LoneResult, TurnCalls } from "./turn-calls";
 
 interface TurnProps {
   turn: Turn;
+  /** What the calls of a reply gave. */
+  results: ReadonlyMap<string, string>;
   siblings: readonly Turn[];
   conversationId: string | null;
   isLast: boolean;
@@ -52,7 +55,16 @@ export function TurnView(props: TurnProps) {
       </article>
     );
   }
+  if (turn.role === "tool") {
+    return (
+      <article id={turn.id} tabIndex={-1} className="turn assistant" aria-label="Result of a tool">
+        <LoneResult turn={turn} />
+        <Branches {...props} />
+      </article>
+    );
+  }
   const note = replies.noteOf(turn.id);
+  const hasText = turn.content !== "";
   const { receipt_id: receiptId } = turn;
   return (
     <article
@@ -62,6 +74,7 @@ export function TurnView(props: TurnProps) {
       aria-label="Reply"
       data-last={isLast || undefined}
     >
+      <TurnCalls turn={turn} results={props.results} />
       {turn.annotations.length > 0 || turn.sentences.length > 0 ? (
         <Sourced turn={turn} />
       ) : (
@@ -70,7 +83,7 @@ export function TurnView(props: TurnProps) {
       <div className="turn-foot">
         <Branches {...props} />
         <div className="turn-actions">
-          <CopyButton text={turn.content} label="Copy the reply" />
+          {hasText ? <CopyButton text={turn.content} label="Copy the reply" /> : null}
           {props.onAnswer ? (
             <button
               type="button"
@@ -83,7 +96,7 @@ export function TurnView(props: TurnProps) {
               <RotateCcw size={14} aria-hidden />
             </button>
           ) : null}
-          <Judgement turn={turn} conversationId={props.conversationId} />
+          {hasText ? <Judgement turn={turn} conversationId={props.conversationId} /> : null}
           {receiptId ? (
             <button
               type="button"

@@ -3,13 +3,15 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useCallback, useMemo, useState, useSyncExternalStore } from "react";
 import { sendJson } from "../../api/client";
+import type { ChatMessage } from "../../api/completions";
 import { conversationQuery, storeTurn } from "../../api/queries";
 import type { Conversation, NewTurn, Turn } from "../../api/types";
 import { titleFrom } from "../../format";
 import { recall, remember } from "../../storage";
 import { attaching, spoken } from "./attaching";
-import { type Reply, replies } from "./replies";
+import { isWorthKeeping, type Reply, replies } from "./replies";
 import { type Sampling, toWire } from "./sampling";
+import { asMessages, withResults } from "./tool-results";
 import { ancestry, type Picks, pathOf, picksTowards, type Step } from "./tree";
 
 const NO_TURNS: readonly Turn[] = [];
@@ -56,7 +58,7 @@ export function useChat(
     const asked = steps.findIndex((step) => step.turn.id === reply.parentId);
     const isKept =
       reply.phase === "failed" &&
-      reply.text === "" &&
+      !isWorthKeeping(reply) &&
       steps[asked + 1] !== undefined &&
       hasNewer(turns, reply);
     return isKept ? steps : steps.slice(0, asked + 1);
@@ -65,10 +67,10 @@ export function useChat(
   const ask = useCallback(
     async (id: string, parentId: string, model: string) => {
       const stored = client.getQueryData(conversationQuery(id).queryKey)?.messages ?? [];
-      const messages: { role: string; content: string }[] = [];
-      for (const turn of ancestry(stored, parentId)) {
+      const messages: ChatMessage[] = [];
+      for (const { turn, results, isResult } of withResults(ancestry(stored, parentId))) {
         const content = turn.attachments.length > 0 ? await spoken(client, turn) : turn.content;
-        messages.push({ role: turn.role, content });
+        if (!isResult) messages.push(...asMessages(turn, content, results));
       }
       const system = sampling.system.trim();
       if (system) messages.unshift({ role: "system", content: system });

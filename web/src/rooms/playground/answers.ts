@@ -2,7 +2,7 @@
  * Answers of the Playground, one a side. They live outside the page's components, so that they go on while another room
  * is looked at; what has come is remembered by the browser.
  */
-import { type Chunk, type ChunkChoice, streamChunks, type Usage } from "../../api/completions";
+import { type Chunk, type ChunkChoice, callsIn, streamChunks, type Usage } from "../../api/completions";
 import type { Citation, TokenLogprob, ToolCall } from "../../api/types";
 import { recall, remember } from "../../storage";
 import type { Body } from "./request";
@@ -59,16 +59,11 @@ export function withChunk(answer: Answer, chunk: Chunk): Answer {
 function withDelta(choice: Choice, { delta, logprobs, finish_reason }: ChunkChoice): Choice {
   const next = { ...choice };
   if (delta.content) next.text += delta.content;
-  if (delta.tool_calls?.length) next.calls = [...choice.calls, ...delta.tool_calls.map(asCall)];
+  if (delta.tool_calls?.length) next.calls = [...choice.calls, ...callsIn(delta)];
   if (delta.annotations?.length) next.sources = delta.annotations;
   if (logprobs?.content.length) next.tokens = [...choice.tokens, ...logprobs.content];
   if (finish_reason) next.finishReason = finish_reason;
   return next;
-}
-
-/** Without the place that a stream gives it, which a message does not take. */
-function asCall({ id, type, function: called }: ToolCall): ToolCall {
-  return { id, type, function: called };
 }
 
 function isPiece(chunk: Chunk): boolean {
