@@ -118,5 +118,9 @@ export function isUnderWay(upload: UploadEntry): boolean {
   return upload.state !== "done" && upload.state !== "failed";
 }
 
+/** A new collection, of oneself alone unless labels say otherwise. */
+export const makeCollection = (body: { name: string; labels?: string[] }) =>
+  sendJson<Collection>("POST", "/api/collections", body);
+
 /** Keys of everything that a change in a collection makes old. */
 export const COLLECTION_KEYS = ["collections", "collection", "documents", "document", "search"] as const;

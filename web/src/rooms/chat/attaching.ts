@@ -2,7 +2,7 @@
 import { type QueryClient, queryOptions } from "@tanstack/react-query";
 import { useSyncExternalStore } from "react";
 import { ApiError, getJson, send, sendJson } from "../../api/client";
-import type { Attachment, AttachmentText, Turn } from "../../api/types";
+import type { Attachment, AttachmentText, Collection, Turn } from "../../api/types";
 import { forget, recall, remember } from "../../storage";
 
 export interface Attached {
@@ -11,6 +11,10 @@ export interface Attached {
   /** Null while it is being read, and of one that was refused. */
   entry: Attachment | null;
   error: unknown;
+  /** Of one that is too long to go with a message whole. */
+  file: File | null;
+  /** The collection that it is put into instead. */
+  collection: Pick<Collection, "ref" | "name"> | null;
 }
 
 const NONE: readonly Attached[] = [];
@@ -48,7 +52,8 @@ class Attaching {
       try {
         read = { entry: (await (await send(`/api/attachments?${query}`, init)).json()) as Attachment };
       } catch (error) {
-        read = { error };
+        const isTooLong = error instanceof ApiError && error.code === "context_length_exceeded";
+        read = { error, file: isTooLong ? file : null };
       }
       const list = this.of(conversationId);
       this.#set(
@@ -70,19 +75,28 @@ class Attaching {
   /** What goes with a message; throws while a file is still being read. */
   ready(conversationId: string | null): Attachment[] {
     const list = this.of(conversationId);
-    if (list.some(({ entry, error }) => !entry && !error)) {
+    if (list.some(isBeingRead)) {
       throw new ApiError(0, "A file is still being read.", "Send the message when it is there.");
     }
     return list.flatMap(({ entry }) => entry ?? []);
   }
 
-  clear(conversationId: string | null): void {
+  /** After a message was sent: what is on its way into a collection goes on in the message's conversation. */
+  clear(conversationId: string | null, sentIn: string): void {
+    const going = this.of(conversationId).filter(({ collection }) => collection !== null);
     this.#set(conversationId, NONE);
+    this.#set(sentIn, going);
+  }
+
+  /** A refused file goes into a collection instead. */
+  redirect(conversationId: string | null, item: Attached, collection: Attached["collection"]): void {
+    const goes = (each: Attached) => (each.key === item.key ? { ...each, error: null, collection } : each);
+    this.#set(conversationId, this.of(conversationId).map(goes));
   }
 
   #new(name: string, entry: Attachment | null): Attached {
     this.#lastKey += 1;
-    return { key: this.#lastKey, name, entry, error: null };
+    return { key: this.#lastKey, name, entry, error: null, file: null, collection: null };
   }
 
   #set(conversationId: string | null, list: readonly Attached[]): void {
@@ -93,6 +107,10 @@ class Attaching {
     else forget(name);
     for (const listener of this.#listeners) listener();
   }
+}
+
+export function isBeingRead({ entry, error, collection }: Attached): boolean {
+  return !entry && !error && !collection;
 }
 
 function keyOf(conversationId: string | null): string {

@@ -118,7 +118,7 @@ export function Thread(props: ThreadProps) {
           onStop={chat.stop}
           onEditLast={() => setEditing(lastUser?.id ?? null)}
         >
-          <AttachedList conversationId={conversationId} />
+          <AttachedList conversationId={conversationId} onKnowledge={onKnowledge} />
           <div className="composer-tools">
             <AttachButton onFiles={attach} />
             <KnowledgeChoice value={knowledge} onChange={onKnowledge} />

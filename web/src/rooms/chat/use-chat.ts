@@ -102,7 +102,7 @@ export function useChat(
     const turn: NewTurn = { role: "user", content: text, parent_id: parentId };
     if (attached.length > 0) turn.attachments = attached.map((each) => each.id);
     const stored = await storeTurn(client, id, turn);
-    attaching.clear(conversationId);
+    attaching.clear(conversationId, id);
     await ask(id, stored.id, model);
     if (conversationId === null) {
       await navigate({ to: "/chat/$conversationId", params: { conversationId: id }, replace: true });

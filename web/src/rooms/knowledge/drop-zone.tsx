@@ -10,7 +10,7 @@ import { counted, formatSize } from "../../format";
 import { notify } from "../../parts/toasts";
 import { MissingNote } from "./list";
 
-import { droppedFiles, type NamedFile, type Sending, uploads } from "./uploads";
+import { droppedFiles, type NamedFile, progressOf, type Sending, uploads } from "./uploads";
 
 export function DropZone({ collection }: { collection: Collection }) {
   const [isOver, setOver] = useState(false);
@@ -166,14 +166,8 @@ function SendingRow({ sending }: { sending: Sending }) {
   );
 }
 
-const STATES: Record<string, string> = {
-  waiting: "waits to be read",
-  reading: "is being read",
-  indexing: "is being indexed",
-};
-
 function SentRow({ upload, collection }: { upload: UploadEntry; collection: string }) {
-  const { source, state, message, document_id: documentId } = upload;
+  const { source, state, document_id: documentId } = upload;
   return (
     <li className="upload" data-state={state}>
       {documentId ? (
@@ -191,15 +185,10 @@ function SentRow({ upload, collection }: { upload: UploadEntry; collection: stri
         </span>
       )}
       <span className={state === "failed" ? "upload-state bad" : "upload-state soft"}>
-        {state === "failed" ? message : (STATES[state] ?? outcome(upload))}
+        {progressOf(upload)}
       </span>
       {/* How long it takes is not known; that it goes on is. */}
       {isUnderWay(upload) ? <progress aria-label={`Reading ${source}`} /> : null}
     </li>
   );
-}
-
-function outcome({ status, num_skipped_pages: skipped }: UploadEntry): string {
-  if (status === "unreadable") return "is in, but nothing of it could be read";
-  return skipped > 0 ? `is in; ${counted(skipped, "page")} not indexed` : "is in";
 }

@@ -3,8 +3,7 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { Plus } from "lucide-react";
 import { useState } from "react";
-import { sendJson } from "../../api/client";
-import { collectionsQuery } from "../../api/knowledge";
+import { collectionsQuery, makeCollection } from "../../api/knowledge";
 import type { Collection, CollectionList } from "../../api/types";
 import { counted, formatMoment, formatSize, formatWhen, matches } from "../../format";
 import { Filter } from "../../parts/filter";
@@ -151,11 +150,7 @@ function NewCollectionForm({ onClose }: { onClose: () => void }) {
   const client = useQueryClient();
   const navigate = useNavigate();
   const make = useMutation({
-    mutationFn: () =>
-      sendJson<Collection>("POST", "/api/collections", {
-        name,
-        ...(isShared ? { labels: ["everyone"] } : {}),
-      }),
+    mutationFn: () => makeCollection({ name, ...(isShared ? { labels: ["everyone"] } : {}) }),
     onSuccess: (made) => {
       void client.invalidateQueries({ queryKey: collectionsQuery.queryKey });
       void navigate({ to: "/knowledge/$collection", params: { collection: made.ref }, search: {} });

@@ -7,6 +7,7 @@ import type { QueryClient } from "@tanstack/react-query";
 import { errorFrom, told } from "../../api/client";
 import { collectionPath, uploadsQuery } from "../../api/knowledge";
 import type { UploadEntry } from "../../api/types";
+import { counted } from "../../format";
 
 export interface Sending {
   id: number;
@@ -132,6 +133,20 @@ class Uploads {
 }
 
 export const uploads = new Uploads();
+
+const STATES: Record<string, string> = {
+  waiting: "waits to be read",
+  reading: "is being read",
+  indexing: "is being indexed",
+};
+
+/** How far a file is that was sent, as a sentence goes on after its name. */
+export function progressOf({ state, message, status, num_skipped_pages: skipped }: UploadEntry): string {
+  if (state === "failed") return message;
+  if (state !== "done") return STATES[state] ?? state;
+  if (status === "unreadable") return "is in, but nothing of it could be read";
+  return skipped > 0 ? `is in; ${counted(skipped, "page")} not indexed` : "is in";
+}
 
 /** What was dropped, with folders opened: every file with its path in them. Hidden ones are left out. */
 export async function droppedFiles(items: DataTransferItemList): Promise<NamedFile[]> {
