@@ -35,6 +35,20 @@ _LIMITS = (
     {"kind": "user", "name": "*", "metric": "requests", "window": "minute", "amount": 60},
     {"kind": "all", "name": "", "metric": "money", "window": "month", "amount": 250_000_000},
 )
+_PROMPTS = (
+    {"name": "Summary", "content": "Summarise this in three sentences:\n\n{{text}}", "is_shared": True},
+    {
+        "name": "Translate",
+        "content": "Translate into {{language}}, and keep the tone:\n\n{{text}}",
+        "is_shared": True,
+    },
+    {"name": "Weekly letter", "content": "Write a short letter to the team about {{subject}}."},
+    {
+        "name": "Proofread",
+        "content": "List every mistake in spelling and grammar, and correct it:\n\n{{text}}",
+    },
+)
+_QUESTION = "Which hash protects passwords?"
 _DAYS = 30
 _DOCUMENTS = ("identity.md", "routing.md", "limits.md", "knowledge.md")
 
@@ -53,6 +67,8 @@ def furnish(page: Page, settings: Settings) -> None:
     _ask(page, "put", "/api/routes/assistant/canary", {"percent": 15})
     for limit in _LIMITS:
         _ask(page, "put", "/api/limits", limit)
+    for prompt in _PROMPTS:
+        _ask(page, "post", "/api/prompts", prompt)
     write_usage(settings)
     fill_a_collection(page)
     converse(page)
@@ -118,10 +134,20 @@ def fill_a_collection(page: Page) -> None:
 
 
 def converse(page: Page) -> None:
-    """A story by the starter model."""
+    """A story by the starter model, and an answer from the collection."""
     models = page.request.get("/v1/models").json()["data"]
     names = [each["id"] for each in models if each["cairn"]["task"] == "text"]
     own = next((name for name in names if not name.startswith(("lighthouse", "assistant"))), names[0])
     page.goto(f"/chat?model={own}")
     page.get_by_role("button", name="Tell me a story").click()
     expect(page.get_by_role("button", name="Receipt").first).to_be_visible(timeout=240_000)
+    page.goto(f"/chat?model={own}&knowledge=handbook")
+    expect(page.get_by_role("button", name="Knowledge: handbook")).to_be_visible()
+    page.get_by_role("textbox", name="Message").fill(_QUESTION)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("list", name="Sources")).to_be_visible(timeout=240_000)
+    # What was chosen last is what the next chat begins with.
+    page.goto("/chat")
+    page.get_by_role("button", name="Knowledge: handbook").click()
+    page.get_by_role("menuitemradio", name="None").click()
+    expect(page.get_by_role("button", name="Knowledge: none")).to_be_visible()

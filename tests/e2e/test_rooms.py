@@ -237,3 +237,12 @@ def test_the_palette_finds_rooms_models_and_actions(page: Page, axe: str) -> Non
     page.get_by_role("combobox").fill("runs")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("/runs"))
+
+
+def test_on_a_phone_the_rail_shows_the_room_that_one_is_in(new_page: NewPage) -> None:
+    page = new_page(viewport=PHONE)
+    rail = page.get_by_role("navigation", name="Rooms")
+    page.goto("/settings")
+    expect(rail.get_by_role("link", name="Settings")).to_be_in_viewport(ratio=1)
+    page.goto("/chat")
+    expect(rail.get_by_role("link", name="Chat", exact=True)).to_be_in_viewport(ratio=1)

@@ -1,5 +1,5 @@
 /** What stands around every room: the rail, the command palette, the notices. */
-import { Link, Outlet } from "@tanstack/react-router";
+import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import {
   Activity,
   BookOpen,
@@ -16,7 +16,7 @@ import {
   Users,
   Waypoints,
 } from "lucide-react";
-import { lazy, Suspense, useEffect, useState } from "react";
+import { lazy, Suspense, useEffect, useRef, useState } from "react";
 import { useMay } from "../api/identity";
 import { Mark } from "../look/mark";
 import { Toasts } from "./toasts";
@@ -48,6 +48,15 @@ export function useRooms() {
 export function Shell() {
   const [isPaletteOpen, setPaletteOpen] = useState(false);
   const rooms = useRooms();
+  const list = useRef<HTMLUListElement>(null);
+  const here = useLocation({ select: ({ pathname }) => pathname.split("/")[1] });
+
+  // On a phone the rail scrolls: the room that one is in is to be seen in it.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another room, or more of them, is the reason to look
+  useEffect(() => {
+    const link = list.current?.querySelector("[aria-current=page]");
+    link?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [here, rooms.length]);
 
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
@@ -68,7 +77,7 @@ export function Shell() {
         <Link to="/chat" className="rail-mark" aria-label="Cairn, to the chat">
           <Mark size={30} />
         </Link>
-        <ul role="list">
+        <ul role="list" ref={list}>
           {rooms.map(({ to, name, Icon }) => (
             <li key={to}>
               <Link to={to} className="rail-link" activeProps={{ "aria-current": "page" }}>

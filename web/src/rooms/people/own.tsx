@@ -38,14 +38,14 @@ export function OwnPassword() {
       <h2 id="password">Password</h2>
       <form className="own-password" onSubmit={submit}>
         <TextField
-          label="The one of now; empty: there is none yet"
+          label="Current password, if there is one"
           type="password"
           autoComplete="current-password"
           value={current}
           onChange={setCurrent}
         />
         <TextField
-          label="The new one: ten characters or more"
+          label="New password, ten characters or more"
           type="password"
           autoComplete="new-password"
           minLength={10}

@@ -89,7 +89,7 @@ function PromptRow({ prompt, onEdit }: { prompt: Prompt; onEdit: () => void }) {
       <td>
         <strong>{name}</strong>
         {isShared ? <span className="tag beside">for everyone</span> : null}
-        <span className="prompt-start small soft">{content}</span>
+        <span className="prompt-start small soft">{content.replace(/\s+/g, " ")}</span>
       </td>
       <td className="wide-only soft">{owner === me ? "you" : owner}</td>
       <td className="right numbers soft wide-only">{formatWhen(prompt.updated_at)}</td>
