@@ -18,7 +18,6 @@ from cairn.core.errors import NotFoundError
 from cairn.providers.protocol import TextProvider
 from cairn.registry import new_receipt_id
 from cairn.server.auth import Caller, MayReadModels
-from cairn.server.identity.permissions import require_model
 from cairn.server.openai_types import (
     ChatCompletion,
     ChatCompletionRequest,
@@ -67,7 +66,6 @@ async def chat_completions(
     request: Request, caller: Caller, admission: Admission, body: ChatCompletionRequest
 ) -> Response:
     """Continue a conversation."""
-    require_model(caller, body.model)
     state = state_of(request)
     receipt_id = new_receipt_id()
     headers = {"x-cairn-receipt": receipt_id} | await _admit(admission, body, receipt_id)

@@ -21,7 +21,6 @@ from cairn.core.errors import InvalidRequestError
 from cairn.providers.protocol import CompletionEvent, CompletionRequest, PromptEcho, TextProvider
 from cairn.registry import new_receipt_id
 from cairn.server.auth import Caller
-from cairn.server.identity.permissions import require_model
 from cairn.server.openai_types import TextCompletion, TextCompletionRequest, refuse
 from cairn.server.replies import (
     Head,
@@ -52,7 +51,6 @@ async def text_completions(
     request: Request, caller: Caller, admission: Admission, body: TextCompletionRequest
 ) -> Response:
     """Continue one or many prompts."""
-    require_model(caller, body.model)
     state = state_of(request)
     _refuse_unserved(body)
     prompts = {new_receipt_id(): prompt for prompt in prompts_of(body, state.config.max_prompts)}

@@ -17,7 +17,6 @@ from cairn.core.errors import InvalidRequestError
 from cairn.engine.runner import FloatArray
 from cairn.providers.encoders import LocalClassifier
 from cairn.server.auth import Caller
-from cairn.server.identity.permissions import require_model
 from cairn.server.openai_types import (
     ClassificationList,
     ClassifyRequest,
@@ -42,7 +41,6 @@ async def embeddings(
     request: Request, caller: Caller, admission: Admission, body: EmbeddingsRequest
 ) -> Response:
     """Vectors of texts."""
-    require_model(caller, body.model)
     state = state_of(request)
     texts = texts_of(body)
     headers = await admission.admit(body.model, prompt_tokens=about_tokens(texts))
@@ -101,7 +99,6 @@ def _data(vectors: FloatArray, *, is_packed: bool) -> list[dict[str, Any]]:
 @router.post("/classify", response_model=ClassificationList)
 async def classify(request: Request, caller: Caller, admission: Admission, body: ClassifyRequest) -> Response:
     """The most likely label of each text, and the scores of all."""
-    require_model(caller, body.model)
     state = state_of(request)
     texts = [body.input] if isinstance(body.input, str) else body.input
     if not 0 < len(texts) <= _MOST_TEXTS:

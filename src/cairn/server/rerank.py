@@ -16,7 +16,6 @@ from cairn.core.chat import Usage
 from cairn.core.errors import InvalidRequestError
 from cairn.providers.encoders import LocalClassifier
 from cairn.server.auth import Caller
-from cairn.server.identity.permissions import require_model
 from cairn.server.models import ModelNotFoundError
 from cairn.server.openai_types import RerankList, RerankRequest, refuse
 from cairn.server.requests import new_completion_id
@@ -33,7 +32,6 @@ _SHIPPED = "reranker"
 @router.post("/rerank", response_model=RerankList, response_model_exclude_none=True)
 async def rerank(request: Request, caller: Caller, admission: Admission, body: RerankRequest) -> Response:
     """Documents in the order of how well they answer a query."""
-    require_model(caller, body.model)
     state = state_of(request)
     texts = [each if isinstance(each, str) else each.text for each in body.documents]
     if not 0 < len(texts) <= _MOST_DOCUMENTS:

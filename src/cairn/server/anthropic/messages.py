@@ -32,7 +32,6 @@ async def create_message(
     request: Request, caller: Caller, admission: Admission, body: MessagesRequest
 ) -> Response:
     """Continue a conversation, in Anthropic's shape."""
-    require_model(caller, body.model)
     state = state_of(request)
     receipt_id = new_receipt_id()
     request_id = request.scope["request_id"]

@@ -21,6 +21,7 @@ from cairn.core.ids import random_hex
 from cairn.server.answers.cache import HEADER as CACHE_HEADER
 from cairn.server.answers.cache import Reuse, reuse_of
 from cairn.server.auth import Caller
+from cairn.server.identity.permissions import require_model
 from cairn.server.state import state_of
 from cairn.server.usage.budgets import Reservation
 from cairn.server.usage.errors import RateLimitedError
@@ -122,7 +123,7 @@ class Ticket:
         num_choices: int = 1,
         receipt_id: str = "",
     ) -> dict[str, str]:
-        """Let a request in that may take so many tokens, or raise why not; the headers of its answer.
+        """Let a request of a caller who may use the model in, or raise why not; the headers of its answer.
 
         `completion_tokens` None: as many as it likes.
         """
@@ -138,6 +139,7 @@ class Ticket:
         num_choices: int,
         receipt_id: str,
     ) -> dict[str, str]:
+        require_model(self._caller, model)
         metering = self._metering
         self._model, self._receipt_id = model[:_LONGEST_NAME], receipt_id
         metering.check_ledger()
