@@ -1,8 +1,9 @@
 /** Where a file goes that is too long for a message: an own collection, or a new one. */
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useId, useState } from "react";
+import { useState } from "react";
 import { collectionsQuery, makeCollection } from "../../api/knowledge";
 import type { Collection } from "../../api/types";
+import { Choice } from "../../parts/filter";
 import { FormModal } from "../../parts/form-modal";
 import { TextField } from "../../parts/text-field";
 import { MissingNote } from "../knowledge/list";
@@ -20,7 +21,6 @@ const NEW = "";
 
 export default function IntoCollection({ name, file, onClose, onSent }: IntoCollectionProps) {
   const client = useQueryClient();
-  const place = useId();
   const list = useQuery(collectionsQuery);
   const own = list.data?.collections.filter((each) => each.is_own) ?? [];
   const [ref, setRef] = useState(NEW);
@@ -49,17 +49,13 @@ export default function IntoCollection({ name, file, onClose, onSent }: IntoColl
         each question is answered from the passages that matter.
       </p>
       <div>
-        <label className="label" htmlFor={place}>
-          Collection
-        </label>
-        <select id={place} className="field" value={ref} onChange={(event) => setRef(event.target.value)}>
-          <option value={NEW}>A new one</option>
-          {own.map((each) => (
-            <option key={each.id} value={each.ref}>
-              {each.name}
-            </option>
-          ))}
-        </select>
+        <span className="label">Collection</span>
+        <Choice
+          label="Collection"
+          value={ref}
+          onChange={setRef}
+          options={[[NEW, "A new one"], ...own.map((each) => [each.ref, each.name] as const)]}
+        />
       </div>
       {ref === NEW ? (
         <TextField label="Name of the new collection" maxLength={100} value={newName} onChange={setNewName} />
