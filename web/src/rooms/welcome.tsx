@@ -62,7 +62,9 @@ export function Welcome() {
         </header>
         {link === "expired" ? (
           <p className="problem" role="alert">
-            That sign-in link has been used or is too old.
+            <span>
+              That sign-in link has been used or is too old. <code>cairn key link</code> makes another.
+            </span>
           </p>
         ) : null}
         {link === "failed" ? (
@@ -152,8 +154,9 @@ export function Welcome() {
         </form>
         {error ? <Problem error={error} /> : null}
         <p className="small soft">
-          Neither at hand? <code>cairn up</code> prints a sign-in link when it starts. The link works once and
-          for a few minutes; open it in this browser and you are in.
+          Neither at hand? <code>cairn up</code> prints a sign-in link when it starts, and{" "}
+          <code>cairn key link</code> makes another. A link works once and for a few minutes; open it in this
+          browser and you are in.
         </p>
       </div>
     </main>

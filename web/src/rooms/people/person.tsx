@@ -103,7 +103,11 @@ export function PersonForm({ person, onClose }: PersonFormProps) {
       ) : null}
       {isService ? null : (
         <TextField
-          label={person?.has_password ? "New password; empty: as it is" : "Password; empty: none"}
+          label={
+            person?.has_password
+              ? "New password; left empty, the old one stays"
+              : "Password, if any; without, a link or a key signs in"
+          }
           type="password"
           autoComplete="new-password"
           value={entry.password}

@@ -7,6 +7,10 @@ import type { Routes } from "../../api/types";
 import { notify } from "../../parts/toasts";
 import { type Problem, problemsIn } from "./problems";
 
+/** What stands faint in a file without a line. */
+const EXAMPLE = `[routes.assistant]
+targets = [{ model = "a-model", weight = 3 }, { model = "another" }]`;
+
 export function Editor({ routes, mayWrite }: { routes: Routes; mayWrite: boolean }) {
   // What is being written stays as it is while the file is asked for again.
   const [draft, setDraft] = useState<{ text: string; digest: string } | null>(null);
@@ -56,6 +60,7 @@ export function Editor({ routes, mayWrite }: { routes: Routes; mayWrite: boolean
           aria-label="Text of routes.toml"
           aria-invalid={problems.length > 0}
           aria-describedby={problems.length > 0 ? "routes-problems" : undefined}
+          placeholder={EXAMPLE}
           spellCheck={false}
           wrap="off"
           readOnly={!mayWrite}
