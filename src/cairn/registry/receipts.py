@@ -1,14 +1,14 @@
 """Receipts: what made an answer. Enough to make the same tokens again from the same artifact."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from cairn.core import NotFoundError
 from cairn.core.ids import random_hex
 from cairn.registry.tables import ReceiptRow
 
@@ -58,10 +58,11 @@ def new_receipt_id() -> str:
 
 
 def save(session: Session, receipts: Sequence[Receipt]) -> None:
-    """Record receipts, in one statement."""
+    """Record receipts, in one statement; one that is there already stays."""
     table: Any = ReceiptRow.__table__  # of the class, each row would pass through the mapper
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
     session.execute(
-        insert(table),
+        dialect.insert(table).on_conflict_do_nothing(index_elements=["receipt_id"]),
         [
             {
                 "receipt_id": receipt.receipt_id,
@@ -77,14 +78,21 @@ def save(session: Session, receipts: Sequence[Receipt]) -> None:
     )
 
 
-def find(session: Session, receipt_id: str) -> Receipt:
-    """A receipt, or `NotFoundError`."""
+def find(session: Session, receipt_id: str) -> Receipt | None:
+    """A receipt, where there is one."""
     row = session.get(ReceiptRow, receipt_id)
-    if row is None:
-        raise NotFoundError(
-            f"there is no receipt {receipt_id}", remedy="replies carry theirs in the header x-cairn-receipt"
-        )
-    return _to_receipt(row)
+    return None if row is None else _to_receipt(row)
+
+
+def line_of(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as a journal's line holds it."""
+    return {"receipt": {each.name: getattr(receipt, each.name) for each in fields(receipt)}}
+
+
+def of_lines(lines: Iterable[Mapping[str, Any]]) -> dict[str, Receipt]:
+    """The receipts among a journal's lines, by id."""
+    found = [Receipt(**line["receipt"]) for line in lines if "receipt" in line]
+    return {receipt.receipt_id: receipt for receipt in found}
 
 
 def listing(session: Session, limit: int) -> list[Receipt]:

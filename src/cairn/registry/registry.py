@@ -17,7 +17,7 @@ from typing import Any, Self
 from sqlalchemy import text
 
 from cairn.core import ConfigError, ConflictError, NotFoundError, Settings, short
-from cairn.registry import aliases, archive, catalogue, durable, lineage, receipts, runs
+from cairn.registry import aliases, archive, catalogue, durable, journal, lineage, receipts, runs
 from cairn.registry.aliases import Alias, AliasMove
 from cairn.registry.artifact import Artifact, ArtifactWriter
 from cairn.registry.audit import AuditLog
@@ -40,6 +40,7 @@ class Registry:
         self.database = database
         self.store = store
         self.audit = AuditLog(database)
+        self._journals = settings.home / journal.FOLDER
         self._held_runs: dict[str, Hold] = {}
 
     @classmethod
@@ -358,14 +359,25 @@ class Registry:
             session.commit()
 
     def receipt(self, receipt_id: str) -> Receipt:
-        """A receipt by id."""
-        with self.database.session(read_only=True) as session:
-            return receipts.find(session, receipt_id)
+        """A receipt by id, be it in the database or on its way there."""
+        for _ in range(2):  # a line may go, its row being there, between the one look and the other
+            with self.database.session(read_only=True) as session:
+                found = receipts.find(session, receipt_id)
+            if found is None:
+                found = receipts.of_lines(journal.noted(self._journals, receipt_id)).get(receipt_id)
+            if found is not None:
+                return found
+        raise NotFoundError(
+            f"there is no receipt {receipt_id}", remedy="replies carry theirs in the header x-cairn-receipt"
+        )
 
     def receipts(self, limit: int = 50) -> list[Receipt]:
-        """The newest receipts, newest first."""
+        """The newest receipts, newest first, with those on their way into the database."""
+        found = receipts.of_lines(journal.noted(self._journals, '"receipt":'))
         with self.database.session(read_only=True) as session:
-            return receipts.listing(session, limit)
+            found |= {each.receipt_id: each for each in receipts.listing(session, limit)}
+        order = sorted(found.values(), key=lambda each: (each.created_at, each.receipt_id), reverse=True)
+        return order[:limit]
 
     def _record(self, manifests: Sequence[Manifest], run_id: str | None, *, importer: str = "") -> Artifact:
         """Catalogue artifacts that have landed; returns the last. The caller holds the store's lock."""

@@ -16,7 +16,6 @@ from cairn import __version__
 from cairn.core.errors import NotFoundError
 from cairn.providers.encoder_loading import AnyEncoder, ModelTask
 from cairn.providers.protocol import TextProvider
-from cairn.providers.receipt_writer import ReceiptWriter
 from cairn.registry import Registry
 from cairn.server.answers import AnswerCache
 from cairn.server.answers.embedding import QuestionEmbedder
@@ -158,9 +157,9 @@ class ServerState:
     def __post_init__(self) -> None:
         self.failures = FailureLimiter(self.config.sign_in_failures)
         path = self.registry.settings.home / FILE_NAME
-        self.routes = RouteTable(path, ReceiptWriter(self.registry.save_receipts).save, self.metrics.routes)
-        self.models = RoutedModels(self.models, self.routes)
         self.metering = Metering(self.registry, self.config)
+        self.routes = RouteTable(path, self.metering.ledger.keep, self.metrics.routes)
+        self.models = RoutedModels(self.models, self.routes)
         self.recorder = make_recorder(self.config.telemetry, self.registry.settings.home, __version__)
         if self.config.answer_cache_bytes:
             self.answers = AnswerCache(

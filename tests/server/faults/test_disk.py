@@ -1,7 +1,9 @@
 """The disk fills: a file system of some megabytes under the home, filled while clients ask, and freed."""
 
+import asyncio
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from cairn.core import Settings
 from cairn.registry import Registry
-from tests.providers.remote.upstream import FakeUpstream
+from tests.providers.remote.upstream import Asked, FakeUpstream, speak
 from tests.server.batches.test_batches import ENDED, begin, line, told, upload
 from tests.server.batches.test_killed import num_done
 from tests.server.conftest import PATIENCE
@@ -102,12 +104,21 @@ def test_an_upload_that_does_not_fit(up: Start, home: Path) -> None:
 def test_a_batch_waits_for_room(up: Start, home: Path, upstream: FakeUpstream) -> None:
     """Lines that cannot be stored are asked again when there is room; every answer is there once."""
     write_route(home, upstream)
+    is_full = threading.Event()
+
+    async def after_twenty(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        while len(upstream.asked) > 20 and not is_full.is_set():
+            await asyncio.sleep(0.01)
+        await speak(asked, writer)
+
+    upstream.behave = after_twenty
     server = up()
     with client_of(server) as client:
         lines = [line(f"ask-{n}", {"model": "way", "messages": HI, "seed": n}) for n in range(60)]
         batch = begin(client, upload(client, *lines))
         wait_until(lambda: num_done(client, batch.id) > 3)
         filler = fill(home)
+        is_full.set()
         wait_until(lambda: "free disk space" in server.log)
         assert server.is_alive()
         filler.unlink()

@@ -14,6 +14,7 @@ import httpx2
 
 from cairn.core import Settings
 from cairn.registry import Registry
+from cairn.registry.journal import FOLDER
 from cairn.server.identity import Identity
 from cairn.server.usage.ledger import Ledger
 from tests.conftest import killed_when_late
@@ -100,9 +101,11 @@ def test_what_clients_got_is_counted(settings: Settings) -> None:
             got |= load.got
             num_asked += load.num_asked
     with Registry.open(settings) as registry:
-        ledger = Ledger(registry.database, journal=settings.home / "usage-journal")
+        ledger = Ledger(registry.database, journal=settings.home / FOLDER)
         ledger.recover()
         ledger.close()
+        for receipt in got:
+            assert registry.receipt(receipt).receipt_id == receipt
         counted = {row.receipt_id: row for row in rows(registry)}
         assert len(counted) == len(rows(registry))
     for receipt, used in got.items():

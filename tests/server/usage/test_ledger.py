@@ -110,7 +110,7 @@ def test_what_is_lost_at_the_end_is_said(
     monkeypatch.setattr(ledger, "_store", refuse)
     ledger.put(entry("a"))
     ledger.close()
-    assert "the usage of 1 requests is lost: the disk is full" in caplog.text
+    assert "1 entries and receipts are lost: the disk is full" in caplog.text
 
 
 def test_times_keep_their_place_on_the_scale() -> None:

@@ -1,6 +1,6 @@
 """`RemoteProvider`: a model of another server as a `TextProvider`.
 
-A reply that is read as it is made comes as a stream, any other in one piece. Its receipt is stored before the
+A reply that is read as it is made comes as a stream, any other in one piece. Its receipt is kept before the
 last event, also when the reader leaves half-way; it names who answered, and cannot be replayed.
 """
 

@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 from sqlalchemy import delete, select
 
 from cairn.core.errors import InvalidRequestError, NotFoundError
-from cairn.registry.tables import ReceiptRow
 from cairn.server.auth import MayConverse
 from cairn.server.body import RequestBody
 from cairn.server.conversations.owning import new_id
@@ -48,11 +47,11 @@ def prefer(request: Request, caller: MayConverse, body: NewPreference) -> Prefer
             f"better is {body.better!r} of {first!r} and {second!r}, allowed: one of two different receipts",
             param="better",
         )
-    with state_of(request).registry.database.session() as session, session.begin():
-        for receipt_id in body.receipts:
-            row = session.get(ReceiptRow, receipt_id)
-            if row is None or row.user_id != caller.user_id:
-                raise NotFoundError(f"no receipt {receipt_id!r}")
+    registry = state_of(request).registry
+    for receipt_id in body.receipts:
+        if registry.receipt(receipt_id).user_id != caller.user_id:
+            raise NotFoundError(f"no receipt {receipt_id!r}")
+    with registry.database.session() as session, session.begin():
         session.execute(
             delete(PreferenceRow).where(
                 PreferenceRow.user_id == caller.user_id,

@@ -1,9 +1,9 @@
-"""The ledger: what every request used, written in batches by one thread, off the path of the requests.
+"""The ledger: what every request used and the receipts of routes' answers, written in batches by one thread.
 
 Guarantees: what was put in is stored once, in order; nothing is lost when the server ends as it should, and
-no complete answer when it is killed: `note` has it in a file before its end is sent (`journal`). When the
-database refuses, entries wait and are tried again; when too many wait, `is_full` says so, and the server
-refuses requests rather than not to count them.
+nothing of a complete answer when it is killed: `note` and `keep` have it in a file before its end is sent
+(`registry.journal`). When the database refuses, all waits and is tried again; when too much waits, `is_full`
+says so, and the server refuses requests rather than not to count them.
 """
 
 import itertools
@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cairn.core.errors import CairnError, StorageError
-from cairn.registry import Database
-from cairn.server.usage.journal import Journal, left_behind
+from cairn.registry import Database, Receipt
+from cairn.registry import receipts as stored_receipts
+from cairn.registry.journal import Journal, left_behind
 from cairn.server.usage.tables import UsageRow
 
 logger = logging.getLogger("cairn.server")
@@ -32,6 +33,7 @@ logger = logging.getLogger("cairn.server")
 T = TypeVar("T")
 
 _MOST_WAITING = 100_000
+_MOST_RECEIPTS = 10_000
 _BATCH = 1000
 _SECONDS = 0.5
 """Longest time that an entry waits for others."""
@@ -93,8 +95,11 @@ def unpacked(text: str) -> list[str]:
     return [name for name in text.split("\n") if name]
 
 
+_Item = Entry | Receipt
+
+
 class Ledger:
-    """Entries on their way into the database."""
+    """Entries and receipts on their way into the database."""
 
     def __init__(
         self, database: Database, *, journal: Path | None = None, most_waiting: int = _MOST_WAITING
@@ -103,7 +108,8 @@ class Ledger:
         self._journal_folder = journal
         self._journal = Journal(journal) if journal is not None else None
         self._most_waiting = most_waiting
-        self._waiting: deque[Entry | Callable[[], None]] = deque()
+        self._waiting: deque[_Item | Callable[[], None]] = deque()
+        self._num_receipts = 0
         self._wake = threading.Condition()
         self._num_works = 0
         self._is_closing = False
@@ -112,31 +118,38 @@ class Ledger:
     @property
     def is_full(self) -> bool:
         """Whether so many wait that no more should come."""
-        return len(self._waiting) >= self._most_waiting
+        return len(self._waiting) >= self._most_waiting or self._num_receipts >= _MOST_RECEIPTS
 
     @property
     def num_waiting(self) -> int:
-        """Entries that are not stored yet."""
+        """Entries and receipts that are not stored yet."""
         return len(self._waiting)
 
     def note(self, entry: Entry) -> None:
         """Keep what a request has used so far, should this process not live to `put` it."""
         if self._journal is not None:
             values = {name: getattr(entry, name) for name in _FIELDS} | {"groups": sorted(entry.groups)}
-            self._journal.note(entry.usage_id, values)
+            self._journal.note(entry.usage_id, {"usage": values})
+
+    async def keep(self, receipt: Receipt) -> None:
+        """Have a receipt stored soon; from here on it is found, and outlives this process."""
+        if self._journal is not None and not self._journal.note(
+            receipt.receipt_id, stored_receipts.line_of(receipt)
+        ):
+            raise StorageError(
+                "the receipt of this answer cannot be written", remedy="free disk space, then ask again"
+            )
+        self._append(receipt, is_urgent=False)
 
     def recover(self) -> int:
         """Store what killed servers noted and had not stored; how many requests that were."""
         num = 0
         for own, lines in left_behind(self._journal_folder) if self._journal_folder is not None else ():
-            entries = {line["usage_id"]: line for line in lines}
-            rows = [
-                _values(Entry(**{**line, "groups": frozenset(line["groups"])})) for line in entries.values()
-            ]
-            if rows:
-                self._store(rows)
+            values = {line["key"]: line["usage"] for line in lines if "usage" in line}
+            entries = [Entry(**{**each, "groups": frozenset(each["groups"])}) for each in values.values()]
+            self._store([*entries, *stored_receipts.of_lines(lines).values()])
             shutil.rmtree(own, ignore_errors=True)
-            num += len(rows)
+            num += len(entries)
         return num
 
     def put(self, entry: Entry) -> None:
@@ -173,9 +186,10 @@ class Ledger:
         if self._journal is not None:
             self._journal.close()
 
-    def _append(self, item: Entry | Callable[[], None], *, is_urgent: bool) -> None:
+    def _append(self, item: _Item | Callable[[], None], *, is_urgent: bool) -> None:
         with self._wake:
             self._waiting.append(item)
+            self._num_receipts += isinstance(item, Receipt)
             self._num_works += is_urgent
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="cairn-ledger", daemon=True)
@@ -194,7 +208,7 @@ class Ledger:
                 if num_failures == 1:
                     logger.error("usage cannot be stored, it waits: %s", error.sentence)
                 if self._is_closing and num_failures >= _PATIENCE:
-                    logger.error("the usage of %d requests is lost: %s", len(self._waiting), error.sentence)
+                    logger.error("%d entries and receipts are lost: %s", len(self._waiting), error.sentence)
                     return
                 time.sleep(_SECONDS)
 
@@ -210,22 +224,41 @@ class Ledger:
     def _take(self) -> None:
         """Store what waits, as far as the next work that is to be done in between; then do that."""
         with self._wake:
-            first = itertools.islice(self._waiting, _BATCH)
-            batch = [each for each in itertools.takewhile(_is_entry, first) if isinstance(each, Entry)]
+            batch: list[_Item] = []
+            for each in itertools.islice(self._waiting, _BATCH):
+                if not isinstance(each, Entry | Receipt):
+                    break
+                batch.append(each)
         if batch:
-            self._store([_values(each) for each in batch])
+            self._store(batch)
             if self._journal is not None:
-                self._journal.settle(each.usage_id for each in batch)
+                self._journal.settle(map(_key, batch))
         with self._wake:
-            for _ in batch:
+            for stored in batch:
                 self._waiting.popleft()
-            if not self._waiting or isinstance(work := self._waiting[0], Entry):
+                self._num_receipts -= isinstance(stored, Receipt)
+            if not self._waiting or isinstance(work := self._waiting[0], Entry | Receipt):
                 return
             self._waiting.popleft()
             self._num_works -= 1
         work()
 
-    def _store(self, rows: list[dict[str, Any]]) -> None:
+    def _store(self, items: Sequence[_Item]) -> None:
+        """All of them; where one is nothing that the database can hold, the others."""
+        try:
+            self._insert(items)
+        except CairnError:
+            raise  # of the database, which may take it later
+        except Exception:
+            if len(items) > 1:
+                for each in items:
+                    self._store([each])
+            else:
+                logger.exception("%s cannot be stored and is lost", _key(items[0]))
+
+    def _insert(self, items: Sequence[_Item]) -> None:
+        rows = [_values(each) for each in items if isinstance(each, Entry)]
+        made = [each for each in items if isinstance(each, Receipt)]
         dialect = sqlite if self._database.is_sqlite else postgresql
         table = UsageRow.__table__  # of the class, each row would pass through the mapper
         statement = dialect.insert(table)
@@ -238,13 +271,16 @@ class Ledger:
         # On SQLite everybody else who writes would wait for the disk, too.
         is_sqlite = self._database.is_sqlite
         with self._database.session(is_synced=not is_sqlite) as session, session.begin():
-            session.execute(statement, rows)
+            if rows:
+                session.execute(statement, rows)
+            if made:
+                stored_receipts.save(session, made)
         with suppress(StorageError):  # it is stored; what could not be done now is done with the next
             self._database.sync()
 
 
-def _is_entry(item: object) -> bool:
-    return isinstance(item, Entry)
+def _key(item: _Item) -> str:
+    return item.usage_id if isinstance(item, Entry) else item.receipt_id
 
 
 def _values(entry: Entry) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cairn.core.chat import Usage
 from cairn.core.errors import UnavailableError
 from cairn.registry import Registry
+from cairn.registry.journal import FOLDER
 from cairn.server.config import ServerConfig
 from cairn.server.usage.budgets import Budgets, money
 from cairn.server.usage.errors import RateLimitedError
@@ -35,7 +36,7 @@ class Metering:
     ) -> None:
         self.now = now
         self.config = config
-        self.ledger = Ledger(registry.database, journal=registry.settings.home / "usage-journal")
+        self.ledger = Ledger(registry.database, journal=registry.settings.home / FOLDER)
         self.prices = Prices(registry.settings.home / "prices.toml")
         self.rules = RuleBook(registry)
         self.budgets = Budgets(self.ledger, registry.database, on_spent=self._note_spent)

@@ -1,8 +1,9 @@
-"""What was used, in a file before the answer's end is sent: so that a server that is killed has counted it.
+"""What a request used and what made its answer, in a file before the answer's end is sent.
 
-A line is written when an answer is complete, and is no longer needed once the ledger has the request's row.
-Files of a process that is gone are read when the next server starts; a request that has its row by then keeps
-it. The file is not forced to the disk: the machine's own end may take the last moments with it.
+So a server that is killed has counted it, and the database can be written to in batches. A line is no longer
+needed once the database has its row. Files of a process that is gone are read when the next server starts;
+what has its row by then keeps it. The file is not forced to the disk: the machine's own end may take the last
+moments with it.
 """
 
 import fcntl
@@ -17,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-logger = logging.getLogger("cairn.server")
+logger = logging.getLogger("cairn.registry")
+
+FOLDER = "journal"
+"""Of all processes' journals, in the home."""
 
 _MOST_LINES = 2000
 """In one file; then a new one begins, and goes when none of its lines is needed."""
@@ -44,30 +48,35 @@ class Journal:
         self._lock = threading.Lock()
         self._has_failed = False
 
-    def note(self, usage_id: str, values: Mapping[str, Any]) -> None:
-        """Write what a request used; of one id the last line counts."""
-        data = json.dumps({**values, "usage_id": usage_id}, separators=(",", ":")).encode() + b"\n"
+    def note(self, key: str, values: Mapping[str, Any]) -> bool:
+        """Write values under a key, of which the last line counts; False when the disk refuses."""
+        line = json.dumps({"key": key, **values}, separators=(",", ":"), allow_nan=False)
+        data = line.encode() + b"\n"
         with self._lock:
             try:
                 file = self._current()
-                os.write(file.fd, data)
+                size = os.fstat(file.fd).st_size
+                if os.write(file.fd, data) < len(data):
+                    os.ftruncate(file.fd, size)
+                    raise OSError("only a part of a line could be written")
             except OSError as error:
                 if not self._has_failed:
-                    logger.warning("usage is counted in the database alone: %s", error)
+                    logger.warning("the journal cannot be written: %s", error)
                 self._has_failed = True
-                return
+                return False
             file.num_lines += 1
             file.num_needed += 1
-            before = self._needed.get(usage_id)
-            self._needed[usage_id] = file
+            before = self._needed.get(key)
+            self._needed[key] = file
             if before is not None:
                 self._release(before)
+            return True
 
-    def settle(self, usage_ids: Iterable[str]) -> None:
+    def settle(self, keys: Iterable[str]) -> None:
         """These have their rows."""
         with self._lock:
-            for usage_id in usage_ids:
-                if (file := self._needed.pop(usage_id, None)) is not None:
+            for key in keys:
+                if (file := self._needed.pop(key, None)) is not None:
                     self._release(file)
 
     def close(self) -> None:
@@ -119,6 +128,17 @@ def left_behind(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
             continue  # its process lives, or another server is at it
         finally:
             os.close(fd)
+
+
+def noted(folder: Path, part: str) -> Iterator[dict[str, Any]]:
+    """The lines in which a text stands, of all processes; those whose rows are there may be among them."""
+    wanted = part.encode()
+    for path in sorted(folder.glob("*/*.jsonl")):
+        try:
+            data = path.read_bytes()
+        except OSError:
+            continue  # nothing in it is needed any more
+        yield from (json.loads(line) for line in data.split(b"\n")[:-1] if wanted in line)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
