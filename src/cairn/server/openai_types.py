@@ -474,40 +474,6 @@ class ModelList(BaseModel):
     data: list[ModelInfo]
 
 
-class RerankDocument(Strict):
-    """A document as an object."""
-
-    text: str
-
-
-class RerankRequest(RequestBody):
-    """`POST /v1/rerank`."""
-
-    model: str = "reranker"
-    query: str
-    documents: list[str | RerankDocument]
-    top_n: Annotated[int, Field(ge=1, strict=True)] | None = None
-    return_documents: bool = False
-
-
-class RerankResult(BaseModel):
-    """A document, by its place in the request."""
-
-    index: int
-    relevance_score: float
-    document: dict[str, str] | None = None
-
-
-class RerankList(BaseModel):
-    """Documents, the best first."""
-
-    id: str
-    object: Literal["list"] = "list"
-    created: int
-    model: str
-    results: list[RerankResult]
-
-
 def refuse(param: str, got: object, allowed: str) -> InvalidRequestError:
     """The error for a value that OpenAI allows and this server does not."""
     return InvalidRequestError(f"{param} is {got!r}, allowed here: {allowed}", param=param)

@@ -7,17 +7,19 @@ beyond the model's length is not read.
 
 import asyncio
 import time
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from cairn.core.chat import Usage
 from cairn.core.errors import InvalidRequestError
 from cairn.providers.encoders import LocalClassifier
 from cairn.server.auth import Caller
+from cairn.server.body import RequestBody, Strict
 from cairn.server.models import ModelNotFoundError
-from cairn.server.openai_types import RerankList, RerankRequest, refuse
+from cairn.server.openai_types import refuse
 from cairn.server.requests import new_completion_id
 from cairn.server.state import ServerState, state_of
 from cairn.server.streaming import answer
@@ -27,6 +29,40 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 _MOST_DOCUMENTS = 1000  # Cohere's
 _SHIPPED = "reranker"
+
+
+class RerankDocument(Strict):
+    """A document as an object."""
+
+    text: str
+
+
+class RerankRequest(RequestBody):
+    """`POST /v1/rerank`."""
+
+    model: str = "reranker"
+    query: str
+    documents: list[str | RerankDocument]
+    top_n: Annotated[int, Field(ge=1, strict=True)] | None = None
+    return_documents: bool = False
+
+
+class RerankResult(BaseModel):
+    """A document, by its place in the request."""
+
+    index: int
+    relevance_score: float
+    document: dict[str, str] | None = None
+
+
+class RerankList(BaseModel):
+    """Documents, the best first."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    results: list[RerankResult]
 
 
 @router.post("/rerank", response_model=RerankList, response_model_exclude_none=True)
