@@ -130,15 +130,15 @@ def left_behind(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
             os.close(fd)
 
 
-def noted(folder: Path, part: str) -> Iterator[dict[str, Any]]:
-    """The lines in which a text stands, of all processes; those whose rows are there may be among them."""
-    wanted = part.encode()
+def noted(folder: Path, *, key: str | None = None) -> Iterator[dict[str, Any]]:
+    """The lines (of one key) of all processes; those whose rows are there may be among them."""
+    start = b"" if key is None else b'{"key":%s,' % json.dumps(key).encode()
     for path in sorted(folder.glob("*/*.jsonl")):
         try:
             data = path.read_bytes()
         except OSError:
             continue  # nothing in it is needed any more
-        yield from (json.loads(line) for line in data.split(b"\n")[:-1] if wanted in line)
+        yield from (json.loads(line) for line in data.split(b"\n")[:-1] if line.startswith(start))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

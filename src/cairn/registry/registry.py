@@ -364,7 +364,7 @@ class Registry:
             with self.database.session(read_only=True) as session:
                 found = receipts.find(session, receipt_id)
             if found is None:
-                found = receipts.of_lines(journal.noted(self._journals, receipt_id)).get(receipt_id)
+                found = receipts.of_lines(journal.noted(self._journals, key=receipt_id)).get(receipt_id)
             if found is not None:
                 return found
         raise NotFoundError(
@@ -373,7 +373,7 @@ class Registry:
 
     def receipts(self, limit: int = 50) -> list[Receipt]:
         """The newest receipts, newest first, with those on their way into the database."""
-        found = receipts.of_lines(journal.noted(self._journals, '"receipt":'))
+        found = receipts.of_lines(journal.noted(self._journals))
         with self.database.session(read_only=True) as session:
             found |= {each.receipt_id: each for each in receipts.listing(session, limit)}
         order = sorted(found.values(), key=lambda each: (each.created_at, each.receipt_id), reverse=True)
