@@ -14,6 +14,11 @@ from cairn.server.usage.ledger import Ledger
 from tests.server.usage.conftest import entry, rows
 
 
+@pytest.fixture
+def registry(either_registry: Registry) -> Registry:
+    return either_registry
+
+
 def killed(made: Journal) -> None:
     """What the end of a process does to a journal."""
     if made._file is not None:

@@ -1,7 +1,6 @@
 """Old rows summed up by day: the table is small, and every question has the answer that it had."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from cairn.core import Settings
 from cairn.registry import Registry
 from cairn.server.usage import rollup
 from cairn.server.usage.budgets import Account, Budgets
@@ -20,6 +18,13 @@ from cairn.server.usage.tables import UsageRow
 from tests.server.usage.conftest import applied, entry, rows
 
 DAY = 86400.0
+
+
+@pytest.fixture
+def registry(either_registry: Registry) -> Registry:
+    return either_registry
+
+
 _NUMBERS = iter(range(10**9))
 
 entries = st.builds(
@@ -44,13 +49,6 @@ entries = st.builds(
     outcome=st.sampled_from(["ok", "failed", "aborted", "refused"]),
     code=st.sampled_from(["", "unavailable"]),
 )
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
-    with Registry.open(Settings(home=tmp_path / "home", database_url=url)) as opened:
-        yield opened
 
 
 def put(registry: Registry, made: Sequence[Entry]) -> None:
