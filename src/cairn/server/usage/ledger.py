@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from cairn.core.errors import CairnError, StorageError
 from cairn.registry import Database, Receipt
@@ -203,12 +204,13 @@ class Ledger:
             try:
                 self._take()
                 num_failures = 0
-            except CairnError as error:
+            except Exception as error:  # noqa: BLE001 (whatever it is, this thread is the only one that stores)
+                said = error.sentence if isinstance(error, CairnError) else repr(error)
                 num_failures += 1
                 if num_failures == 1:
-                    logger.error("usage cannot be stored, it waits: %s", error.sentence)
+                    logger.error("usage cannot be stored, it waits: %s", said)
                 if self._is_closing and num_failures >= _PATIENCE:
-                    logger.error("%d entries and receipts are lost: %s", len(self._waiting), error.sentence)
+                    logger.error("%d entries and receipts are lost: %s", len(self._waiting), said)
                     return
                 time.sleep(_SECONDS)
 
@@ -247,9 +249,13 @@ class Ledger:
         """All of them; where one is nothing that the database can hold, the others."""
         try:
             self._insert(items)
-        except CairnError:
-            raise  # of the database, which may take it later
-        except Exception:
+        except (
+            StatementError,
+            TypeError,
+            ValueError,
+        ) as error:  # SQLAlchemy wraps not all that a driver says
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise  # of the database, which may take it later
             if len(items) > 1:
                 for each in items:
                     self._store([each])

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Turn } from "../../api/types";
+import { turn } from "./testing";
 import { asMessages, withResults } from "./tool-results";
 
 const call = (id: string) => ({
@@ -7,25 +8,6 @@ const call = (id: string) => ({
   type: "function" as const,
   function: { name: "tide", arguments: '{"at": "Aero"}' },
 });
-
-function turn(id: string, role: string, content: string, more: Partial<Turn> = {}): Turn {
-  return {
-    id,
-    role,
-    content,
-    parent_id: null,
-    receipt_id: null,
-    feedback: null,
-    annotations: [],
-    sentences: [],
-    search: null,
-    tool_calls: [],
-    tool_call_id: null,
-    attachments: [],
-    created_at: 0,
-    ...more,
-  };
-}
 
 const LINE = [
   turn("q", "user", "when?"),

@@ -1,23 +1,10 @@
 import { describe, expect, test } from "vitest";
 import type { Turn } from "../../api/types";
+import { turn as made } from "./testing";
 import { ancestry, pathOf, picksTowards } from "./tree";
 
 function turn(id: string, parent_id: string | null, role = "user"): Turn {
-  return {
-    id,
-    role,
-    content: id,
-    parent_id,
-    receipt_id: null,
-    feedback: null,
-    annotations: [],
-    sentences: [],
-    search: null,
-    tool_calls: [],
-    tool_call_id: null,
-    attachments: [],
-    created_at: 0,
-  };
+  return made(id, role, id, { parent_id });
 }
 
 // q1 ─ a1 ─ q2 ─ a2          (first branch)
