@@ -249,11 +249,8 @@ class Ledger:
         """All of them; where one is nothing that the database can hold, the others."""
         try:
             self._insert(items)
-        except (
-            StatementError,
-            TypeError,
-            ValueError,
-        ) as error:  # SQLAlchemy wraps not all that a driver says
+        except (StatementError, TypeError, ValueError) as error:
+            # The two last as a driver says them where SQLAlchemy does not wrap them.
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise  # of the database, which may take it later
             if len(items) > 1:
