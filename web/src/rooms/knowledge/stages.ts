@@ -7,7 +7,7 @@ export const STAGES = [
   { name: "graph", label: "Graph", hint: "how near it is by way of things that are named" },
   {
     name: "feedback",
-    label: "Like the best",
+    label: "Feedback",
     hint: "how near once the query has moved towards the best two",
   },
   { name: "fused", label: "Fused", hint: "the stages before, made one" },
