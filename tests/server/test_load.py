@@ -8,6 +8,7 @@ cache and nothing is guessed. Every receipt replays.
 import asyncio
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,10 +107,10 @@ def random_ask(rng: random.Random) -> Ask:
     return Ask(is_chat, body, rng.randrange(1, 12) if leaves else None)
 
 
-async def answer(client: openai.AsyncOpenAI, ask: Ask, *, leaves: bool = True) -> Reply:
+def answer(client: openai.OpenAI, ask: Ask, *, leaves: bool = True) -> Reply:
     """What a client is told until it leaves or the reply ends."""
     create: Any = client.chat.completions.create if ask.is_chat else client.completions.create
-    got = await create(**ask.body)
+    got = create(**ask.body)
     reply = Reply()
     if not ask.body["stream"]:
         reply.receipt_id = got.cairn["receipt"]
@@ -118,8 +119,8 @@ async def answer(client: openai.AsyncOpenAI, ask: Ask, *, leaves: bool = True) -
         return reply
     reply.receipt_id = got.response.headers["x-cairn-receipt"]
     num_read = 0
-    async with got:
-        async for chunk in got:
+    with got:
+        for chunk in got:
             for choice in chunk.choices:
                 reply.take(choice, choice.delta.content if ask.is_chat else choice.text)
             num_read += 1
@@ -128,22 +129,23 @@ async def answer(client: openai.AsyncOpenAI, ask: Ask, *, leaves: bool = True) -
     return reply
 
 
-async def together(server: Running, asks: list[Ask], gate: threading.Event) -> list[Reply]:
+def together(server: Running, asks: list[Ask], gate: threading.Event) -> list[Reply]:
     """All at once: no step is made before the last has arrived."""
     (provider,) = server.state.models.loaded()
     assert isinstance(provider, LocalProvider)
-    async with server.async_client() as client:
-        gate.clear()
-        replies = asyncio.gather(*(answer(client, ask) for ask in asks))
-        await asyncio.to_thread(server.wait_until, lambda: len(provider.engine._streams) == len(asks))
+    client = server.client()
+    gate.clear()
+    with ThreadPoolExecutor(len(asks)) as clients:
+        replies = clients.map(lambda ask: answer(client, ask), asks)
+        server.wait_until(lambda: len(provider.engine._streams) == len(asks))
         gate.set()
-        return await replies
+        return list(replies)
 
 
-async def alone(server: Running, asks: list[Ask]) -> list[Reply]:
+def alone(server: Running, asks: list[Ask]) -> list[Reply]:
     """One after the other, to the end."""
-    async with server.async_client() as client:
-        return [await answer(client, ask, leaves=False) for ask in asks]
+    client = server.client()
+    return [answer(client, ask, leaves=False) for ask in asks]
 
 
 @pytest.fixture
@@ -171,24 +173,24 @@ def adapters(registry: Registry) -> dict[str, str]:
     return digests
 
 
-async def test_sixty_four_clients_are_told_what_each_is_told_alone(
+def test_sixty_four_clients_are_told_what_each_is_told_alone(
     serve: Serve, registry: Registry, adapters: dict[str, str], gate: threading.Event
 ) -> None:
     rng = random.Random("load over HTTP")
     asks = [random_ask(rng) for _ in range(NUM_CLIENTS)]
-    server = await asyncio.to_thread(serve, models=Pool(registry, CROWDED))
-    await asyncio.to_thread(server.wait_until, lambda: len(server.state.models.loaded()) == 1)
-    replies = await together(server, asks, gate)
+    server = serve(models=Pool(registry, CROWDED))
+    server.wait_until(lambda: len(server.state.models.loaded()) == 1)
+    replies = together(server, asks, gate)
     (provider,) = server.state.models.loaded()
     assert isinstance(provider, LocalProvider)
-    await asyncio.to_thread(server.wait_until, lambda: not provider.engine._streams)
+    server.wait_until(lambda: not provider.engine._streams)
     stats = provider.engine.stats()
     assert stats.num_preemptions > 0
     assert stats.num_cached_tokens > 0
     assert stats.num_used_blocks == 0
 
-    quiet = await asyncio.to_thread(serve, models=Pool(registry, PLAIN))
-    for ask, got, expected in zip(asks, replies, await alone(quiet, asks), strict=True):
+    quiet = serve(models=Pool(registry, PLAIN))
+    for ask, got, expected in zip(asks, replies, alone(quiet, asks), strict=True):
         if ask.leaves_after is None:
             assert (got.texts, got.logprobs, got.reasons) == (
                 expected.texts,
@@ -199,8 +201,8 @@ async def test_sixty_four_clients_are_told_what_each_is_told_alone(
             assert got.is_beginning_of(expected)
     receipt_ids = {reply.receipt_id for reply in replies}
     # Of a client that left it is written once the server has noticed.
-    await asyncio.to_thread(server.wait_until, lambda: receipt_ids <= stored(registry))
-    assert await all_replay(registry, receipt_ids, adapters)
+    server.wait_until(lambda: receipt_ids <= stored(registry))
+    assert asyncio.run(all_replay(registry, receipt_ids, adapters))
 
 
 def stored(registry: Registry) -> set[str]:
