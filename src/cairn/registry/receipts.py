@@ -1,15 +1,16 @@
 """Receipts: what made an answer. Enough to make the same tokens again from the same artifact."""
 
+import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, cast
 
-from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Table, select
 from sqlalchemy.orm import Session
 
 from cairn.core.ids import random_hex
+from cairn.registry.rows import row_writer
 from cairn.registry.tables import ReceiptRow
 
 _BODY = (
@@ -57,51 +58,69 @@ def new_receipt_id() -> str:
     return f"rcpt_{int(time.time() * 1000):011x}{random_hex(13)}"
 
 
-def save(session: Session, receipts: Sequence[Receipt]) -> None:
-    """Record receipts, in one statement; one that is there already stays."""
-    table: Any = ReceiptRow.__table__  # of the class, each row would pass through the mapper
-    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    session.execute(
-        dialect.insert(table).on_conflict_do_nothing(index_elements=["receipt_id"]),
-        [
-            {
-                "receipt_id": receipt.receipt_id,
-                "created_at": receipt.created_at,
-                "kind": receipt.kind,
-                "model": receipt.model,
-                "artifact": receipt.artifact,
-                "user_id": receipt.user_id,
-                "body": {name: getattr(receipt, name) for name in _BODY},
-            }
-            for receipt in receipts
-        ],
+class ReceiptLine(NamedTuple):
+    """A receipt as its table and a journal hold it."""
+
+    receipt_id: str
+    created_at: float
+    kind: str
+    model: str
+    artifact: str
+    user_id: str
+    body: str
+    """The rest, as JSON."""
+
+
+_encode = json.JSONEncoder(allow_nan=False).encode
+_write = row_writer(
+    cast("Table", ReceiptRow.__table__),
+    ReceiptLine._fields,
+    lambda insert: insert.on_conflict_do_nothing(index_elements=["receipt_id"]),
+)
+
+
+def line_of(receipt: Receipt) -> ReceiptLine:
+    """What there is to store of a receipt."""
+    return ReceiptLine(
+        receipt.receipt_id,
+        receipt.created_at,
+        receipt.kind,
+        receipt.model,
+        receipt.artifact,
+        receipt.user_id,
+        _encode({name: getattr(receipt, name) for name in _BODY}),
     )
+
+
+def save(session: Session, lines: Iterable[ReceiptLine]) -> None:
+    """Record receipts, in one statement; one that is there already stays."""
+    _write(session, lines)
 
 
 def find(session: Session, receipt_id: str) -> Receipt | None:
     """A receipt, where there is one."""
     row = session.get(ReceiptRow, receipt_id)
-    return None if row is None else _to_receipt(row)
+    return None if row is None else _to_receipt(row, row.body)
 
 
-def line_of(receipt: Receipt) -> dict[str, Any]:
-    """A receipt as a journal's line holds it."""
-    return {"receipt": {each.name: getattr(receipt, each.name) for each in fields(receipt)}}
-
-
-def of_lines(lines: Iterable[Mapping[str, Any]]) -> dict[str, Receipt]:
+def of_lines(lines: Iterable[Mapping[str, Any]]) -> dict[str, ReceiptLine]:
     """The receipts among a journal's lines, by id."""
-    found = [Receipt(**line["receipt"]) for line in lines if "receipt" in line]
-    return {receipt.receipt_id: receipt for receipt in found}
+    found = [ReceiptLine(*line["receipt"]) for line in lines if "receipt" in line]
+    return {line.receipt_id: line for line in found}
 
 
 def listing(session: Session, limit: int) -> list[Receipt]:
     """The newest receipts, newest first."""
     query = select(ReceiptRow).order_by(ReceiptRow.created_at.desc(), ReceiptRow.receipt_id.desc())
-    return [_to_receipt(row) for row in session.scalars(query.limit(limit))]
+    return [_to_receipt(row, row.body) for row in session.scalars(query.limit(limit))]
 
 
-def _to_receipt(row: ReceiptRow) -> Receipt:
+def read(line: ReceiptLine) -> Receipt:
+    """The receipt of a line."""
+    return _to_receipt(line, json.loads(line.body))
+
+
+def _to_receipt(row: ReceiptRow | ReceiptLine, body: Mapping[str, Any]) -> Receipt:
     kind: Any = row.kind
     return Receipt(
         receipt_id=row.receipt_id,
@@ -110,5 +129,5 @@ def _to_receipt(row: ReceiptRow) -> Receipt:
         model=row.model,
         artifact=row.artifact,
         user_id=row.user_id,
-        **row.body,
+        **body,
     )

@@ -355,7 +355,7 @@ class Registry:
         loses those of its last moments (a server's ledger, synced twice a second, takes them along).
         """
         with self.database.session(is_synced=False) as session:
-            receipts.save(session, made)
+            receipts.save(session, map(receipts.line_of, made))
             session.commit()
 
     def receipt(self, receipt_id: str) -> Receipt:
@@ -363,17 +363,19 @@ class Registry:
         for _ in range(2):  # a line may go, its row being there, between the one look and the other
             with self.database.session(read_only=True) as session:
                 found = receipts.find(session, receipt_id)
-            if found is None:
-                found = receipts.of_lines(journal.noted(self._journals, key=receipt_id)).get(receipt_id)
             if found is not None:
                 return found
+            lines = receipts.of_lines(journal.noted(self._journals, key=receipt_id))
+            if receipt_id in lines:
+                return receipts.read(lines[receipt_id])
         raise NotFoundError(
             f"there is no receipt {receipt_id}", remedy="replies carry theirs in the header x-cairn-receipt"
         )
 
     def receipts(self, limit: int = 50) -> list[Receipt]:
         """The newest receipts, newest first, with those on their way into the database."""
-        found = receipts.of_lines(journal.noted(self._journals))
+        lines = receipts.of_lines(journal.noted(self._journals))
+        found = {receipt_id: receipts.read(line) for receipt_id, line in lines.items()}
         with self.database.session(read_only=True) as session:
             found |= {each.receipt_id: each for each in receipts.listing(session, limit)}
         order = sorted(found.values(), key=lambda each: (each.created_at, each.receipt_id), reverse=True)

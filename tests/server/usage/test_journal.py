@@ -124,7 +124,7 @@ async def test_the_next_ledger_stores_the_receipts_of_a_killed_one_once(registry
     first.flush()
     second = replace(RECEIPT, receipt_id="rcpt_b")
     assert first._journal is not None
-    assert first._journal.note("rcpt_b", line_of(second))
+    assert first._journal.note("rcpt_b", {"receipt": line_of(second)})
     killed(first._journal)
     following = Ledger(registry.database, journal=folder)
     assert following.recover() == 0  # requests that were counted; receipts count none
@@ -134,8 +134,9 @@ async def test_the_next_ledger_stores_the_receipts_of_a_killed_one_once(registry
 
 async def test_what_the_database_cannot_hold_keeps_nobody_else_waiting(registry: Registry) -> None:
     ledger = Ledger(registry.database)
-    for each in (RECEIPT, replace(RECEIPT, receipt_id="rcpt_bad", runner={"a": object()})):
+    for each in (RECEIPT, replace(RECEIPT, receipt_id="rcpt_bad", model="\ud800")):
         await ledger.keep(each)
+    ledger.put(entry("endless", prompt_tokens=2**70))
     ledger.put(entry("after"))
     ledger.close()
     assert [each.receipt_id for each in registry.receipts()] == ["rcpt_a"]

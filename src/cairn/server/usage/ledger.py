@@ -17,16 +17,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Table, literal_column
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from cairn.core.errors import CairnError, StorageError
-from cairn.registry import Database, Receipt
-from cairn.registry import receipts as stored_receipts
+from cairn.registry import Database, Receipt, receipts
 from cairn.registry.journal import Journal, left_behind
+from cairn.registry.receipts import ReceiptLine, line_of
+from cairn.registry.rows import row_writer
 from cairn.server.usage.tables import UsageRow
 
 logger = logging.getLogger("cairn.server")
@@ -74,6 +76,23 @@ class Entry:
 
 
 _FIELDS = tuple(each.name for each in fields(Entry))
+_get = attrgetter(*_FIELDS)
+
+
+def _count_again(insert: Any) -> Any:
+    """One id twice: a batch that was tried again, or more refusals of the same minute."""
+    table = UsageRow.__table__.c
+    return insert.on_conflict_do_update(
+        index_elements=["usage_id"],
+        set_={"num_requests": table.num_requests + insert.excluded.num_requests},
+        where=table.outcome == literal_column("'refused'"),
+    )
+
+
+_PLAIN = [name for name in _FIELDS if name != "groups"]
+_plain = attrgetter(*_PLAIN)
+_COLUMNS = (*_PLAIN, "groups", "hour", "latency_step", "num_first")
+_write = row_writer(cast("Table", UsageRow.__table__), _COLUMNS, _count_again)
 
 
 def latency_step(seconds: float) -> int:
@@ -96,7 +115,7 @@ def unpacked(text: str) -> list[str]:
     return [name for name in text.split("\n") if name]
 
 
-_Item = Entry | Receipt
+_Item = Entry | ReceiptLine
 
 
 class Ledger:
@@ -129,18 +148,17 @@ class Ledger:
     def note(self, entry: Entry) -> None:
         """Keep what a request has used so far, should this process not live to `put` it."""
         if self._journal is not None:
-            values = {name: getattr(entry, name) for name in _FIELDS} | {"groups": sorted(entry.groups)}
+            values = dict(zip(_FIELDS, _get(entry), strict=True)) | {"groups": sorted(entry.groups)}
             self._journal.note(entry.usage_id, {"usage": values})
 
     async def keep(self, receipt: Receipt) -> None:
         """Have a receipt stored soon; from here on it is found, and outlives this process."""
-        if self._journal is not None and not self._journal.note(
-            receipt.receipt_id, stored_receipts.line_of(receipt)
-        ):
+        line = line_of(receipt)
+        if self._journal is not None and not self._journal.note(line.receipt_id, {"receipt": line}):
             raise StorageError(
                 "the receipt of this answer cannot be written", remedy="free disk space, then ask again"
             )
-        self._append(receipt, is_urgent=False)
+        self._append(line, is_urgent=False)
 
     def recover(self) -> int:
         """Store what killed servers noted and had not stored; how many requests that were."""
@@ -148,7 +166,7 @@ class Ledger:
         for own, lines in left_behind(self._journal_folder) if self._journal_folder is not None else ():
             values = {line["key"]: line["usage"] for line in lines if "usage" in line}
             entries = [Entry(**{**each, "groups": frozenset(each["groups"])}) for each in values.values()]
-            self._store([*entries, *stored_receipts.of_lines(lines).values()])
+            self._store([*entries, *receipts.of_lines(lines).values()])
             shutil.rmtree(own, ignore_errors=True)
             num += len(entries)
         return num
@@ -190,7 +208,7 @@ class Ledger:
     def _append(self, item: _Item | Callable[[], None], *, is_urgent: bool) -> None:
         with self._wake:
             self._waiting.append(item)
-            self._num_receipts += isinstance(item, Receipt)
+            self._num_receipts += isinstance(item, ReceiptLine)
             self._num_works += is_urgent
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="cairn-ledger", daemon=True)
@@ -228,7 +246,7 @@ class Ledger:
         with self._wake:
             batch: list[_Item] = []
             for each in itertools.islice(self._waiting, _BATCH):
-                if not isinstance(each, Entry | Receipt):
+                if not isinstance(each, Entry | ReceiptLine):
                     break
                 batch.append(each)
         if batch:
@@ -238,8 +256,8 @@ class Ledger:
         with self._wake:
             for stored in batch:
                 self._waiting.popleft()
-                self._num_receipts -= isinstance(stored, Receipt)
-            if not self._waiting or isinstance(work := self._waiting[0], Entry | Receipt):
+                self._num_receipts -= isinstance(stored, ReceiptLine)
+            if not self._waiting or isinstance(work := self._waiting[0], Entry | ReceiptLine):
                 return
             self._waiting.popleft()
             self._num_works -= 1
@@ -249,8 +267,8 @@ class Ledger:
         """All of them; where one is nothing that the database can hold, the others."""
         try:
             self._insert(items)
-        except (StatementError, TypeError, ValueError) as error:
-            # The two last as a driver says them where SQLAlchemy does not wrap them.
+        except (StatementError, TypeError, ValueError, OverflowError) as error:
+            # The last three as a driver says them where SQLAlchemy does not wrap them.
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise  # of the database, which may take it later
             if len(items) > 1:
@@ -260,24 +278,15 @@ class Ledger:
                 logger.exception("%s cannot be stored and is lost", _key(items[0]))
 
     def _insert(self, items: Sequence[_Item]) -> None:
-        rows = [_values(each) for each in items if isinstance(each, Entry)]
-        made = [each for each in items if isinstance(each, Receipt)]
-        dialect = sqlite if self._database.is_sqlite else postgresql
-        table = UsageRow.__table__  # of the class, each row would pass through the mapper
-        statement = dialect.insert(table)
-        # One id twice: a batch that was tried again, or more refusals of the same minute.
-        statement = statement.on_conflict_do_update(
-            index_elements=["usage_id"],
-            set_={"num_requests": table.c.num_requests + statement.excluded.num_requests},
-            where=table.c.outcome == "refused",
-        )
+        rows = [_row(each) for each in items if isinstance(each, Entry)]
+        made = [each for each in items if isinstance(each, ReceiptLine)]
         # On SQLite everybody else who writes would wait for the disk, too.
         is_sqlite = self._database.is_sqlite
         with self._database.session(is_synced=not is_sqlite) as session, session.begin():
             if rows:
-                session.execute(statement, rows)
+                _write(session, rows)
             if made:
-                stored_receipts.save(session, made)
+                receipts.save(session, made)
         with suppress(StorageError):  # it is stored; what could not be done now is done with the next
             self._database.sync()
 
@@ -286,7 +295,10 @@ def _key(item: _Item) -> str:
     return item.usage_id if isinstance(item, Entry) else item.receipt_id
 
 
-def _values(entry: Entry) -> dict[str, Any]:
-    steps = {"hour": int(entry.at // 3600), "latency_step": latency_step(entry.seconds)}
-    steps["num_first"] = int(entry.first_token_seconds is not None)
-    return {name: getattr(entry, name) for name in _FIELDS} | steps | {"groups": packed(entry.groups)}
+def _row(entry: Entry) -> tuple[Any, ...]:
+    computed = (
+        int(entry.at // 3600),
+        latency_step(entry.seconds),
+        int(entry.first_token_seconds is not None),
+    )
+    return (*_plain(entry), packed(entry.groups), *computed)
