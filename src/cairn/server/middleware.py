@@ -37,20 +37,24 @@ _UPLOADS = re.compile(r"/v1/files|/api/attachments|/api/collections/[^/]+/upload
 _TRACED = ("/v1/", "/api/")
 _ALWAYS_OPEN = {"/healthz", "/readyz", "/metrics"}
 
-_SECURITY_HEADERS = {
-    "content-security-policy": (
-        "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
-        "object-src 'none'; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
-}
+_SECURITY_HEADERS = [
+    (name.encode(), value.encode())
+    for name, value in {
+        "content-security-policy": (
+            "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+            "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
+            "object-src 'none'; base-uri 'none'; form-action 'self'; "
+            "frame-ancestors 'none'"
+        ),
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+        "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    }.items()
+]
+_PRIVATE_HEADERS = [*_SECURITY_HEADERS, (b"cache-control", b"no-store")]
 
 
 class InFlight:
@@ -218,7 +222,8 @@ class BodyLimit:
             if is_whole:
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    message = await receive()
             except TimeoutError:
                 refusal = error_response(408, f"the body did not arrive within {seconds:g} s")
                 return {"type": "http.disconnect"}
@@ -251,11 +256,10 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["path"].startswith(("/api/", "/v1/", "/sign-in")):
-                    headers.setdefault("cache-control", "no-store")
+                is_private = scope["path"].startswith(("/api/", "/v1/", "/sign-in"))
+                given = {name for name, _ in message["headers"]}
+                more = _PRIVATE_HEADERS if is_private else _SECURITY_HEADERS
+                message["headers"] = [*message["headers"], *(each for each in more if each[0] not in given)]
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from json.encoder import encode_basestring
@@ -88,17 +89,26 @@ async def answer(
     work: Coroutine[Any, Any, Any], request: Request, *, config: ServerConfig, headers: Mapping[str, str]
 ) -> Response:
     """The result of work as JSON; it is cancelled when the client leaves or time runs out."""
-    task = asyncio.create_task(work)
     gone = asyncio.create_task(until_gone(request.receive))
     try:
-        await asyncio.wait({task, gone}, timeout=config.request_seconds, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return JSONResponse(await task, headers=headers)
+        async with asyncio.timeout(config.request_seconds) as limit:
+            gone.add_done_callback(partial(_end_now, limit))
+            # A task of its own, for each of its steps would pass through all that this one is within.
+            return JSONResponse(await asyncio.create_task(work), headers=headers)
+    except TimeoutError:
+        if not limit.expired():
+            raise  # of the work
         if gone.done():
             return Response(status_code=_CLIENT_LEFT)
-        raise _time_limit(config.request_seconds)
+        raise _time_limit(config.request_seconds) from None
     finally:
-        await _settle(task, gone)
+        gone.cancel()
+
+
+def _end_now(limit: asyncio.Timeout, gone: asyncio.Task[None]) -> None:
+    if not gone.cancelled():
+        with suppress(RuntimeError):  # the answer was there at the same moment
+            limit.reschedule(0.0)
 
 
 class EventStream(Response):
