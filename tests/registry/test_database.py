@@ -289,3 +289,32 @@ def test_a_read_only_file_is_told(sqlite_settings: Settings) -> None:
         with pytest.raises(StorageError, match="readonly") as caught:
             registry.audit.append("x", "y", "z")
         assert "may write there" in caught.value.remedy
+
+
+def test_a_mark_changes_with_each_change_and_with_no_other(sqlite_settings: Settings) -> None:
+    with Registry.open(sqlite_settings) as registry, Registry.open(sqlite_settings) as elsewhere:
+        seen = [registry.database.mark_of("stones")]
+        for _ in range(3):
+            with elsewhere.database.writing(marks="stones"):
+                assert elsewhere.database.mark_of("stones") == seen[-1]
+            seen.append(registry.database.mark_of("stones"))
+        assert len(set(seen)) == 4
+        with elsewhere.database.writing(marks="sand"):
+            pass
+        with pytest.raises(KeyError), elsewhere.database.writing(marks="stones"):
+            raise KeyError
+        assert registry.database.mark_of("stones") == seen[-1]
+
+
+def test_a_full_disk_marks_too(sqlite_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Registry.open(sqlite_settings) as registry:
+        with registry.database.writing(marks="stones"):
+            pass
+        seen = registry.database.mark_of("stones")
+
+        def full(*_: object) -> None:
+            raise OSError(28, "no space left on device")
+
+        monkeypatch.setattr("builtins.open", full)
+        registry.database._mark("stones")
+        assert registry.database.mark_of("stones") != seen

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -12,6 +13,7 @@ import httpx2
 import openai
 import pytest
 
+from cairn.core import Settings
 from cairn.core.errors import NotFoundError
 from cairn.engine import EngineConfig
 from cairn.providers.encoder_loading import AnyEncoder
@@ -136,6 +138,14 @@ class Running:
 
 Serve = Callable[..., Running]
 Script = Callable[..., Scripted]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def either_registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+    """An empty registry, in a database of each sort."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+    with Registry.open(Settings(home=tmp_path / "home", database_url=url)) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -11,16 +11,18 @@ from cairn.registry.audit import AUDIT_REMEDY, AuditEntry, AuditFinding, AuditHe
 from cairn.registry.audit_export import audit_csv, audit_jsonl
 from cairn.registry.audit_question import AuditQuestion
 from cairn.registry.build_stages import BuildStage, record_stage, recorded_stages, reused_runs
-from cairn.registry.database import Database
+from cairn.registry.database import MARKED_SECONDS, Database, Mark
 from cairn.registry.lineage import Lineage
 from cairn.registry.manifest import FileEntry
 from cairn.registry.receipts import Receipt, new_receipt_id
-from cairn.registry.registry import Registry
+from cairn.registry.registry import NAMES, Registry
 from cairn.registry.runs import Run, RunStatus
 from cairn.registry.tables import Base
 
 __all__ = [
     "AUDIT_REMEDY",
+    "MARKED_SECONDS",
+    "NAMES",
     "Alias",
     "AliasMove",
     "Artifact",
@@ -35,6 +37,7 @@ __all__ = [
     "Database",
     "FileEntry",
     "Lineage",
+    "Mark",
     "Receipt",
     "Registry",
     "Run",

@@ -31,6 +31,10 @@ from cairn.core import (
 )
 from cairn.registry.locks import locked
 
+Mark = tuple[int, int]
+MARKED_SECONDS = 600.0
+"""How long to go by a mark: a process may end between a change and the mark after it."""
+
 _BUSY_SECONDS = 30
 _LOG_PAGES = 1000  # SQLite's own number
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -49,7 +53,6 @@ class Database:
         isolation = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reading = self.engine.execution_options(read_only=True, **isolation)
         self._unsynced = self.engine.execution_options(is_synced=False)
-        self._names_path = f"{self.engine.url.database}.names"
 
     def session(self, *, read_only: bool = False, is_synced: bool = True) -> Session:
         """A session to use in `with`; commit what you write.
@@ -68,12 +71,19 @@ class Database:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """A session that writes alone, as on SQLite any does, and commits when the block ends well."""
+    def writing(self, *, marks: str = "") -> Iterator[Session]:
+        """A session that writes alone, as on SQLite any does, and commits when the block ends well.
+
+        `marks` is what others may remember of what is changed: see `mark_of`.
+        """
         with self.session() as session:
             self.serialise(session)
             yield session
+            if marks:
+                self._mark(marks)  # should this process end before it can do so below
             session.commit()
+        if marks:
+            self._mark(marks)
 
     def serialise(self, session: Session) -> None:
         """Wait until no other `writing` session is open, and keep others waiting until this one ends."""
@@ -82,21 +92,29 @@ class Database:
         else:
             session.execute(text(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"))
 
-    @property
-    def names_mark(self) -> int | None:
-        """Another number after each `mark_names` of any process; None where only the database can tell."""
+    def mark_of(self, what: str) -> Mark | None:
+        """Another one after each change that any process marked so; None where only the database can tell.
+
+        What was read after it was asked for may be remembered while it stays, `MARKED_SECONDS` at most.
+        """
         if not self.is_sqlite:
             return None
         try:
-            return os.stat(self._names_path).st_size
+            found = os.stat(f"{self.engine.url.database}.{what}")
         except OSError:
-            return 0
+            return 0, 0
+        return found.st_size, found.st_mtime_ns
 
-    def mark_names(self) -> None:
-        """Have whoever remembers what a name means look it up again."""
-        if self.is_sqlite:
-            with suppress(OSError), open(self._names_path, "ab") as file:  # remembered for seconds alone
+    def _mark(self, what: str) -> None:
+        if not self.is_sqlite:
+            return
+        path = f"{self.engine.url.database}.{what}"
+        try:
+            with open(path, "ab") as file:  # longer by one each time, whoever else does so now
                 file.write(b".")
+        except OSError:
+            with suppress(OSError):  # the disk is full
+                os.utime(path)
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision; does nothing, quickly, when it is there already."""

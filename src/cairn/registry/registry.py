@@ -29,6 +29,8 @@ from cairn.registry.receipts import Receipt
 from cairn.registry.runs import Run, RunStatus
 from cairn.registry.store import ArtifactStore, copy_folder
 
+NAMES = "names"
+"""The mark of changes to what names mean."""
 GRACE_SECONDS = 3600.0
 
 
@@ -162,7 +164,7 @@ class Registry:
     def remove(self, ref: str, *, actor: str = "local") -> Artifact:
         """Remove one artifact; `ConflictError` while a name, a child or a running run needs it."""
         with self.store.lock(shared=False):
-            with self.database.writing() as session:
+            with self.database.writing(marks=NAMES) as session:
                 row = catalogue.resolve(session, ref)
                 if reasons := lineage.reasons_to_keep(session, row.digest):
                     raise ConflictError(
@@ -171,7 +173,6 @@ class Registry:
                 artifact = catalogue.to_artifact(row, self.store)
                 catalogue.forget(session, [row.digest])
                 self.audit.append_in(session, "artifact.remove", actor, row.digest, {"kind": row.kind})
-            self.database.mark_names()
             self.store.discard([artifact.digest])
         return artifact
 
@@ -180,7 +181,7 @@ class Registry:
     ) -> list[Artifact]:
         """Remove what no name, no running run and nothing younger than the grace period needs; returns it."""
         with self.store.lock(shared=False):
-            with self.database.writing() as session:
+            with self.database.writing(marks=NAMES) as session:
                 rows = lineage.garbage(session, grace_seconds)
                 found = [catalogue.to_artifact(row, self.store) for row in rows]
                 if dry_run or not found:
@@ -188,7 +189,6 @@ class Registry:
                 digests = [artifact.digest for artifact in found]
                 catalogue.forget(session, digests)
                 self.audit.append_in(session, "artifact.gc", actor, "", {"digests": digests})
-            self.database.mark_names()
             self.store.discard(digests)
         return found
 
@@ -239,20 +239,18 @@ class Registry:
         `expected` (a digest, or None for "new") makes it a compare-and-set that raises `ConflictError`.
         """
         aliases.check_name(name, alias)
-        with self.store.lock(shared=True), self.database.writing() as session:
+        with self.store.lock(shared=True), self.database.writing(marks=NAMES) as session:
             row = catalogue.resolve(session, digest)
             moved = aliases.move(
                 session, self.audit, name=name, alias=alias, digest=row.digest, actor=actor, expected=expected
             )
-        self.database.mark_names()
         assert moved is not None
         return moved
 
     def remove_alias(self, name: str, alias: str = catalogue.LATEST, *, actor: str = "local") -> None:
         """Remove `name:alias`; its history stays."""
-        with self.database.writing() as session:
+        with self.database.writing(marks=NAMES) as session:
             aliases.move(session, self.audit, name=name, alias=alias, digest=None, actor=actor)
-        self.database.mark_names()
 
     def aliases(self, name: str | None = None) -> list[Alias]:
         """Every alias (of a name), sorted."""

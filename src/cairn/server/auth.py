@@ -77,14 +77,14 @@ async def current_principal(request: Request) -> Principal:
     state = state_of(request)
     kind, secret = _credential(request)
     identity = state.identity
-    if (known := identity.remembered(kind, secret)) is not None:
-        return known
-    try:
-        known = await asyncio.to_thread(identity.principal_for, kind, secret)
-    except AuthenticationError:
-        # Right keys are never slowed down by somebody else's wrong ones behind the same address.
-        state.failures.failed(address_source(address_of(request)))
-        raise
+    known = identity.remembered(kind, secret)
+    if known is None:
+        try:
+            known = await asyncio.to_thread(identity.principal_for, kind, secret)
+        except AuthenticationError:
+            # Right keys are never slowed down by somebody else's wrong ones behind the same address.
+            state.failures.failed(address_source(address_of(request)))
+            raise
     if identity.has_uses:
         # Nobody waits for it: it is a note, and a long write may hold the database.
         asyncio.get_running_loop().run_in_executor(None, identity.write_uses)

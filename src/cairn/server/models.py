@@ -23,7 +23,7 @@ from cairn.providers.measuring import memory_for_models
 from cairn.providers.packaged_encoder import DEFAULT_EMBEDDER, adopt_packaged_encoder
 from cairn.providers.protocol import TextProvider
 from cairn.providers.residency import Loadable, Residence, Residency
-from cairn.registry import Alias, Artifact, Registry
+from cairn.registry import MARKED_SECONDS, NAMES, Alias, Artifact, Mark, Registry
 from cairn.server.config import ServerConfig
 from cairn.server.errors import logger
 from cairn.server.state import MemoryUse, ServedModel
@@ -34,7 +34,6 @@ _NO_MODEL = f"there is no model; {NO_MODEL_REMEDY}"
 _LOADING = "loading"
 _KIND = "model"
 _NEEDED = frozenset({"config.json", "tokenizer.json"})
-_REMEMBERED_SECONDS = 5.0
 """Should a process have been killed between moving a name and saying so."""
 _MOST_REMEMBERED = 1000
 
@@ -58,7 +57,7 @@ class _Meaning:
 
     artifact: Artifact
     adapter: Artifact | None
-    mark: int
+    mark: Mark
     until: float
 
 
@@ -300,7 +299,7 @@ class ModelPool:
 
     async def _meaning_of(self, name: str) -> tuple[Artifact, Artifact | None]:
         """As `_artifacts_of`; without the database where it is known."""
-        mark = self._registry.database.names_mark
+        mark = self._registry.database.mark_of(NAMES)
         known = self._meanings.get(name)
         if known is not None and known.mark == mark and time.monotonic() < known.until:
             return known.artifact, known.adapter
@@ -308,7 +307,7 @@ class ModelPool:
         if mark is not None:
             if len(self._meanings) >= _MOST_REMEMBERED:
                 self._meanings.clear()
-            until = time.monotonic() + _REMEMBERED_SECONDS
+            until = time.monotonic() + MARKED_SECONDS
             self._meanings[name] = _Meaning(artifact, adapter, mark, until)
         return artifact, adapter
 

@@ -1,26 +1,16 @@
 """Entries and rules to try things with."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from cairn.core import Settings
 from cairn.core.chat import Principal
 from cairn.registry import Registry
 from cairn.server.usage.ledger import Entry, Ledger
 from cairn.server.usage.rules import Applied, Rule
 from cairn.server.usage.tables import UsageRow
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def either_registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
-    """An empty registry, in a database of each sort."""
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
-    with Registry.open(Settings(home=tmp_path / "home", database_url=url)) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -94,3 +94,20 @@ def test_what_makes_no_sense_is_refused(values: tuple[object, ...], message: str
 def test_only_money_warns() -> None:
     with pytest.raises(ValidationError, match="only money may warn"):
         rule("all", "", "requests", "day", 1, action="warn")
+
+
+def test_rules_are_current_until_any_process_changes_them(either_registry: Registry) -> None:
+    with Registry.open(either_registry.settings) as elsewhere:
+        book = RuleBook(either_registry)
+        assert not book.is_current
+        book.reload()
+        assert book.is_current == either_registry.database.is_sqlite  # elsewhere only the database knows
+        made = rule("user", "ada", "requests", "minute", 5)
+        for change in (
+            lambda: set_rules(elsewhere, [made], "b"),
+            lambda: remove_rule(elsewhere, made.limit_id, "b"),
+        ):
+            change()
+            assert not book.is_current
+            book.reload()
+            assert list(book.rules) == stored_rules(elsewhere)

@@ -1,13 +1,14 @@
 """Identity: from a key, a cookie, a link or a password to who asks; fast, because it is in every request.
 
-What was verified is remembered for a few seconds. A change made through this object is felt at once; one
-that another process makes (`cairn key revoke` beside a running server) within those seconds.
+What was verified is remembered, until anybody changes who may do what: this process, or another one of the
+machine (`cairn key revoke` beside a running server). With Postgres another's change is felt within seconds.
 """
 
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from cairn.core.bounded_cache import BoundedCache
 from cairn.core.chat import Principal
 from cairn.core.errors import AuthenticationError, StorageError
-from cairn.registry import AuditLog, Database
+from cairn.registry import MARKED_SECONDS, AuditLog, Database, Mark
 from cairn.server.identity import keys, passwords, people, sessions
 from cairn.server.identity.changes import Change, digest_of
 from cairn.server.identity.permissions import SERVICE, checked_scopes
@@ -29,7 +30,9 @@ ADMIN = "admin"
 COOKIE = "cairn_session"
 """The name under which a browser keeps its session."""
 TRUST_SECONDS = 5.0
-"""How long what was verified is not looked up again."""
+"""How long what was verified is not looked up again where only the database knows of changes."""
+PEOPLE = "people"
+"""The mark of changes to who may do what."""
 _NOTE_SECONDS = 60.0
 _MAX_REMEMBERED = 10_000
 _LOCAL = "local"
@@ -38,7 +41,20 @@ _YEAR = 365 * 86400.0
 Kind = Literal["key", "session"]
 
 
-_Remembered = BoundedCache[tuple[Kind, str], tuple[Principal, float, float]]
+@dataclass(slots=True)
+class _Known:
+    """Who was verified, as long as that holds, and when a use was last noted."""
+
+    principal: Principal
+    trusted_until: float
+    good_until: float
+    mark: Mark | None
+    ref: str
+    """Of a key its id, of a session its hash."""
+    noted: float
+
+
+_Remembered = BoundedCache[tuple[Kind, str], _Known]
 
 
 class Identity:
@@ -56,7 +72,7 @@ class Identity:
     @contextmanager
     def changing(self, actor: str = _LOCAL) -> Iterator[Change]:
         """Change who may do what; nothing remembered outlives it."""
-        with self._database.writing() as session:
+        with self._database.writing(marks=PEOPLE) as session:
             yield Change(session, self._audit, actor)
         self._forget()
 
@@ -110,8 +126,13 @@ class Identity:
         found = self._remembered.get((kind, digest_of(secret)))
         if found is None:
             return None
-        principal, trusted_until, good_until = found
-        return principal if time.monotonic() < trusted_until and time.time() < good_until else None
+        now = time.time()
+        if time.monotonic() >= found.trusted_until or now >= found.good_until:
+            return None
+        if found.mark != self._database.mark_of(PEOPLE):
+            return None
+        self._note_use(kind, found, now)
+        return found.principal
 
     def principal_for(self, kind: Kind, secret: str) -> Principal:
         """Who holds a key or a cookie; `AuthenticationError` for a wrong, revoked or expired one."""
@@ -170,7 +191,7 @@ class Identity:
 
     def end_session(self, cookie: str) -> None:
         """Sign a browser out."""
-        with self._database.writing() as session:
+        with self._database.writing(marks=PEOPLE) as session:
             sessions.end(session, cookie)
         self._forget()
 
@@ -194,6 +215,8 @@ class Identity:
         """Write when keys and sessions were last used: at most once a minute for each."""
         with self._lock:
             uses, self._uses = self._uses, {}
+        if not uses:
+            return  # another thread does it
         try:
             with self._database.writing() as session:
                 for (kind, ref), at in uses.items():
@@ -207,7 +230,7 @@ class Identity:
 
     def _verified(self, kind: Kind, secret: str) -> Principal:
         # The one that is there now: what is read here may be changed, and forgotten, meanwhile.
-        remembered, now = self._remembered, time.time()
+        remembered, mark, now = self._remembered, self._database.mark_of(PEOPLE), time.time()
         with self.reading() as session:
             key: KeyRow | None = None
             if kind == "key":
@@ -218,12 +241,17 @@ class Identity:
                 good_until, user_id = found.expires_at, found.user_id
                 ref, noted = found.session_hash, found.last_seen_at
             principal = _principal(session, people.find(session, user_id), key)
-        with self._lock:
-            if now - noted > _NOTE_SECONDS:
-                self._uses[kind, ref] = now
-        trusted_until = time.monotonic() + TRUST_SECONDS
-        remembered.put((kind, digest_of(secret)), (principal, trusted_until, good_until), 1)
+        trusted_until = time.monotonic() + (TRUST_SECONDS if mark is None else MARKED_SECONDS)
+        known = _Known(principal, trusted_until, good_until, mark, ref, noted)
+        self._note_use(kind, known, now)
+        remembered.put((kind, digest_of(secret)), known, 1)
         return principal
+
+    def _note_use(self, kind: Kind, known: _Known, now: float) -> None:
+        if now - known.noted > _NOTE_SECONDS:
+            known.noted = now
+            with self._lock:
+                self._uses[kind, known.ref] = now
 
     def _forget(self) -> None:
         self._remembered = _Remembered(_MAX_REMEMBERED)

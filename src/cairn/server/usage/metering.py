@@ -59,8 +59,11 @@ class Metering:
         return self._windows
 
     async def refresh(self) -> None:
-        """See to it that rules and prices are no older than a second; while requests come, none waits."""
+        """See to it that rules and prices are no older than a second; where none has changed, none waits."""
         while (left := self._fresh_until - time.monotonic()) <= _REFRESH_SECONDS / 2:
+            if self.rules.is_current and self.prices.is_current:
+                self._fresh_until = time.monotonic() + _REFRESH_SECONDS
+                return
             if self._refreshing is None:
                 self._refreshing = asyncio.create_task(self._reread())
                 self._refreshing.add_done_callback(lambda task: task.cancelled() or task.exception())

@@ -86,6 +86,11 @@ class Prices:
         """What money is counted in."""
         return self._free.currency
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the file is as it was read."""
+        return self._stamp_now() == self._stamp
+
     def refresh(self) -> None:
         """Read the file again if it has changed; what is wrong in it is logged, and the old prices hold."""
         stamp = self._stamp_now()

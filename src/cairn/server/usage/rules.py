@@ -17,13 +17,15 @@ from cairn.core import Config
 from cairn.core.bounded_cache import BoundedCache
 from cairn.core.chat import Principal
 from cairn.core.errors import NotFoundError
-from cairn.registry import Registry
+from cairn.registry import MARKED_SECONDS, Mark, Registry
 from cairn.server.usage.tables import LimitRow
 
 Kind = Literal["all", "user", "group", "key"]
 Metric = Literal["requests", "tokens", "concurrent", "money"]
 Window = Literal["minute", "hour", "day", "month", "total", ""]
 
+RULES = "limits"
+"""The mark of changes to rules."""
 EACH = "*"
 _WINDOWS: dict[str, tuple[Window, ...]] = {
     "requests": ("minute", "hour", "day"),
@@ -106,13 +108,23 @@ class RuleBook:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._read: tuple[Mark | None, float] = None, 0.0
         self.rules: tuple[Rule, ...] = ()
         self._by_subject: dict[tuple[str, str], list[Rule]] = {}
         self._applied: BoundedCache[tuple[Principal, str], tuple[Applied, ...]] = BoundedCache(_MOST_CACHED)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether nobody has changed them since; False where only the database can tell."""
+        mark, since = self._read
+        is_recent = mark is not None and time.monotonic() < since + MARKED_SECONDS
+        return is_recent and mark == self._registry.database.mark_of(RULES)
+
     def reload(self) -> None:
         """Read what the database says."""
+        read = self._registry.database.mark_of(RULES), time.monotonic()
         rules = tuple(stored_rules(self._registry))
+        self._read = read
         if rules == self.rules:
             return
         by_subject: dict[tuple[str, str], list[Rule]] = {}
@@ -159,7 +171,7 @@ def stored_rules(registry: Registry) -> list[Rule]:
 
 def set_rules(registry: Registry, rules: Sequence[Rule], actor: str) -> None:
     """Make rules hold, in place of those about the same."""
-    with registry.database.writing() as session:
+    with registry.database.writing(marks=RULES) as session:
         for rule in rules:
             row = session.get(LimitRow, rule.limit_id)
             before = row.amount if row is not None else None
@@ -173,7 +185,7 @@ def set_rules(registry: Registry, rules: Sequence[Rule], actor: str) -> None:
 
 def remove_rule(registry: Registry, limit_id: str, actor: str) -> Rule:
     """Let a rule go; `NotFoundError` when there is none of this id."""
-    with registry.database.writing() as session:
+    with registry.database.writing(marks=RULES) as session:
         row = session.get(LimitRow, limit_id)
         if row is None:
             raise NotFoundError(f"no limit {limit_id!r}", remedy="list them: cairn limit ls")
