@@ -88,6 +88,7 @@ def test_two_servers_over_one_home(up: Start, home: Path, upstream: FakeUpstream
     answers.append(other.ask())
     other.stop()
     assert answers[-1].status == 200
+    up().stop()  # stores what the killed one had noted
     assert_counted(Settings(home=home), [each for each in answers if each.receipt])
 
 
